@@ -1,0 +1,41 @@
+package registry
+
+import "net/http"
+
+// Actor is who asks. The handler passes it from the [Authorizer] to the [Backend] and never looks into it.
+type Actor struct {
+	// ID is the account's stable identifier, for ATCR its DID; empty is anonymous.
+	ID string
+	// Session finds the credentials by which a backend acts for the actor; empty when there are none.
+	Session string
+	// Name is the repository's first part as an identity, when the authorizer resolved it already; may be empty.
+	Name string
+}
+
+// Action is what an access would do.
+type Action string
+
+// Actions, as in the docker token specification's scopes.
+const (
+	Pull   Action = "pull"
+	Push   Action = "push"
+	Delete Action = "delete"
+)
+
+// Access is one wanted access.
+type Access struct {
+	Repository string // empty for /v2/ and the catalog
+	Actions    []Action
+	// Upload is the id of the upload that the request continues, else empty: an authorizer may then accept
+	// a token that has expired meanwhile.
+	Upload string
+}
+
+// Authorizer decides who may do what.
+type Authorizer interface {
+	// Authorize answers who asks, or an error: an [*Error] (ErrUnauthorized with a Challenge, ErrDenied) is sent as it is.
+	// A read that turns out to be private later, in the backend, is challenged by [Authorizer.Challenge].
+	Authorize(r *http.Request, wanted []Access) (Actor, error)
+	// Challenge answers the WWW-Authenticate value for these accesses.
+	Challenge(r *http.Request, wanted []Access) string
+}
