@@ -10,6 +10,9 @@ type Actor struct {
 	Session string
 	// Name is the repository's first part as an identity, when the authorizer resolved it already; may be empty.
 	Name string
+	// Challenge is sent as WWW-Authenticate when the backend answers ErrUnauthorized: what is asked for is private, which
+	// only the backend can know.
+	Challenge string
 }
 
 // Action is what an access would do.
@@ -31,11 +34,9 @@ type Access struct {
 	Upload string
 }
 
-// Authorizer decides who may do what.
+// Authorizer decides who may do what. It is safe for concurrent use.
 type Authorizer interface {
-	// Authorize answers who asks, or an error: an [*Error] (ErrUnauthorized with a Challenge, ErrDenied) is sent as it is.
-	// A read that turns out to be private later, in the backend, is challenged by [Authorizer.Challenge].
+	// Authorize answers who asks, or an error; an [*Error] (ErrUnauthorized with its Challenge, ErrDenied,
+	// ErrTooManyRequests) is sent as it is. An anonymous actor should carry a Challenge: see [Actor].
 	Authorize(r *http.Request, wanted []Access) (Actor, error)
-	// Challenge answers the WWW-Authenticate value for these accesses.
-	Challenge(r *http.Request, wanted []Access) string
 }
