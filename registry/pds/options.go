@@ -1,0 +1,91 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/identity"
+)
+
+// Sessions acts for signed-in accounts at their own PDS. The session is what the registry's Authorizer put into
+// Actor.Session; it must outlive a restart, since open intents are settled with it. Safe for concurrent use.
+//
+// Both methods answer an error of kind registry.ErrUnauthorized when the session is unknown, ended or refused by the PDS (signing in
+// again is the remedy), registry.ErrTooManyRequests with RetryAfter when the PDS says so while refreshing, and
+// registry.ErrUnavailable when the PDS does not answer.
+type Sessions interface {
+	// Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host
+	// and Authorization are filled in by Do, which may send it twice (an expired access token): a body has
+	// GetBody. Redirects are not followed. The caller closes the answer's body and judges its status;
+	// 401 is answered only after a refresh was tried.
+	Do(ctx context.Context, session string, req *http.Request) (*http.Response, error)
+
+	// ServiceToken gets a token by com.atproto.server.getServiceAuth for one method of the service aud ("did:…" or "did:…#atcr_hold").
+	// An audience that the PDS refuses is registry.ErrDenied.
+	ServiceToken(ctx context.Context, session, aud, lxm string) (string, error)
+}
+
+// Redirect says how a layer is given to a client.
+type Redirect string
+
+// Ways of giving a layer.
+const (
+	// RedirectAuto sends the client to where the hold's bytes lie, when the hold gives such an address (the default).
+	RedirectAuto Redirect = "auto"
+	// RedirectNever passes all bytes through this server.
+	RedirectNever Redirect = "never"
+)
+
+// Options makes a Backend. DB, Directory and Holds are needed; without Sessions nothing can be pushed.
+type Options struct {
+	// DB keeps the copies, uploads and intents; it is migrated by New. The caller closes it.
+	DB *sql.DB
+	// Directory resolves owners, holds and the actors' PDSes.
+	Directory identity.Directory
+	// HTTP asks the owners' PDSes, whose addresses strangers chose: give it a guarded dialer. Nil is
+	// http.DefaultClient without redirects, for tests.
+	HTTP *http.Client
+	// Sessions acts for signed-in accounts.
+	Sessions Sessions
+	// DefaultHold is the DID of the hold for owners whose profile names none.
+	DefaultHold string
+	// Redirect defaults to RedirectAuto.
+	Redirect Redirect
+	// ServeStale is how long answers are given while an owner's PDS is silent; 0 is 7 days, negative is never.
+	ServeStale time.Duration
+	// CacheBytes bounds the cache of manifests' bytes in DB; 0 is 1 GiB.
+	CacheBytes int64
+	// Clock defaults to time.Now.
+	Clock func() time.Time
+	// Log defaults to slog.Default.
+	Log *slog.Logger
+	// Seam is called at the named points of [Seams]; an error stops the work there as a crash would. Nil in production.
+	Seam func(name string) error
+}
+
+// seams lists the points at which a crash is tested, named by what is durable there.
+var seams = []string{SeamIntentWritten, SeamBlobUploaded, SeamRecordCommitted, SeamCopyUpdated, SeamHoldTold, SeamPartAcknowledged, SeamUploadCompleted}
+
+// Names of the seams, in the order of a push.
+const (
+	// SeamPartAcknowledged: the hold has the part and the upload's row says so.
+	SeamPartAcknowledged = "part-acknowledged"
+	// SeamUploadCompleted: the hold has the blob; the client was not told.
+	SeamUploadCompleted = "upload-completed"
+	// SeamIntentWritten: the intent is in DB, nothing at the PDS. Settling drops it.
+	SeamIntentWritten = "intent-written"
+	// SeamBlobUploaded: the PDS holds the manifest's bytes, no record names them. Settling drops the intent.
+	SeamBlobUploaded = "blob-uploaded"
+	// SeamRecordCommitted: the records are in the owner's repository; copy and hold do not know. Settling tells the hold.
+	SeamRecordCommitted = "record-committed"
+	// SeamCopyUpdated: the copy knows too, the client may have been told. Settling tells the hold.
+	SeamCopyUpdated = "copy-updated"
+	// SeamHoldTold: the hold has its layer records; the intent still stands. Settling tells the hold again, which changes nothing.
+	SeamHoldTold = "hold-told"
+)
+
+// Seams lists the names of all seams.
+func Seams() []string { return append([]string(nil), seams...) }
