@@ -1,0 +1,165 @@
+package httpx
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of a client whose options don't say otherwise.
+const (
+	DefaultTimeout      = 30 * time.Second
+	DefaultMaxRedirects = 3
+	maxHeaderBytes      = 64 << 10
+)
+
+// ErrTooLarge is wrapped when a body is longer than its limit.
+var ErrTooLarge = errors.New("body too large")
+
+// ErrRedirect is wrapped when a redirect was refused: too many, or from https to http.
+var ErrRedirect = errors.New("redirect refused")
+
+// ClientOptions configures [NewClient]. The zero value is a client for the public internet.
+type ClientOptions struct {
+	Guard Guard
+	// Timeout covers the whole exchange, the body included; 0 is [DefaultTimeout], less than 0 none
+	// (then the request's context must bound it).
+	Timeout time.Duration
+	// MaxRedirects is how many are followed; 0 is [DefaultMaxRedirects], less than 0 none: the 3xx answer is returned.
+	MaxRedirects int
+	// UserAgent is sent when the request names none.
+	UserAgent string
+	// TLS is for private certificate authorities; nil is the system's.
+	TLS *tls.Config
+	// MaxConnsPerHost bounds connections to one host and port; 0 is 64.
+	MaxConnsPerHost int
+}
+
+// NewClient answers a client that connects only where its [Guard] lets it. Its connections are its own: close them with
+// CloseIdleConnections when it is not used for the life of the process.
+func NewClient(opts ClientOptions) *http.Client {
+	if opts.Timeout == 0 {
+		opts.Timeout = DefaultTimeout
+	}
+	if opts.MaxRedirects == 0 {
+		opts.MaxRedirects = DefaultMaxRedirects
+	}
+	if opts.MaxConnsPerHost == 0 {
+		opts.MaxConnsPerHost = 64
+	}
+	guard := opts.Guard
+	var rt http.RoundTripper = &http.Transport{
+		Proxy:                  nil,
+		DialContext:            guard.dialContext(10 * time.Second),
+		TLSClientConfig:        opts.TLS,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  max(opts.Timeout, 0),
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConns:           256,
+		MaxIdleConnsPerHost:    16,
+		MaxConnsPerHost:        opts.MaxConnsPerHost,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		ForceAttemptHTTP2:      true,
+	}
+	if opts.UserAgent != "" {
+		rt = userAgent{rt, opts.UserAgent}
+	}
+	return &http.Client{
+		Transport:     rt,
+		Timeout:       max(opts.Timeout, 0),
+		CheckRedirect: redirects(opts.MaxRedirects),
+	}
+}
+
+func redirects(limit int) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		if limit < 0 {
+			return http.ErrUseLastResponse
+		}
+		if len(via) > limit {
+			return fmt.Errorf("%w: more than %d", ErrRedirect, limit)
+		}
+		last := via[len(via)-1]
+		if last.URL.Scheme == "https" && req.URL.Scheme != "https" {
+			return fmt.Errorf("%w: from https to %s", ErrRedirect, req.URL.Scheme)
+		}
+		// net/http keeps these for subdomains and other ports of one host; a token is for one server.
+		if !strings.EqualFold(req.URL.Host, via[0].URL.Host) || req.URL.Scheme != via[0].URL.Scheme {
+			req.Header.Del("Authorization")
+			req.Header.Del("Cookie")
+		}
+		return nil
+	}
+}
+
+type userAgent struct {
+	http.RoundTripper
+	name string
+}
+
+func (u userAgent) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("User-Agent") == "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("User-Agent", u.name)
+	}
+	return u.RoundTripper.RoundTrip(r)
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections through.
+func (u userAgent) CloseIdleConnections() {
+	if c, ok := u.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// ReadLimited reads a body of at most n bytes and closes it. A longer one is an error that wraps [ErrTooLarge], before
+// anything is read when Content-Length says so.
+func ReadLimited(resp *http.Response, n int64) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.ContentLength > n {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, resp.ContentLength, n)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, n+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	if int64(len(b)) > n {
+		return nil, fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, n)
+	}
+	return b, nil
+}
+
+// Drain reads what is left of a body, up to 64 KiB, and closes it, so that the connection can be used again.
+func Drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	_ = resp.Body.Close()
+}
+
+// MaxRetryAfter bounds what [RetryAfter] answers.
+const MaxRetryAfter = 24 * time.Hour
+
+// RetryAfter reads a Retry-After header (RFC 9110 §10.2.3): seconds or a date. It answers how long to wait from now, between
+// 0 and [MaxRetryAfter], and whether there was one that could be read.
+func RetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0, false
+	}
+	if s, err := strconv.ParseUint(v, 10, 63); err == nil {
+		if s > uint64(MaxRetryAfter/time.Second) {
+			return MaxRetryAfter, true
+		}
+		return time.Duration(s) * time.Second, true
+	}
+	t, err := http.ParseTime(v)
+	if err != nil {
+		return 0, false
+	}
+	return min(max(t.Sub(now), 0), MaxRetryAfter), true
+}

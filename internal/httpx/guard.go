@@ -1,0 +1,101 @@
+package httpx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrForbiddenAddress is wrapped by every error of a connection that the [Guard] refused.
+var ErrForbiddenAddress = errors.New("address not allowed")
+
+// Guard says which addresses a client may connect to. The zero value allows public unicast addresses only: it
+// refuses loopback, private (RFC 1918, RFC 4193), shared (RFC 6598), link-local, multicast, unspecified and reserved
+// ranges, known metadata services, and IPv6 forms that carry such an IPv4 address (mapped, NAT64, 6to4, Teredo).
+//
+// Link-local, multicast, unspecified and metadata addresses stay refused whatever is allowed.
+type Guard struct {
+	// Loopback allows 127.0.0.0/8 and ::1: for test mode.
+	Loopback bool
+	// Hosts are names or addresses (without port) that may resolve to loopback and private addresses: in test mode the
+	// hosts of the configured URLs, see [HostsOf].
+	Hosts []string
+	// Allow are networks the operator opened (`network.allow`).
+	Allow []netip.Prefix
+}
+
+// HostsOf answers the host names of URLs, for [Guard.Hosts]. What is empty or no URL with a host is left out.
+func HostsOf(urls ...string) []string {
+	var hosts []string
+	for _, s := range urls {
+		if u, err := url.Parse(s); err == nil && u.Hostname() != "" {
+			hosts = append(hosts, u.Hostname())
+		}
+	}
+	return hosts
+}
+
+// Check answers nil when a connection to addr, made for the given host name, is allowed, else an error that wraps
+// [ErrForbiddenAddress].
+func (g *Guard) Check(host string, addr netip.Addr) error {
+	embedded := false
+	if v4, ok := embeddedIPv4(addr); ok {
+		embedded = !addr.Is4In6() // a tunnel to a private address is never what an operator meant
+		addr = v4
+	}
+	addr = addr.WithZone("").Unmap()
+	kind := kindOf(addr)
+	switch {
+	case kind == "":
+		return nil
+	case never(kind) || embedded:
+	case kind == "loopback" && g.Loopback:
+		return nil
+	case g.allowsHost(host):
+		return nil
+	default:
+		for _, p := range g.Allow {
+			if p.Contains(addr) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%w: %s is a %s address", ErrForbiddenAddress, addr, kind)
+}
+
+func (g *Guard) allowsHost(host string) bool {
+	for _, h := range g.Hosts {
+		if strings.EqualFold(strings.TrimSuffix(h, "."), strings.TrimSuffix(host, ".")) && h != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// dialContext answers a dial function that checks each address at the moment of connecting.
+func (g *Guard) dialContext(timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		d := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+		d.Control = func(network, address string, _ syscall.RawConn) error {
+			if !strings.HasPrefix(network, "tcp") {
+				return fmt.Errorf("%w: network %q", ErrForbiddenAddress, network)
+			}
+			ap, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return fmt.Errorf("%w: %q is no IP address and port", ErrForbiddenAddress, address)
+			}
+			return g.Check(host, ap.Addr())
+		}
+		return d.DialContext(ctx, network, address)
+	}
+}

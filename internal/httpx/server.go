@@ -1,0 +1,117 @@
+package httpx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// ServerOptions configures [Serve]. The zero value is useful.
+type ServerOptions struct {
+	Logger *slog.Logger // nil: silent
+	// ReadHeaderTimeout is for a request's header; 0 is 10 s.
+	ReadHeaderTimeout time.Duration
+	// IdleTimeout is for a connection between two requests; 0 is 2 minutes.
+	IdleTimeout time.Duration
+	// Drain is how long running requests may take after the context ended; 0 is 30 s.
+	Drain time.Duration
+	// MaxConns bounds open connections; one more is closed at once. 0 is 4096, less than 0 no bound.
+	MaxConns int
+	// BodyGrace and BodyRate bound how slowly a request body may come: waiting for it may take BodyGrace plus its
+	// bytes divided by BodyRate (bytes a second). Time in which the handler does not read is not counted.
+	// 0 is 30 s and 1024; less than 0 for BodyGrace is no limit.
+	BodyGrace time.Duration
+	BodyRate  int64
+}
+
+func (o ServerOptions) withDefaults() ServerOptions {
+	def := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&o.ReadHeaderTimeout, 10*time.Second)
+	def(&o.IdleTimeout, 2*time.Minute)
+	def(&o.Drain, 30*time.Second)
+	def(&o.BodyGrace, 30*time.Second)
+	if o.BodyRate <= 0 {
+		o.BodyRate = 1024
+	}
+	if o.MaxConns == 0 {
+		o.MaxConns = 4096
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Serve answers requests on ln until ctx ends. Then it takes no new connection and waits for running requests, at most
+// opts.Drain; what still runs is cut and named in the error. It answers nil after a clean drain, and closes ln in
+// every case. Contexts of requests do not end with ctx, only when they are cut.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServerOptions) error {
+	opts = opts.withDefaults()
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	srv := NewServer(h, opts)
+	srv.BaseContext = func(net.Listener) context.Context { return base }
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	select {
+	case err := <-done:
+		_ = ln.Close()
+		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, stop := context.WithTimeout(base, opts.Drain)
+	defer stop()
+	err := srv.Shutdown(drain)
+	if err != nil {
+		cut()
+		_ = srv.Close()
+		err = fmt.Errorf("draining %s: requests still ran after %s: %w", ln.Addr(), opts.Drain, err)
+	}
+	if serr := <-done; serr != nil && !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, serr)
+	}
+	return err
+}
+
+// NewServer answers the server that [Serve] runs, for callers that run it themselves.
+func NewServer(h http.Handler, opts ServerOptions) *http.Server {
+	opts = opts.withDefaults()
+	srv := &http.Server{
+		Handler:           pacedBodies(h, opts),
+		ReadHeaderTimeout: opts.ReadHeaderTimeout,
+		IdleTimeout:       opts.IdleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
+	}
+	if opts.MaxConns > 0 {
+		srv.ConnState = connLimit(int64(opts.MaxConns), opts.Logger)
+	}
+	return srv
+}
+
+// connLimit closes connections beyond a number. A wrapped listener would do the same but cost sendfile.
+func connLimit(limit int64, log *slog.Logger) func(net.Conn, http.ConnState) {
+	var open, refused atomic.Int64
+	return func(c net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			if open.Add(1) > limit {
+				if n := refused.Add(1); n&(n-1) == 0 {
+					log.Warn("connection limit reached", "limit", limit, "refused", n)
+				}
+				_ = c.Close()
+			}
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
+}
