@@ -1,23 +1,143 @@
 package repo
 
-// The exported cut, to be filled:
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// Options say whose repository it is. DID and Key are required.
+type Options struct {
+	// DID of the account. Opening a repository that was made for another DID fails.
+	DID string
+	// Key signs commits: the key that the account's DID document shows as #atproto.
+	Key atcrypto.PrivateKey
+	// Clock gives the time of commits; nil is time.Now. A clock that goes back does no harm: revisions still rise.
+	Clock func() time.Time
+	// Log hears of what no caller is told; nil is slog.Default().
+	Log *slog.Logger
+	// MaxBlob limits one record blob, in bytes; 0 is 1 MiB.
+	MaxBlob int64
+	// KeepEvents is how many of the newest events are kept; 0 is 4096. At least one stays.
+	KeepEvents int
+}
+
+// Repo is one open repository. All methods are safe for concurrent use.
+type Repo struct {
+	store Store
+	did   string
+	key   atcrypto.PrivateKey
+	pub   atcrypto.PublicKey
+	clock func() time.Time
+	log   *slog.Logger
+
+	maxBlob    int64
+	keepEvents int
+
+	nodes *nodeCache
+	queue chan *request
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+}
+
+// Open opens the repository in a store, and makes its first, empty commit if there is none. The caller must Close it
+// before the store. One store is open in one Repo at a time; who may open a folder is the caller's to lock.
 //
-//	type CID struct{...}                 comparable value: codec (dag-cbor or raw) and sha-256; String() is base32 (bafyrei…, bafkrei…)
-//	func ParseCID(string) (CID, error); func RecordCID(cbor []byte) CID; func BlobCID(bytes []byte) CID
-//
-//	type Action string: Create, Update, Delete
-//	type Write struct { Action; Collection, RKey string; Record []byte (canonical DAG-CBOR); }
-//	type Commit struct { CID, Data CID; Rev string; ... Results per write: CID }
-//	type Options struct { DID string; Key atcrypto.PrivateKey; Clock func() time.Time; Log *slog.Logger }
-//
-//	func Open(ctx, Store, Options) (*Repo, error)
-//	(*Repo).DID() string; Key() atcrypto.PrivateKey (public part reachable)
-//	(*Repo).Head(ctx) (Commit, error)
-//	(*Repo).Apply(ctx, []Write, ...Guard) (Commit, error)   Guard: SwapCommit(CID), SwapRecord(collection, rkey, CID), or func(tx) ...
-//	(*Repo).Get(ctx, collection, rkey) (Record, error); Record{Collection, RKey, CID, Value []byte}
-//	(*Repo).List(ctx, collection, after string, reverse bool) iter.Seq2[Record, error]
-//	(*Repo).Collections(ctx) ([]string, error)
-//	(*Repo).Prove(ctx, collection, rkey) (CAR bytes / io.Writer)
-//	(*Repo).PutBlob(ctx, mediaType, []byte) (BlobRef) — at most 1 MiB (hold) / configurable; GetBlob(ctx, CID) only when a record names it; ListBlobs
-//	errors: ErrNotFound, ErrExists, ErrInvalidSwap, ErrInvalidRecord, ErrLocked, ErrCorrupt, ErrNoSpace
-//	func VerifyProof(car []byte, did string, key atcrypto.PublicKey, collection, rkey string) (Record, error)
+// Errors: [ErrInvalidOptions], [ErrCorrupt] (also when the store holds another DID's repository).
+func Open(ctx context.Context, store Store, o Options) (*Repo, error) {
+	r, err := newRepo(store, o)
+	if err != nil {
+		return nil, err
+	}
+	head, err := store.Read(ctx).Head()
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if err := r.create(ctx); err != nil {
+			return nil, fmt.Errorf("make the first commit of %s: %w", r.did, err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("open repository %s: %w", r.did, err)
+	default:
+		if err := r.checkHead(head); err != nil {
+			return nil, err
+		}
+	}
+	go r.write()
+	return r, nil
+}
+
+func newRepo(store Store, o Options) (*Repo, error) {
+	if store == nil {
+		return nil, fmt.Errorf("%w: Store is missing", ErrInvalidOptions)
+	}
+	if _, err := syntax.ParseDID(o.DID); err != nil {
+		return nil, fmt.Errorf("%w: DID %q: %w", ErrInvalidOptions, o.DID, err)
+	}
+	if o.Key == nil {
+		return nil, fmt.Errorf("%w: Key is missing", ErrInvalidOptions)
+	}
+	pub, err := o.Key.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("%w: Key: %w", ErrInvalidOptions, err)
+	}
+	r := &Repo{
+		store: store, did: o.DID, key: o.Key, pub: pub,
+		clock: o.Clock, log: o.Log, maxBlob: o.MaxBlob, keepEvents: o.KeepEvents,
+		nodes: newNodeCache(nodeCacheSize),
+		queue: make(chan *request, maxGroup),
+		stop:  make(chan struct{}),
+		done:  make(chan struct{}),
+	}
+	if r.clock == nil {
+		r.clock = time.Now
+	}
+	if r.log == nil {
+		r.log = slog.Default()
+	}
+	if r.maxBlob <= 0 {
+		r.maxBlob = 1 << 20
+	}
+	if r.keepEvents <= 0 {
+		r.keepEvents = 4096
+	}
+	return r, nil
+}
+
+// checkHead makes sure that the stored commit is ours and whole.
+func (r *Repo) checkHead(h Head) error {
+	c, err := decodeCommit(h.Block)
+	if err != nil {
+		return fmt.Errorf("open repository %s: %w", r.did, err)
+	}
+	switch {
+	case c.did != r.did:
+		return fmt.Errorf("%w: the store holds the repository of %s, not of %s", ErrCorrupt, c.did, r.did)
+	case RecordCID(h.Block) != h.CID || c.rev != h.Rev || c.data != h.Root:
+		return fmt.Errorf("%w: the stored head of %s does not match its commit block", ErrCorrupt, r.did)
+	}
+	if err := c.verify(r.pub); err != nil {
+		r.log.Warn("the stored commit is signed by another key than the one given; the next commit is signed by the new one", "did", r.did)
+	}
+	return nil
+}
+
+// DID of the account.
+func (r *Repo) DID() string { return r.did }
+
+// PublicKey is the public half of the signing key.
+func (r *Repo) PublicKey() atcrypto.PublicKey { return r.pub }
+
+// Close stops the writer: Applies that it has taken are finished first, later ones get [ErrClosed]. It leaves the store
+// open. Calling it again does nothing.
+func (r *Repo) Close() error {
+	r.once.Do(func() { close(r.stop) })
+	<-r.done
+	return nil
+}

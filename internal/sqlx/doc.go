@@ -1,0 +1,16 @@
+// Package sqlx is what the rooms share of SQL: a database handle with one writer and many readers ([DB]), migrations
+// by room ([Migrate]), transactions ([InTx]) and kinds of errors ([Wrap]). It imports no driver; internal/sqlx/open
+// does and is the only place that may.
+//
+//	db, err := open.SQLite(ctx, filepath.Join(dir, "hold.db"), nil)
+//	err = sqlx.Migrate(ctx, db, migrations, "hold_version")      // migrations: embed.FS with 00001_name.sql …
+//	err = sqlx.InTx(ctx, db.Write(), func(tx *sql.Tx) error { … })
+//	row := db.Read().QueryRowContext(ctx, `select … where id = $1`, id)
+//
+// Habits: several rooms may share one database file; each has its own prefix for tables and its own version table.
+// Placeholders are $1, $2 … (SQLite and PostgreSQL read both). Times are integers (Unix seconds or microseconds). Text
+// that is a key and is sorted by bytes needs nothing in SQLite; in PostgreSQL its column is `text collate "C"`. Upserts
+// are `insert … on conflict (…) do update set …`. A transaction that writes goes through [DB.Write] alone: that pool has
+// one connection, so writers queue in Go, in order, and never meet SQLITE_BUSY; therefore never ask Write for a second
+// connection inside InTx (use tx), and do nothing slow in there.
+package sqlx

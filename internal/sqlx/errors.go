@@ -1,0 +1,77 @@
+package sqlx
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+// Kinds that [Wrap] gives to errors of databases; test with [errors.Is].
+var (
+	// ErrNoSpace: the disk or the database's quota is full.
+	ErrNoSpace = errors.New("database: no space left")
+	// ErrBusy: locked by another process for longer than we wait, or a conflict that a retry would settle.
+	ErrBusy = errors.New("database: busy")
+	// ErrCorrupt: the file is damaged or no database.
+	ErrCorrupt = errors.New("database: corrupt")
+	// ErrConstraint: a unique, foreign-key or check constraint.
+	ErrConstraint = errors.New("database: constraint")
+)
+
+// Wrap gives an error of SQLite or PostgreSQL its kind, by the driver's code; others, and nil, come back as they are.
+// [sql.ErrNoRows] stays itself.
+func Wrap(err error) error {
+	if err == nil || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrConstraint) {
+		return err
+	}
+	if kind := kindOf(err); kind != nil {
+		return fmt.Errorf("%w: %w", kind, err)
+	}
+	return err
+}
+
+func kindOf(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return ErrNoSpace
+	}
+	if e := (interface{ SQLState() string })(nil); errors.As(err, &e) {
+		return postgresKind(e.SQLState())
+	}
+	if e := (interface{ Code() int })(nil); errors.As(err, &e) {
+		return sqliteKind(e.Code())
+	}
+	return nil
+}
+
+// sqliteKind reads primary result codes (the low byte of an extended one): https://sqlite.org/rescode.html
+func sqliteKind(code int) error {
+	switch code & 0xff {
+	case 5, 6: // BUSY, LOCKED
+		return ErrBusy
+	case 11, 26: // CORRUPT, NOTADB
+		return ErrCorrupt
+	case 13: // FULL
+		return ErrNoSpace
+	case 19: // CONSTRAINT
+		return ErrConstraint
+	}
+	return nil
+}
+
+// postgresKind reads SQLSTATE classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+func postgresKind(state string) error {
+	if len(state) != 5 {
+		return nil
+	}
+	switch {
+	case state == "53100":
+		return ErrNoSpace
+	case state[:2] == "23":
+		return ErrConstraint
+	case state[:2] == "40", state == "55P03":
+		return ErrBusy
+	case state[:2] == "XX" && state != "XX000":
+		return ErrCorrupt
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+// Package open opens databases. It is the only package that imports SQL drivers.
+package open
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+)
+
+// Options tune a SQLite database. The zero value, and nil, are right for a server.
+type Options struct {
+	// Readers is the size of the reading pool; 0 is twice the processors, at least 4.
+	Readers int
+	// Cache is each connection's page cache in bytes; 0 is 2 MiB. Larger caches seldom pay (the system caches, too).
+	Cache int64
+	// Mmap is how much of the file readers map, in bytes; 0 is 256 MiB, negative is none. Mapped pages count as resident.
+	Mmap int64
+	// BusyTimeout is how long a statement waits for another process's lock; 0 is 5 s.
+	BusyTimeout time.Duration
+}
+
+// SQLite opens a database file, and makes it when it isn't there (its folder must be): write-ahead log, synchronous
+// FULL (a commit is on the disk when it returns), one writing connection, foreign keys on. A log left by a killed
+// process is put into the database first.
+func SQLite(ctx context.Context, path string, o *Options) (*sqlx.DB, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	write, err := pool(abs, writerPragmas(*o), "immediate", 1)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, sqlx.Wrap(err))
+	}
+	if err := prepare(ctx, write); err != nil {
+		write.Close()
+		return nil, fmt.Errorf("open database %s: %w", path, sqlx.Wrap(err))
+	}
+	readers := o.Readers
+	if readers <= 0 {
+		readers = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	read, err := pool(abs, readerPragmas(*o), "deferred", readers)
+	if err != nil {
+		write.Close()
+		return nil, fmt.Errorf("open database %s: %w", path, sqlx.Wrap(err))
+	}
+	return sqlx.New(write, read, sqlx.SQLite), nil
+}
+
+// prepare makes the log mode stick and empties what an earlier process left in the log.
+func prepare(ctx context.Context, db *sql.DB) error {
+	var mode string
+	if err := db.QueryRowContext(ctx, "pragma journal_mode=wal").Scan(&mode); err != nil {
+		return err
+	}
+	if mode != "wal" {
+		return fmt.Errorf("the file system refuses a write-ahead log (mode %q): is it a network share?", mode)
+	}
+	_, err := db.ExecContext(ctx, "pragma wal_checkpoint(truncate)")
+	return err
+}
+
+func common(o Options) []string {
+	busy, cache := o.BusyTimeout, o.Cache
+	if busy <= 0 {
+		busy = 5 * time.Second
+	}
+	if cache <= 0 {
+		cache = 2 << 20
+	}
+	return []string{
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
+		"foreign_keys(1)",
+		fmt.Sprintf("cache_size(-%d)", cache>>10),
+	}
+}
+
+// The log is checkpointed by the writer each 1000 pages (measured best: a log that stays small is overwritten, not
+// grown), and given back down to 16 MiB after a long reader or a bulk change made it large.
+func writerPragmas(o Options) []string {
+	return append(common(o), "synchronous(FULL)", "wal_autocheckpoint(1000)", fmt.Sprintf("journal_size_limit(%d)", 16<<20))
+}
+
+func readerPragmas(o Options) []string {
+	mmap := o.Mmap
+	if mmap == 0 {
+		mmap = 256 << 20
+	}
+	return append(common(o), "query_only(1)", fmt.Sprintf("mmap_size(%d)", max(0, mmap)))
+}
+
+func pool(path string, pragmas []string, lock string, size int) (*sql.DB, error) {
+	q := url.Values{"_pragma": pragmas, "_txlock": {lock}}
+	conn, err := sqlite.NewConnector("file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(conn)
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
+	return db, nil
+}

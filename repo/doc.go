@@ -1,0 +1,34 @@
+// Package repo keeps one signed AT Protocol repository: records by collection and key, a Merkle search tree over them,
+// a signed commit for each change, the events that tell others, and the small blobs that records name.
+//
+//	store, err := sqlstore.Open(ctx, "data/repo.db")   // or memstore.New()
+//	r, err := repo.Open(ctx, store, repo.Options{DID: did, Key: key})
+//	value, err := repo.RecordFromJSON([]byte(`{"$type":"io.atcr.tag","tag":"v1"}`))
+//	commit, err := r.Apply(ctx, []repo.Write{{Action: repo.Put, Collection: "io.atcr.tag", RKey: "app_v1", Record: value}})
+//
+// # Writing
+//
+// [Repo.Apply] is the only way to change records. A batch is one commit, all or nothing, on the disk before Apply
+// returns, and exactly one event. Applies that wait at the same time share one database transaction; each still is its
+// own commit, and one whose [Guard] or swap fails does not disturb the others. An Apply whose context ends while it waits
+// has no effect; once the writer has taken it, Apply waits for the outcome, so that an error always means "not done".
+// (Only an error of the database itself at its COMMIT leaves that open; it is of kind [ErrCorrupt] or unclassified.)
+//
+// # Reading
+//
+// [Repo.Get], [Repo.List], [Repo.Prove], [Repo.GetBlob] and [Repo.ExportCAR] read from the store, do not wait for writers,
+// and each see one state. Lists are iterators with a start-after; they end with the error they met.
+//
+// # The tree
+//
+// A node of the tree is stored by its place, not by its hash: the record before it (its fence) and its height. So a
+// commit rewrites rows where they lie, the nodes of a path are neighbours on the disk, and the two tables read in order
+// are the repository in the specification's streaming order. A write loads the nodes on its path and no others.
+//
+// # Proofs
+//
+// [Repo.Prove] gives a CAR with the commit, the path of nodes and the record; [VerifyProof] checks one from anywhere
+// against a DID and its signing key, without any store.
+//
+// Specification: https://atproto.com/specs/repository, version 3.
+package repo

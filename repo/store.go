@@ -1,0 +1,121 @@
+package repo
+
+import (
+	"context"
+	"iter"
+)
+
+// Store keeps one repository: head, records, tree nodes, events, record blobs. [Repo] is its only user and never
+// calls Update twice at a time. Implementations: repo/sqlstore, repo/memstore; repo/repotest checks yours.
+//
+// Errors are of the kinds of this package: ErrNotFound, ErrNoSpace, ErrBusy, ErrCorrupt; anything else is passed on.
+type Store interface {
+	// Read answers a Reader each call of which sees the newest state by itself. ctx ends its calls.
+	Read(ctx context.Context) Reader
+
+	// View calls f with a Reader that sees one state throughout. Writers are not held up by it.
+	View(ctx context.Context, f func(Reader) error) error
+
+	// Update takes the write lock, calls f with a Reader that sees what the changes will be applied to, and applies what
+	// f answers: all or nothing, durable (on the disk, fsynced) before Update returns nil. When f answers an error, or nil
+	// changes, nothing is written and the error is returned.
+	Update(ctx context.Context, f func(Reader) (*Changes, error)) error
+}
+
+// Reader reads. Byte slices it answers belong to the caller; those of iterators only until the next step.
+type Reader interface {
+	// Head answers the current commit, or ErrNotFound in a new store.
+	Head() (Head, error)
+	// Node answers the tree node at a place, or ErrNotFound.
+	Node(Place) (Node, error)
+	// Nodes iterates over all nodes: by fence in byte order, higher ones first.
+	Nodes() iter.Seq2[Node, error]
+	// Record answers the record at a path (collection/rkey), or ErrNotFound.
+	Record(path string) (StoredRecord, error)
+	// Records iterates over records whose path p has from <= p < to, in byte order, or in reverse. An empty to is no bound.
+	Records(from, to string, reverse bool) iter.Seq2[StoredRecord, error]
+	// Blob answers a blob with the number of records that name it, or ErrNotFound.
+	Blob(CID) (StoredBlob, error)
+	// Blobs iterates over blobs that records name, in order of CID from the first after the given one, without their Data;
+	// with since not zero only those first named by a record of a later revision.
+	Blobs(after CID, since TID) iter.Seq2[StoredBlob, error]
+	// Events iterates over events with a higher number, in order.
+	Events(after int64) iter.Seq2[Event, error]
+}
+
+// Changes are applied in one transaction, fields in the order of this struct.
+type Changes struct {
+	PutBlobs    []StoredBlob // Refs is not looked at; one that is there stays as it is
+	PutRecords  []StoredRecord
+	DropRecords []string // paths
+	// DropRefs are paths whose references to blobs are forgotten; then AddRefs are added; then blobs that lost a reference
+	// and have none left are deleted.
+	DropRefs []string
+	AddRefs  []BlobRef
+	// PruneBlobs, when not zero, deletes blobs stored before this time (Unix seconds) that no record names.
+	PruneBlobs int64
+	PutNodes   []Node
+	DropNodes  []Place // never one that is in PutNodes
+	Events     []Event
+	// PruneEvents, when not zero, deletes events up to and including this number.
+	PruneEvents int64
+	Head        *Head // nil: stays
+}
+
+// Head is the current commit as stored.
+type Head struct {
+	CID     CID
+	Rev     TID
+	Root    CID    // of the tree
+	Height  int    // of the tree's root node
+	Records int64  // how many there are
+	Seq     int64  // of the newest event ever made
+	Block   []byte // the signed commit, DAG-CBOR
+}
+
+// Place is where a node stands in the tree: after the record Fence (a path; empty at the left edge), at a Height above
+// the leaves. It identifies the node.
+type Place struct {
+	Fence  string
+	Height int
+}
+
+// Node is a tree node as stored.
+type Node struct {
+	Place
+	CID  CID
+	Rev  TID // of the commit that made these bytes
+	Data []byte
+}
+
+// StoredRecord is a record as stored.
+type StoredRecord struct {
+	Path  string
+	CID   CID
+	Rev   TID // of the commit that wrote it
+	Value []byte
+}
+
+// StoredBlob is a record's blob as stored.
+type StoredBlob struct {
+	CID       CID
+	MediaType string
+	Size      int64
+	Data      []byte
+	Created   int64 // Unix seconds
+	Refs      int   // records that name it
+}
+
+// BlobRef says that a record names a blob, since a revision.
+type BlobRef struct {
+	Path string
+	CID  CID
+	Rev  TID
+}
+
+// Event is one change, ready to be sent: Body is a whole com.atproto.sync.subscribeRepos frame (header and payload).
+type Event struct {
+	Seq  int64
+	Rev  TID
+	Body []byte
+}
