@@ -1,0 +1,242 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	indigo "github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
+)
+
+const (
+	dnsTimeout    = 4 * time.Second
+	handleTimeout = 6 * time.Second
+	maxHandleBody = 2 << 10
+)
+
+// askHandle asks the network which DID a handle names: the configured PDS, then DNS, then HTTPS.
+func (r *Resolver) askHandle(ctx context.Context, handle string) (syntax.DID, error) {
+	ways := []func(context.Context, string) (syntax.DID, error){r.handleByPDS, r.handleByDNS, r.handleByHTTPS}
+	var failed error
+	for _, way := range ways {
+		did, err := way(ctx, handle)
+		if err == nil {
+			r.lookups.WithLabelValues("handle", "ok").Inc()
+			return did, nil
+		}
+		if !errors.Is(err, ErrHandleNotFound) && failed == nil {
+			failed = err
+		}
+	}
+	if failed != nil {
+		r.lookups.WithLabelValues("handle", "failed").Inc()
+		r.opts.Logger.Debug("handle not resolved", "handle", handle, "err", failed)
+		return "", fmt.Errorf("%w: %s: %w", ErrHandleResolutionFailed, handle, failed)
+	}
+	r.lookups.WithLabelValues("handle", "none").Inc()
+	return "", fmt.Errorf("%w: %s", ErrHandleNotFound, handle)
+}
+
+func (r *Resolver) handleByPDS(ctx context.Context, handle string) (syntax.DID, error) {
+	if r.opts.HandleResolverURL == "" {
+		return "", ErrHandleNotFound
+	}
+	u := r.opts.HandleResolverURL + "/xrpc/com.atproto.identity.resolveHandle?handle=" + url.QueryEscape(handle)
+	body, status, err := r.fetch(ctx, u, handleTimeout, maxHandleBody)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case status == http.StatusOK:
+		var out struct {
+			DID string `json:"did"`
+		}
+		if err := json.Unmarshal(body, &out); err != nil {
+			return "", fmt.Errorf("resolveHandle's answer: %w", err)
+		}
+		return parseHandleDID(out.DID)
+	case status == http.StatusBadRequest || status == http.StatusNotFound:
+		return "", ErrHandleNotFound
+	}
+	return "", fmt.Errorf("resolveHandle at %s: status %d", r.opts.HandleResolverURL, status)
+}
+
+func (r *Resolver) handleByDNS(ctx context.Context, handle string) (syntax.DID, error) {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	records, err := r.opts.DNS.LookupTXT(ctx, "_atproto."+handle)
+	if isNXDomain(err) {
+		return "", ErrHandleNotFound
+	}
+	if err != nil {
+		return "", err
+	}
+	return parseTXT(records)
+}
+
+// parseTXT reads `did=…` records. Several that differ are no answer (AT Protocol handle specification, "DNS TXT Method").
+func parseTXT(records []string) (syntax.DID, error) {
+	var found string
+	for _, s := range records {
+		v, ok := strings.CutPrefix(strings.TrimSpace(s), "did=")
+		switch {
+		case !ok || v == found:
+		case found != "":
+			return "", fmt.Errorf("the TXT records name two DIDs, %q and %q", clip(found), clip(v))
+		default:
+			found = v
+		}
+	}
+	if found == "" {
+		return "", ErrHandleNotFound
+	}
+	return parseHandleDID(found)
+}
+
+func (r *Resolver) handleByHTTPS(ctx context.Context, handle string) (syntax.DID, error) {
+	body, status, err := r.fetch(ctx, "https://"+handle+"/.well-known/atproto-did", handleTimeout, maxHandleBody)
+	switch {
+	case isNXDomain(err):
+		return "", ErrHandleNotFound
+	case err != nil:
+		return "", err
+	case status == http.StatusNotFound || status == http.StatusGone:
+		return "", ErrHandleNotFound
+	case status != http.StatusOK:
+		return "", fmt.Errorf("https://%s/.well-known/atproto-did: status %d", handle, status)
+	}
+	return parseHandleDID(string(body))
+}
+
+func parseHandleDID(s string) (syntax.DID, error) {
+	did, err := syntax.ParseDID(strings.TrimSpace(s))
+	if err != nil {
+		return "", fmt.Errorf("the handle names %q, which is no DID", clip(s))
+	}
+	return did, nil
+}
+
+// askDID fetches and reads a DID document.
+func (r *Resolver) askDID(ctx context.Context, key string) (*Account, error) {
+	did := syntax.DID(key)
+	kind, u := did.Method(), ""
+	switch kind {
+	case "plc":
+		if !validPLC(did) {
+			return nil, fmt.Errorf("%w: %w: %q is no did:plc (24 characters a-z, 2-7)", ErrDIDResolutionFailed, errUnsupported, clip(key))
+		}
+		u = r.opts.PLCURL + "/" + key
+	case "web":
+		var err error
+		if u, err = webURL(did, r.opts.TestMode); err != nil {
+			return nil, fmt.Errorf("%w: %w: %w", ErrDIDResolutionFailed, errUnsupported, err)
+		}
+	default:
+		return nil, fmt.Errorf("%w: %w: DID method %q of %s", ErrDIDResolutionFailed, errUnsupported, clip(kind), clip(key))
+	}
+	acc, err := r.fetchDocument(ctx, did, u)
+	switch {
+	case err == nil:
+		r.lookups.WithLabelValues(kind, "ok").Inc()
+	case errors.Is(err, ErrDIDNotFound):
+		r.lookups.WithLabelValues(kind, "none").Inc()
+	default:
+		r.lookups.WithLabelValues(kind, "failed").Inc()
+		r.opts.Logger.Debug("DID not resolved", "did", did, "err", err)
+	}
+	return acc, err
+}
+
+func (r *Resolver) fetchDocument(ctx context.Context, did syntax.DID, u string) (*Account, error) {
+	body, status, err := r.fetch(ctx, u, askTimeout, MaxDocument)
+	switch {
+	case isNXDomain(err) && did.Method() == "web":
+		return nil, fmt.Errorf("%w: %s: no such host", ErrDIDNotFound, did)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", ErrDIDResolutionFailed, did, err)
+	case status == http.StatusNotFound || status == http.StatusGone: // 410 is a did:plc tombstone
+		return nil, fmt.Errorf("%w: %s: status %d from %s", ErrDIDNotFound, did, status, hostOf(u))
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("%w: %s: status %d from %s", ErrDIDResolutionFailed, did, status, hostOf(u))
+	}
+	acc, err := parseDocument(body, did, r.opts.TestMode)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDIDResolutionFailed, did, err)
+	}
+	return acc, nil
+}
+
+// ParseDocument reads a DID document of at most [MaxDocument] bytes, which must be that of did. The account's Handle is
+// handle.invalid: nobody was asked about it.
+func ParseDocument(b []byte, did syntax.DID) (*Account, error) { return parseDocument(b, did, false) }
+
+func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
+	if len(b) > MaxDocument {
+		return nil, fmt.Errorf("document of %d bytes, the limit is %d", len(b), MaxDocument)
+	}
+	var doc DIDDocument
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return nil, fmt.Errorf("reading the document: %w", err)
+	}
+	if doc.DID != did && !(testMode && SameDID(doc.DID, did, true)) {
+		return nil, fmt.Errorf("the document's id is %q", clip(string(doc.DID)))
+	}
+	acc := indigo.ParseIdentity(&doc)
+	return &acc, nil
+}
+
+// fetch answers a body of at most n bytes, and the status.
+func (r *Resolver) fetch(ctx context.Context, u string, timeout time.Duration, n int64) ([]byte, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := r.opts.Client.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		httpx.Drain(resp)
+		return nil, resp.StatusCode, nil
+	}
+	b, err := httpx.ReadLimited(resp, n)
+	return b, resp.StatusCode, err
+}
+
+func isNXDomain(err error) bool {
+	var d *net.DNSError
+	return errors.As(err, &d) && d.IsNotFound
+}
+
+func hostOf(u string) string {
+	p, err := url.Parse(u)
+	if err != nil {
+		return "?"
+	}
+	return p.Host
+}
+
+// validPLC reports whether a did:plc has the 24 characters of base32 that every real one has.
+func validPLC(did syntax.DID) bool {
+	id := strings.TrimPrefix(string(did), "did:plc:")
+	if len(id) != 24 {
+		return false
+	}
+	for _, c := range id {
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,161 @@
+package identity
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	askTimeout = 20 * time.Second // for one question to the network, whoever still waits for it
+	staleWait  = 3 * time.Second  // how long an asker waits for news when an older answer would serve
+	retryAfter = 10 * time.Second // after a question that failed
+)
+
+type memoRules struct {
+	ttl, negative, stale time.Duration
+	max                  int
+	clock                func() time.Time
+}
+
+// memo remembers answers of a function: bounded, least recently used out first; one question for many askers; "there is
+// none" for a while; and the last answer while questions fail.
+type memo[V any] struct {
+	memoRules
+	ask    func(ctx context.Context, key string) (V, error)
+	flight singleflight.Group
+
+	mu    sync.Mutex
+	byKey map[string]*list.Element // of *remembered[V]
+	order *list.List               // most recently used in front
+}
+
+type remembered[V any] struct {
+	key    string
+	val    V
+	known  bool      // val is an answer
+	asked  time.Time // when val was true
+	err    error     // answered when val is not known or too old
+	next   time.Time // when to ask again; until then this stands
+	must   bool      // expired by a caller: wait for news
+	forced time.Time // of the last expireOncePer that took effect
+	epoch  int       // an answer to an older question than the last expire is not kept
+}
+
+func newMemo[V any](rules memoRules, ask func(context.Context, string) (V, error)) *memo[V] {
+	return &memo[V]{memoRules: rules, ask: ask, byKey: map[string]*list.Element{}, order: list.New()}
+}
+
+func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
+	m.mu.Lock()
+	e := m.entry(key)
+	now := m.clock()
+	if now.Before(e.next) {
+		defer m.mu.Unlock()
+		return m.answer(e, now)
+	}
+	usable := e.known && !e.must && now.Sub(e.asked) < m.stale
+	epoch := e.epoch
+	m.mu.Unlock()
+
+	wait := m.flight.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		defer cancel()
+		v, err := m.ask(ctx, key)
+		m.keep(key, epoch, v, err)
+		return nil, nil
+	})
+	var patience <-chan time.Time
+	if usable {
+		t := time.NewTimer(staleWait)
+		defer t.Stop()
+		patience = t.C
+	}
+	select {
+	case <-wait:
+	case <-patience:
+	case <-ctx.Done():
+		var zero V
+		return zero, ctx.Err()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.answer(m.entry(key), m.clock())
+}
+
+func (m *memo[V]) keep(key string, epoch int, v V, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, now := m.entry(key), m.clock()
+	if e.epoch != epoch && e.known {
+		return
+	}
+	e.must = false
+	switch {
+	case err == nil:
+		e.val, e.known, e.asked, e.err, e.next = v, true, now, nil, now.Add(m.ttl)
+	case definite(err):
+		var zero V
+		e.val, e.known, e.err, e.next = zero, false, err, now.Add(m.negative)
+	default:
+		e.err, e.next = err, now.Add(retryAfter)
+	}
+}
+
+// answer is called with the lock held.
+func (m *memo[V]) answer(e *remembered[V], now time.Time) (V, error) {
+	if e.known && (e.err == nil || now.Sub(e.asked) < m.stale) {
+		return e.val, nil
+	}
+	var zero V
+	if e.err == nil {
+		return zero, ErrDIDResolutionFailed // evicted or expired while we waited
+	}
+	return zero, e.err
+}
+
+// entry finds or makes the entry of a key and moves it to the front. The lock is held.
+func (m *memo[V]) entry(key string) *remembered[V] {
+	if el, ok := m.byKey[key]; ok {
+		m.order.MoveToFront(el)
+		return el.Value.(*remembered[V])
+	}
+	e := &remembered[V]{key: key}
+	m.byKey[key] = m.order.PushFront(e)
+	for m.order.Len() > m.max {
+		last := m.order.Back()
+		m.order.Remove(last)
+		delete(m.byKey, last.Value.(*remembered[V]).key)
+	}
+	return e
+}
+
+// expire makes the next get ask.
+func (m *memo[V]) expire(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if el, ok := m.byKey[key]; ok {
+		m.expireEntry(el.Value.(*remembered[V]))
+	}
+}
+
+// expireOncePer is expire, at most once in a period for a key.
+func (m *memo[V]) expireOncePer(key string, period time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, now := m.entry(key), m.clock()
+	if now.Sub(e.forced) < period || now.Sub(e.asked) < time.Second && e.known {
+		return
+	}
+	e.forced = now
+	m.expireEntry(e)
+}
+
+func (m *memo[V]) expireEntry(e *remembered[V]) {
+	e.next, e.must = time.Time{}, true
+	e.epoch++
+	m.flight.Forget(e.key)
+}
