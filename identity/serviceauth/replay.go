@@ -1,0 +1,110 @@
+package serviceauth
+
+import (
+	"container/heap"
+	"container/list"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// replayCache remembers used tokens until they expire. When it is full the token that expires soonest is forgotten:
+// refusing all new ones would let a single stranger with many DIDs shut everybody out.
+type replayCache struct {
+	max, maxPerIssuer int
+
+	mu        sync.Mutex
+	seen      map[[16]byte]struct{}
+	byExpiry  expiries
+	perIssuer map[syntax.DID]int
+}
+
+type usedToken struct {
+	id     [16]byte
+	issuer syntax.DID
+	until  int64 // unix seconds
+}
+
+func newReplayCache(limit, perIssuer int) *replayCache {
+	return &replayCache{max: limit, maxPerIssuer: perIssuer, seen: map[[16]byte]struct{}{}, perIssuer: map[syntax.DID]int{}}
+}
+
+// use records a token, or says that it was used before or is one too many.
+func (c *replayCache) use(issuer syntax.DID, jti string, until, now time.Time) error {
+	sum := sha256.Sum256([]byte(issuer.String() + " " + jti))
+	id := [16]byte(sum[:16])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.byExpiry) > 0 && c.byExpiry[0].until < now.Unix() {
+		c.forgetFirst()
+	}
+	if _, ok := c.seen[id]; ok {
+		return &Error{Kind: Replay, Message: "the token was used before: ask for a new one for each call"}
+	}
+	if c.perIssuer[issuer] >= c.maxPerIssuer {
+		return &Error{Kind: TooMany, Message: "too many tokens of this issuer are still valid: ask for shorter ones"}
+	}
+	if len(c.byExpiry) >= c.max {
+		c.forgetFirst()
+	}
+	c.seen[id] = struct{}{}
+	c.perIssuer[issuer]++
+	heap.Push(&c.byExpiry, usedToken{id, issuer, until.Unix()})
+	return nil
+}
+
+func (c *replayCache) forgetFirst() {
+	u := heap.Pop(&c.byExpiry).(usedToken)
+	delete(c.seen, u.id)
+	if c.perIssuer[u.issuer]--; c.perIssuer[u.issuer] == 0 {
+		delete(c.perIssuer, u.issuer)
+	}
+}
+
+type expiries []usedToken
+
+func (e expiries) Len() int           { return len(e) }
+func (e expiries) Less(i, j int) bool { return e[i].until < e[j].until }
+func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *expiries) Push(x any)        { *e = append(*e, x.(usedToken)) }
+func (e *expiries) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+// limiter lets something happen once in a period for a key. It remembers a bounded number of keys, the latest.
+type limiter struct {
+	period time.Duration
+	max    int
+
+	mu    sync.Mutex
+	byKey map[string]*list.Element // of limited
+	order *list.List               // oldest in front
+}
+
+type limited struct {
+	key string
+	at  time.Time
+}
+
+func newLimiter(period time.Duration, limit int) *limiter {
+	return &limiter{period: period, max: limit, byKey: map[string]*list.Element{}, order: list.New()}
+}
+
+func (l *limiter) allow(key string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if el, ok := l.byKey[key]; ok {
+		if now.Sub(el.Value.(limited).at) < l.period {
+			return false
+		}
+		l.order.Remove(el)
+	} else if l.order.Len() >= l.max {
+		delete(l.byKey, l.order.Remove(l.order.Front()).(limited).key)
+	}
+	l.byKey[key] = l.order.PushBack(limited{key, now})
+	return true
+}
