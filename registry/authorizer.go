@@ -27,8 +27,8 @@ const (
 
 // Access is one wanted access.
 type Access struct {
-	Repository string // empty for /v2/ and the catalog
-	Actions    []Action
+	Repository string   // after Options.Name; empty for /v2/ (no Actions) and for the catalog (Pull)
+	Actions    []Action // all of them are needed
 	// Upload is the id of the upload that the request continues, else empty: an authorizer may then accept
 	// a token that has expired meanwhile.
 	Upload string

@@ -83,6 +83,8 @@ type Manifest struct {
 	Bytes     []byte // not to be changed by anyone
 	// Warning is sent as a Warning header of code 299 when it is not empty (RFC 7234 §5.5): for an answer that may be old.
 	Warning string
+
+	head *manifestHead // see Prepared
 }
 
 // Blob describes a blob and gives its bytes in one of two ways: Link when set, else Open.
@@ -91,15 +93,16 @@ type Blob struct {
 	Size   int64
 	// Link is where a GET is sent (307). A HEAD is always answered here.
 	Link string
-	// Open gives the bytes. A bare *os.File keeps sendfile. A reader that can't seek serves the whole blob
-	// and, by skipping, a single range.
+	// Open gives the bytes; it is called at most once, and not for a HEAD. A reader that is an io.Seeker is the whole blob
+	// whatever the range; a bare *os.File keeps sendfile. One that can't seek gives exactly the range, and several ranges are
+	// then answered by the whole.
 	Open func(ctx context.Context, r Range) (io.ReadCloser, error)
 	// ModTime may be zero.
 	ModTime time.Time
 }
 
 // Range is what a client wants of a blob, for backends that fetch it from elsewhere. The zero value is the whole.
-// When Open returns an io.Seeker it may ignore the range; else it gives exactly these bytes.
+// It lies within the blob's Size.
 type Range struct {
 	Start int64
 	End   int64 // first byte that is not wanted; 0 means to the end
@@ -108,7 +111,9 @@ type Range struct {
 // UploadHint says what is known before the bytes come.
 type UploadHint struct {
 	Digest digest.Digest // of a monolithic upload, else empty
-	Size   int64         // 0 when unknown
+	Size   int64         // bytes, as the client says; 0 when unknown
+	// Algorithm is what the digest will be of, when the client said so (parameter digest-algorithm); else empty.
+	Algorithm digest.Algorithm
 }
 
 // Upload is one blob on its way in. It is for one goroutine at a time; a second one that opens it gets ErrUploadBusy.
@@ -122,10 +127,11 @@ type Upload interface {
 	// ReadFrom appends all of r; after an error Size says what was kept. Errors: ErrNoSpace, ErrSizeInvalid.
 	io.ReaderFrom
 	// Commit verifies, makes the blob part of the repository, durably, and ends the upload.
-	// Errors: ErrDigestInvalid, which keeps the upload; ErrDenied; ErrNoSpace.
+	// Errors: ErrDigestInvalid (the bytes are others), which keeps the upload; ErrDenied; ErrNoSpace.
 	Commit(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error)
 	// Cancel throws it away.
 	Cancel(ctx context.Context) error
-	// Close lets go of it, so that a later request can go on. After Commit and Cancel it does nothing.
+	// Close lets go of it, so that a later request can go on, when Size bytes are kept as well as a client may rely on.
+	// After Commit and Cancel, and a second time, it does nothing.
 	Close() error
 }

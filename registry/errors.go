@@ -37,6 +37,8 @@ var (
 	ErrNameInvalid         = &Error{Code: "NAME_INVALID", Status: http.StatusBadRequest, Message: "invalid repository name"}
 	ErrNameUnknown         = &Error{Code: "NAME_UNKNOWN", Status: http.StatusNotFound, Message: "repository name not known"}
 	ErrTagInvalid          = &Error{Code: "TAG_INVALID", Status: http.StatusBadRequest, Message: "invalid tag"}
+	ErrPageInvalid         = &Error{Code: "PAGINATION_NUMBER_INVALID", Status: http.StatusBadRequest, Message: "n must be a number of 0 or more"}
+	ErrPrecondition        = &Error{Code: "DENIED", Status: http.StatusPreconditionFailed, Message: "what If-Match or If-None-Match asks for does not hold: read again"}
 	ErrSizeInvalid         = &Error{Code: "SIZE_INVALID", Status: http.StatusBadRequest, Message: "body is not as long as Content-Length says"}
 	ErrUnauthorized        = &Error{Code: "UNAUTHORIZED", Status: http.StatusUnauthorized, Message: "authentication required"}
 	ErrDenied              = &Error{Code: "DENIED", Status: http.StatusForbidden, Message: "requested access is denied"}

@@ -33,15 +33,13 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	if err := CheckIfMatch(r, etag); err != nil {
 		return err
 	}
-	h["Etag"] = []string{etag}
-	h["Docker-Content-Digest"] = []string{c.Digest.String()}
-	h["Accept-Ranges"] = bytesUnit
-	Harden(h)
 	if NotModified(r, etag) {
+		c.describe(h, etag)
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	if r.Method == http.MethodHead {
+		c.describe(h, etag)
 		h["Content-Type"] = octetStream
 		h["Content-Length"] = []string{strconv.FormatInt(c.Size, 10)}
 		w.WriteHeader(http.StatusOK)
@@ -63,6 +61,7 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 		return err
 	}
 	defer body.Close()
+	c.describe(h, etag)
 	h["Content-Type"] = octetStream
 	if seeker, ok := body.(io.ReadSeeker); ok {
 		// The header was checked above, so ServeContent's own error pages are never reached.
@@ -81,4 +80,13 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 		return fmt.Errorf("%w after %d of %d bytes: %w", ErrAborted, n, want.length, err)
 	}
 	return nil
+}
+
+// describe sets what is true of the blob however it is answered. It waits until there is an answer: an error must not
+// carry a digest.
+func (c Content) describe(h http.Header, etag string) {
+	h["Etag"] = []string{etag}
+	h["Docker-Content-Digest"] = []string{c.Digest.String()}
+	h["Accept-Ranges"] = bytesUnit
+	Harden(h)
 }

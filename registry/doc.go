@@ -1,0 +1,46 @@
+// Package registry serves OCI Distribution 1.1 over a [Backend]: it knows HTTP and OCI, and nothing of where things lie.
+//
+//	backend, err := local.Open(ctx, "data")                                      // or your own Backend
+//	handler := registry.NewHandler(backend, nil)
+//	http.ListenAndServe("127.0.0.1:5000", handler.Beside(mux))
+//
+// # Mounting
+//
+// A [Handler] answers every path that is /v2 or begins with /v2/; clients look for it at the root of a host. [Handler.Beside]
+// puts it before other routes. On an http.ServeMux, mux.Handle("/v2/", handler) serves every client as well; but the mux
+// cleans a path with "//" or ".." before it looks for a handler, and answers a redirect where the handler would answer 400.
+//
+// # Who may
+//
+// [Options].Authorizer turns a request and the accesses it needs into an [Actor]; without one everybody may do
+// everything. What only the backend can know (is this repository private?) it answers itself, by [ErrUnauthorized] or
+// [ErrDenied].
+//
+// # A request's way
+//
+// Method and URL are parsed once; names, tags and digests that break the grammar end here. The authorizer is asked, then
+// Backend.Repository, then exactly one method of [Repository], which for a pull is Manifest or Blob. A push of a manifest is
+// parsed with limits before ([ParseManifest]), and PutManifest gets it with all its tags in one call. A method returns an
+// error; what is sent for it is decided in one place.
+//
+// # Errors
+//
+// Every [Error] has its OCI code and status; return one of the kinds in this package, with a message by [Error.With].
+// An error of no kind here is a 500 whose cause is logged and not sent. All bodies of errors are OCI error JSON, but the 401
+// of GET /v2/, which is {}.
+//
+// # Limits
+//
+// Manifests: 4 MiB. Lists: [Options].PageSize entries, then a Link. Bodies that stall or trickle are cut. Ranges in one
+// request: 32. Tags in one push: 100. Header limits and idle connections are the http.Server's.
+//
+// # What a browser may do
+//
+// Strangers choose the bytes here. Every answer says nosniff, attachment and a sandbox policy, blobs are
+// application/octet-stream, and a manifest whose media type is no JSON type is not served.
+//
+// # Yours to write
+//
+// A backend embeds [UnimplementedBackend] and [Unimplemented] and implements what it can; the rest is answered
+// UNSUPPORTED. registry/local keeps everything in a folder; registry/pds in AT Protocol repositories and holds.
+package registry

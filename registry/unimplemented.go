@@ -1,0 +1,86 @@
+package registry
+
+import (
+	"context"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// UnimplementedBackend answers [ErrUnsupported] to every call. Embed it, so that a method that comes later does not break
+// your [Backend].
+type UnimplementedBackend struct{}
+
+var _ Backend = UnimplementedBackend{}
+
+// Repository answers ErrUnsupported.
+func (UnimplementedBackend) Repository(context.Context, Actor, string) (Repository, error) {
+	return nil, ErrUnsupported
+}
+
+// Repositories yields ErrUnsupported.
+func (UnimplementedBackend) Repositories(context.Context, Actor, string) iter.Seq2[string, error] {
+	return Fail[string](ErrUnsupported)
+}
+
+// Unimplemented answers [ErrUnsupported] to every call. Embed it, so that a method that comes later does not break your
+// [Repository].
+type Unimplemented struct{}
+
+var _ Repository = Unimplemented{}
+
+// Manifest answers ErrUnsupported.
+func (Unimplemented) Manifest(context.Context, Ref) (Manifest, error) {
+	return Manifest{}, ErrUnsupported
+}
+
+// PutManifest answers ErrUnsupported.
+func (Unimplemented) PutManifest(context.Context, ParsedManifest, []string) error {
+	return ErrUnsupported
+}
+
+// DeleteManifest answers ErrUnsupported.
+func (Unimplemented) DeleteManifest(context.Context, digest.Digest) error { return ErrUnsupported }
+
+// DeleteTag answers ErrUnsupported.
+func (Unimplemented) DeleteTag(context.Context, string) error { return ErrUnsupported }
+
+// Tags yields ErrUnsupported.
+func (Unimplemented) Tags(context.Context, string) iter.Seq2[string, error] {
+	return Fail[string](ErrUnsupported)
+}
+
+// Referrers yields ErrUnsupported.
+func (Unimplemented) Referrers(context.Context, digest.Digest, string, digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
+	return Fail[ocispec.Descriptor](ErrUnsupported)
+}
+
+// Blob answers ErrUnsupported.
+func (Unimplemented) Blob(context.Context, digest.Digest) (Blob, error) {
+	return Blob{}, ErrUnsupported
+}
+
+// DeleteBlob answers ErrUnsupported.
+func (Unimplemented) DeleteBlob(context.Context, digest.Digest) error { return ErrUnsupported }
+
+// Mount answers ErrUnsupported, upon which the handler starts an upload.
+func (Unimplemented) Mount(context.Context, digest.Digest, string) (ocispec.Descriptor, error) {
+	return ocispec.Descriptor{}, ErrUnsupported
+}
+
+// StartUpload answers ErrUnsupported.
+func (Unimplemented) StartUpload(context.Context, UploadHint) (Upload, error) {
+	return nil, ErrUnsupported
+}
+
+// Upload answers ErrUnsupported.
+func (Unimplemented) Upload(context.Context, string) (Upload, error) { return nil, ErrUnsupported }
+
+// Fail is a list that yields one error and ends.
+func Fail[T any](err error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		yield(none, err)
+	}
+}

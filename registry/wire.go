@@ -1,0 +1,179 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/atcr-dev/atcr/internal/blobhttp"
+)
+
+// Kinds that backends have no use for.
+var (
+	errNoEndpoint   = &Error{Code: "UNSUPPORTED", Status: http.StatusNotFound, Message: "no such endpoint in OCI Distribution"}
+	errBadRequest   = &Error{Code: "UNSUPPORTED", Status: http.StatusBadRequest, Message: "bad request"}
+	errQueryTooLong = &Error{Code: "UNSUPPORTED", Status: http.StatusRequestURITooLong, Message: "the query of the URL is too long"}
+	errTooManyTags  = &Error{Code: "TAG_INVALID", Status: http.StatusRequestURITooLong, Message: "too many tags in one push"}
+	errBlobTooLarge = &Error{Code: "SIZE_INVALID", Status: http.StatusRequestEntityTooLarge, Message: "blob too large"}
+	errSlowBody     = &Error{Code: "SIZE_INVALID", Status: http.StatusRequestTimeout, Message: "the body came too slowly"}
+	errNoSuchRange  = &Error{Code: "UNSUPPORTED", Status: http.StatusRequestedRangeNotSatisfiable, Message: "range not satisfiable"}
+	errInternal     = &Error{Code: "UNKNOWN", Status: http.StatusInternalServerError, Message: "internal error"}
+)
+
+// kinds says what errors of other packages are on the wire.
+var kinds = []struct {
+	is   error
+	wire *Error
+}{
+	{blobhttp.ErrRange, errNoSuchRange},
+	{blobhttp.ErrPrecondition, ErrPrecondition},
+	{blobhttp.ErrContentRange, ErrUploadInvalid},
+	{blobhttp.ErrOffset, ErrRangeInvalid},
+	{blobhttp.ErrTooLarge, errBlobTooLarge},
+	{blobhttp.ErrShortBody, ErrSizeInvalid},
+	{blobhttp.ErrSlowBody, errSlowBody},
+}
+
+// toError finds what is sent for an error.
+func toError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.is) {
+			return k.wire.With("%v", err)
+		}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrSizeInvalid.Wrap(err)
+	}
+	return errInternal.Wrap(err)
+}
+
+// nameError is for what Options.Name answered.
+func nameError(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return ErrNameInvalid.Wrap(err)
+}
+
+// methodError is ErrUnsupported with the methods that would do.
+type methodError struct {
+	err   *Error
+	allow string
+}
+
+func (e *methodError) Error() string { return e.err.Error() }
+
+func (e *methodError) Unwrap() error { return e.err }
+
+func notAllowed(methods ...string) error {
+	allow := strings.Join(methods, ", ")
+	return &methodError{ErrUnsupported.With("use %s here", allow), allow}
+}
+
+// challenged gives a backend's ErrUnauthorized the actor's challenge, without which clients don't sign in.
+func challenged(err error, actor Actor) error {
+	var e *Error
+	if err == nil || actor.Challenge == "" || !errors.As(err, &e) || e.Status != http.StatusUnauthorized || e.Challenge != "" {
+		return err
+	}
+	c := *e
+	c.Challenge = actor.Challenge
+	return &c
+}
+
+// fail answers an error, unless the answer is on its way already.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, req request, err error) {
+	e := toError(err)
+	h.logError(r, req, err, e)
+	if errors.Is(err, blobhttp.ErrAborted) {
+		return
+	}
+	header := w.Header()
+	if e.Challenge != "" {
+		header.Set("WWW-Authenticate", e.Challenge)
+	}
+	if e.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	var m *methodError
+	if errors.As(err, &m) {
+		header.Set("Allow", m.allow)
+	}
+	if req.op == opPing && e.Status == http.StatusUnauthorized {
+		writeJSON(w, e.Status, "application/json", []byte("{}"))
+		return
+	}
+	writeJSON(w, e.Status, "application/json", e.body())
+}
+
+func (h *Handler) logError(r *http.Request, req request, err error, e *Error) {
+	level := slog.LevelDebug
+	if e.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) || errors.Is(err, blobhttp.ErrAborted) {
+		level = slog.LevelError
+	}
+	if r.Context().Err() != nil {
+		level = slog.LevelDebug // the client has gone; what follows from it is no fault of ours
+	}
+	h.opts.Log.Log(r.Context(), level, "registry: request failed", "op", string(req.op), "method", r.Method, "repository", req.repo, "status", e.Status, "code", e.Code, "err", err)
+}
+
+// body is the error as JSON of the distribution specification, "Error Codes".
+func (e *Error) body() []byte {
+	type entry struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Detail  any    `json:"detail,omitempty"`
+	}
+	list := map[string][]entry{"errors": {{e.Code, e.Message, e.Detail}}}
+	data, err := json.Marshal(list)
+	if err != nil { // a detail that has no JSON
+		list["errors"][0].Detail = nil
+		data, _ = json.Marshal(list)
+	}
+	return data
+}
+
+// writeJSON answers a body of known length.
+func writeJSON(w http.ResponseWriter, status int, contentType string, body []byte) {
+	header := w.Header()
+	header["Content-Type"] = []string{contentType}
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has gone is told nothing
+}
+
+// empty answers a status with no body.
+func empty(w http.ResponseWriter, status int) error {
+	if status != http.StatusNoContent {
+		w.Header()["Content-Length"] = zero
+	}
+	w.WriteHeader(status)
+	return nil
+}
+
+var zero = []string{"0"}
+
+// setWarning sends a Warning of code 299 (RFC 7234 §5.5), as one line of printable text.
+func setWarning(header http.Header, text string) {
+	if text == "" {
+		return
+	}
+	clean := strings.Map(func(c rune) rune {
+		if c < ' ' || c == '"' || c == '\\' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, text)
+	header.Set("Warning", `299 - "`+clean+`"`)
+}
