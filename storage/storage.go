@@ -41,7 +41,8 @@ type Hint struct {
 	// Digest, when known, chooses the hash that is computed while writing; without it that is sha256,
 	// and a Commit with a sha512 digest reads the bytes back.
 	Digest digest.Digest
-	// Size in bytes, 0 when unknown. It is a hint only: nothing is refused for being longer or shorter.
+	// Size in bytes, 0 when unknown. It is a hint only: nothing is refused for being longer or shorter. A client may
+	// have chosen it, so a driver reserves no space by it.
 	Size int64
 }
 
@@ -71,8 +72,10 @@ type Store interface {
 	// Errors: ErrNoSpace, ErrDigestInvalid (a bad hint).
 	Create(ctx context.Context, hint Hint) (Upload, error)
 
-	// Resume opens an upload that was let go by Close, or that a crash ended. It stands at the last state
-	// that was made durable; bytes past it are cut off. Errors: ErrUploadUnknown, ErrUploadBusy.
+	// Resume opens an upload that was let go by Close, or that a crash ended. After a Close in this process it
+	// stands where it was; otherwise at the last state that was made durable (see Flush), and bytes past it are
+	// cut off. The id of an upload that ended before a restart may come back as an empty upload instead of
+	// ErrUploadUnknown. Errors: ErrUploadUnknown, ErrUploadBusy, ErrNoSpace.
 	Resume(ctx context.Context, id string) (Upload, error)
 
 	// Uploads lists uploads under way in order of id, from the first after the given id.
@@ -95,8 +98,10 @@ type Upload interface {
 	// Size is the number of bytes taken so far.
 	Size() int64
 
-	// Write and ReadFrom append. After an error the upload stands where Size says and can go on.
-	// Errors: ErrNoSpace, and the reader's own.
+	// Write and ReadFrom append. After an error the upload stands where Size says and can go on, unless the error
+	// is of an fsync: then this and every later call fails with it, and the upload can only be closed and resumed.
+	// What a failing reader gave before its error is kept. Errors: ErrNoSpace, and the reader's own.
+	// ErrUploadUnknown once the upload has ended or was closed, here and in all methods below but Close.
 	io.Writer
 	io.ReaderFrom
 
@@ -104,7 +109,8 @@ type Upload interface {
 	// itself. Errors: ErrNoLink.
 	PartLink(ctx context.Context, n int, size int64) (*http.Request, error)
 
-	// Flush makes the bytes durable, then the hash state: a Resume after it stands at Size or later.
+	// Flush makes the bytes durable, then the hash state: a Resume after it stands at Size or later, whatever
+	// happens to process or machine. Call it before promising a client that it need not send the bytes again.
 	// Errors: ErrNoSpace.
 	Flush(ctx context.Context) error
 
@@ -116,6 +122,8 @@ type Upload interface {
 	// Cancel throws the upload away.
 	Cancel(ctx context.Context) error
 
-	// Close flushes and lets go of the upload, which can then be resumed. After Commit or Cancel it does nothing.
+	// Close lets go of the upload, which can then be resumed. It flushes, but a driver may leave an upload of under
+	// 1 MiB to memory: a crash then takes it back to an earlier offset. After Commit or Cancel, or a second time, it
+	// does nothing.
 	Close() error
 }

@@ -1,0 +1,10 @@
+//go:build !unix || solaris || illumos || aix
+
+package durable
+
+import (
+	"errors"
+	"os"
+)
+
+func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
