@@ -2,67 +2,143 @@ package repo
 
 import (
 	"context"
-	"io"
+	"fmt"
 	"iter"
+	"slices"
 )
 
 // Head is the current commit.
-func (r *Repo) Head(ctx context.Context) (Commit, error) { return Commit{}, ErrClosed }
+func (r *Repo) Head(ctx context.Context) (Commit, error) {
+	h, err := r.store.Read(ctx).Head()
+	if err != nil {
+		return Commit{}, fmt.Errorf("read the head of %s: %w", r.did, err)
+	}
+	return commitOf(h), nil
+}
+
+// CommitBlock is the current commit with its block: the signed DAG-CBOR.
+func (r *Repo) CommitBlock(ctx context.Context) (Commit, []byte, error) {
+	h, err := r.store.Read(ctx).Head()
+	if err != nil {
+		return Commit{}, nil, fmt.Errorf("read the head of %s: %w", r.did, err)
+	}
+	return commitOf(h), h.Block, nil
+}
+
+func commitOf(h Head) Commit {
+	return Commit{CID: h.CID, Rev: h.Rev.String(), Data: h.Root, Time: h.Rev.Time()}
+}
 
 // Get answers one record. Errors: [ErrNotFound].
 func (r *Repo) Get(ctx context.Context, collection, rkey string) (Record, error) {
-	return Record{}, ErrClosed
+	s, err := r.store.Read(ctx).Record(collection + "/" + rkey)
+	if err != nil {
+		return Record{}, fmt.Errorf("record %s/%s of %s: %w", clip(collection), clip(rkey), r.did, err)
+	}
+	return s.record(), nil
 }
+
+func (s StoredRecord) record() Record {
+	c, k := splitPath(s.Path)
+	return Record{Collection: c, RKey: k, CID: s.CID, Rev: s.Rev.String(), Value: s.Value}
+}
+
+// A page of List: at first few rows, since many callers want few.
+const (
+	firstPage = 32
+	maxPage   = 512
+	pageBytes = 1 << 20
+)
 
 // List iterates over the records of a collection in byte order of their keys, from the first after the given key (the
 // first at all when it is empty); in reverse from the last before it. The sequence ends after an error. Records belong
-// to the caller. Nothing is locked meanwhile: a long loop sees the state at its start.
+// to the caller. It reads pages of some hundred records and holds nothing between them, so the loop may take its
+// time and may call the Repo; a record written meanwhile behind the page is seen.
 func (r *Repo) List(ctx context.Context, collection, after string, reverse bool) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) { yield(Record{}, ErrClosed) }
+	return func(yield func(Record, error) bool) {
+		from, to := collection+"/", collection+"0" // '0' follows '/'
+		for limit := firstPage; ; limit = min(2*limit, maxPage) {
+			switch {
+			case after == "":
+			case reverse:
+				to = collection + "/" + after
+			default:
+				from = collection + "/" + after + "\x00"
+			}
+			page, full, err := r.page(ctx, from, to, reverse, limit)
+			for _, rec := range page {
+				if !yield(rec, nil) {
+					return
+				}
+				after = rec.RKey
+			}
+			if err != nil {
+				yield(Record{}, fmt.Errorf("list %s of %s: %w", clip(collection), r.did, err))
+				return
+			}
+			if !full {
+				return
+			}
+		}
+	}
+}
+
+func (r *Repo) page(ctx context.Context, from, to string, reverse bool, limit int) (page []Record, full bool, err error) {
+	size := 0
+	for s, err := range r.store.Read(ctx).Records(from, to, reverse, limit) {
+		if err != nil {
+			return page, false, err
+		}
+		s.Value = slices.Clone(s.Value)
+		page = append(page, s.record())
+		if size += len(s.Value); size > pageBytes {
+			return page, true, nil
+		}
+	}
+	return page, len(page) == limit, nil
 }
 
 // Collections lists the collections that hold a record, in byte order.
-func (r *Repo) Collections(ctx context.Context) ([]string, error) { return nil, ErrClosed }
+func (r *Repo) Collections(ctx context.Context) ([]string, error) {
+	var out []string
+	s := r.store.Read(ctx)
+	for from := ""; ; {
+		found := false
+		for rec, err := range s.Records(from, "", false, 1) {
+			if err != nil {
+				return nil, fmt.Errorf("collections of %s: %w", r.did, err)
+			}
+			c, _ := splitPath(rec.Path)
+			out = append(out, c)
+			from, found = c+"0", true
+		}
+		if !found {
+			slices.Sort(out)
+			return out, nil
+		}
+	}
+}
 
 // Events iterates over the events with a higher number, in order.
 func (r *Repo) Events(ctx context.Context, after int64) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) { yield(Event{}, ErrClosed) }
+	return func(yield func(Event, error) bool) {
+		for {
+			n := 0
+			for e, err := range r.store.Read(ctx).Events(after, 64) {
+				if err != nil {
+					yield(Event{}, fmt.Errorf("events of %s: %w", r.did, err))
+					return
+				}
+				n++
+				after = e.Seq
+				e.Body = slices.Clone(e.Body)
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if n < 64 {
+				return
+			}
+		}
+	}
 }
-
-// Apply changes records: one signed commit, all or nothing, on the disk and with its one event when it returns.
-// Two writes of one batch may not name the same record. An empty batch is a commit, too.
-//
-// Errors: [ErrExists], [ErrNotFound], [ErrInvalidSwap], [ErrInvalidRecord], [ErrBlobMissing], [ErrTooLarge], what a guard
-// answered, [ErrNoSpace], [ErrBusy], [ErrClosed], [ErrCorrupt]. After each of them nothing has changed.
-func (r *Repo) Apply(ctx context.Context, writes []Write, guards ...Guard) (Commit, error) {
-	return Commit{}, ErrClosed
-}
-
-// BlobRef of a stored blob, as records carry it in JSON.
-type BlobInfo struct {
-	CID       CID
-	MediaType string
-	Size      int64
-}
-
-// PutBlob stores a blob that no record names yet, durably, for at least a day. Errors: [ErrTooLarge], [ErrNoSpace].
-func (r *Repo) PutBlob(ctx context.Context, b Blob) (BlobInfo, error) { return BlobInfo{}, ErrClosed }
-
-// GetBlob answers a blob that some record names. Errors: [ErrNotFound].
-func (r *Repo) GetBlob(ctx context.Context, c CID) (Blob, error) { return Blob{}, ErrClosed }
-
-// ListBlobs iterates over the blobs that records name, in order of CID from the first after the given one; with since,
-// a revision, only over those named first after it.
-func (r *Repo) ListBlobs(ctx context.Context, after CID, since string) iter.Seq2[BlobInfo, error] {
-	return func(yield func(BlobInfo, error) bool) { yield(BlobInfo{}, ErrClosed) }
-}
-
-// Prove writes a CAR that shows to anyone that the current commit holds this record with this value, or that it
-// doesn't hold it: commit, nodes on the path, record. A record that isn't there is no error.
-func (r *Repo) Prove(ctx context.Context, w io.Writer, collection, rkey string) error {
-	return ErrClosed
-}
-
-// ExportCAR writes the whole repository as a CAR v1 in the specification's streaming order: commit, then nodes and
-// records in order of path. It sees one state and uses little memory, however large the repository.
-func (r *Repo) ExportCAR(ctx context.Context, w io.Writer) error { return ErrClosed }

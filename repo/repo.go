@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -39,12 +41,15 @@ type Repo struct {
 
 	maxBlob    int64
 	keepEvents int
+	clockID    TID          // in the record keys that we choose
+	lastKey    atomic.Int64 // newest of them
 
-	nodes *nodeCache
-	queue chan *request
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
+	nodes   *nodeCache
+	commits int // made by the writer
+	queue   chan *request
+	stop    chan struct{}
+	done    chan struct{}
+	once    sync.Once
 }
 
 // Open opens the repository in a store, and makes its first, empty commit if there is none. The caller must Close it
@@ -90,10 +95,11 @@ func newRepo(store Store, o Options) (*Repo, error) {
 	r := &Repo{
 		store: store, did: o.DID, key: o.Key, pub: pub,
 		clock: o.Clock, log: o.Log, maxBlob: o.MaxBlob, keepEvents: o.KeepEvents,
-		nodes: newNodeCache(nodeCacheSize),
-		queue: make(chan *request, maxGroup),
-		stop:  make(chan struct{}),
-		done:  make(chan struct{}),
+		clockID: TID(rand.IntN(1024)),
+		nodes:   newNodeCache(nodeCacheSize),
+		queue:   make(chan *request, maxGroup),
+		stop:    make(chan struct{}),
+		done:    make(chan struct{}),
 	}
 	if r.clock == nil {
 		r.clock = time.Now

@@ -13,7 +13,7 @@ type Store interface {
 	// Read answers a Reader each call of which sees the newest state by itself. ctx ends its calls.
 	Read(ctx context.Context) Reader
 
-	// View calls f with a Reader that sees one state throughout. Writers are not held up by it.
+	// View calls f with a Reader that sees one state throughout. f must not call the Store.
 	View(ctx context.Context, f func(Reader) error) error
 
 	// Update takes the write lock, calls f with a Reader that sees what the changes will be applied to, and applies what
@@ -32,20 +32,23 @@ type Reader interface {
 	Nodes() iter.Seq2[Node, error]
 	// Record answers the record at a path (collection/rkey), or ErrNotFound.
 	Record(path string) (StoredRecord, error)
-	// Records iterates over records whose path p has from <= p < to, in byte order, or in reverse. An empty to is no bound.
-	Records(from, to string, reverse bool) iter.Seq2[StoredRecord, error]
+	// Records iterates over records whose path p has from <= p < to, in byte order, or in reverse, at most limit of them.
+	// An empty to, and a limit of 0, are no bound.
+	Records(from, to string, reverse bool, limit int) iter.Seq2[StoredRecord, error]
 	// Blob answers a blob with the number of records that name it, or ErrNotFound.
 	Blob(CID) (StoredBlob, error)
-	// Blobs iterates over blobs that records name, in order of CID from the first after the given one, without their Data;
-	// with since not zero only those first named by a record of a later revision.
-	Blobs(after CID, since TID) iter.Seq2[StoredBlob, error]
-	// Events iterates over events with a higher number, in order.
-	Events(after int64) iter.Seq2[Event, error]
+	// HasBlob tells whether a blob is stored, named by a record or not.
+	HasBlob(CID) (bool, error)
+	// Blobs iterates over blobs that records name, in byte order of CID from the first after the given one, at most limit,
+	// without their Data; with since not zero only over those that a record of a later revision names.
+	Blobs(after CID, since TID, limit int) iter.Seq2[StoredBlob, error]
+	// Events iterates over events with a higher number, in order, at most limit.
+	Events(after int64, limit int) iter.Seq2[Event, error]
 }
 
 // Changes are applied in one transaction, fields in the order of this struct.
 type Changes struct {
-	PutBlobs    []StoredBlob // Refs is not looked at; one that is there stays as it is
+	PutBlobs    []StoredBlob // Refs is not looked at; one that is there only gets the new Created
 	PutRecords  []StoredRecord
 	DropRecords []string // paths
 	// DropRefs are paths whose references to blobs are forgotten; then AddRefs are added; then blobs that lost a reference
@@ -57,9 +60,9 @@ type Changes struct {
 	PutNodes   []Node
 	DropNodes  []Place // never one that is in PutNodes
 	Events     []Event
-	// PruneEvents, when not zero, deletes events up to and including this number.
-	PruneEvents int64
-	Head        *Head // nil: stays
+	// KeepEvents, when not zero, deletes all but this many of the newest events.
+	KeepEvents int
+	Head       *Head // nil: stays
 }
 
 // Head is the current commit as stored.

@@ -1,0 +1,161 @@
+package repo
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+)
+
+// maxCARBlock limits one block of a CAR from elsewhere.
+const maxCARBlock = 2 << 20
+
+func appendCARHeader(b []byte, root CID) []byte {
+	var h []byte
+	h = appendHead(h, majorMap, 2)
+	h = appendHead(appendText(h, "roots"), majorArray, 1)
+	h = appendLink(h, root)
+	h = appendHead(appendText(h, "version"), majorUint, 1)
+	return append(binary.AppendUvarint(b, uint64(len(h))), h...)
+}
+
+func appendCARBlock(b []byte, c CID, block []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(cidLen+len(block)))
+	return append(c.append(b), block...)
+}
+
+// ExportCAR writes the whole repository as a CAR v1 in the specification's streaming order: commit, then nodes and
+// records in order of path. It sees one state and uses little memory, however large the repository. A slow w holds a
+// read transaction open.
+func (r *Repo) ExportCAR(ctx context.Context, w io.Writer) error {
+	out := bufio.NewWriterSize(w, 256<<10)
+	err := r.store.View(ctx, func(s Reader) error {
+		head, err := s.Head()
+		if err != nil {
+			return err
+		}
+		return exportCAR(out, s, head)
+	})
+	if err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("export repository %s: %w", r.did, err)
+	}
+	return nil
+}
+
+// exportCAR merges two ordered scans: every node comes right after the record that is its fence.
+func exportCAR(w io.Writer, s Reader, head Head) error {
+	buf := appendCARBlock(appendCARHeader(nil, head.CID), head.CID, head.Block)
+	if _, err := w.Write(buf); err != nil {
+		return err
+	}
+	next, stop := iter.Pull2(s.Nodes())
+	defer stop()
+	node, err, more := next()
+	write := func(c CID, block []byte) error {
+		buf = c.append(binary.AppendUvarint(buf[:0], uint64(cidLen+len(block))))
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+		_, err := w.Write(block)
+		return err
+	}
+	nodesAt := func(fence string) error {
+		for more && err == nil && node.Fence == fence {
+			if err := write(node.CID, node.Data); err != nil {
+				return err
+			}
+			node, err, more = next()
+		}
+		return err
+	}
+	if err := nodesAt(""); err != nil {
+		return err
+	}
+	for rec, err := range s.Records("", "", false, 0) {
+		if err != nil {
+			return err
+		}
+		if err := write(rec.CID, rec.Value); err != nil {
+			return err
+		}
+		if err := nodesAt(rec.Path); err != nil {
+			return err
+		}
+	}
+	if more {
+		return fmt.Errorf("%w: node at %q has no record before it", ErrCorrupt, node.Fence)
+	}
+	return nil
+}
+
+// readCAR reads a small CAR from memory: its one root and its blocks by CID, each checked against its hash.
+func readCAR(car []byte) (root CID, blocks map[CID][]byte, err error) {
+	off := 0
+	fail := func(format string, args ...any) (CID, map[CID][]byte, error) {
+		return CID{}, nil, fmt.Errorf("CAR at byte %d: %w", off, fmt.Errorf(format, args...))
+	}
+	section := func() ([]byte, error) {
+		n, size := binary.Uvarint(car[off:])
+		switch {
+		case size <= 0:
+			return nil, errors.New("malformed length")
+		case n > maxCARBlock:
+			return nil, fmt.Errorf("a block of %d bytes is over the limit", n)
+		case n > uint64(len(car)-off-size):
+			return nil, errShort
+		}
+		out := car[off+size : off+size+int(n)]
+		off += size + int(n)
+		return out, nil
+	}
+	head, err := section()
+	if err != nil {
+		return fail("header: %w", err)
+	}
+	if root, err = decodeCARHeader(head); err != nil {
+		return fail("header: %w", err)
+	}
+	blocks = map[CID][]byte{}
+	for off < len(car) {
+		s, err := section()
+		if err != nil {
+			return fail("%w", err)
+		}
+		if len(s) < cidLen {
+			return fail("%w", errShort)
+		}
+		c, err := cidFromBytes(s[:cidLen])
+		if err != nil {
+			return fail("%w", err)
+		}
+		block := s[cidLen:]
+		if (c.IsBlob() && BlobCID(block) != c) || (!c.IsBlob() && RecordCID(block) != c) {
+			return fail("block %s does not match its hash", c)
+		}
+		blocks[c] = block
+	}
+	return root, blocks, nil
+}
+
+func decodeCARHeader(b []byte) (root CID, err error) {
+	r := cborReader{b: b}
+	if n := r.expect(majorMap, "CAR header"); r.err == nil && n != 2 {
+		r.fail("a CAR header has two fields, not %d", n)
+	}
+	r.key("roots")
+	if n := r.expect(majorArray, "roots"); r.err == nil && n != 1 {
+		r.fail("one root expected, found %d", n)
+	}
+	root = r.link()
+	r.key("version")
+	if v := r.expect(majorUint, "version"); r.err == nil && v != 1 {
+		r.fail("CAR version %d", v)
+	}
+	return root, r.end()
+}
