@@ -1,0 +1,5 @@
+package serviceauth
+
+import "github.com/bluesky-social/indigo/atproto/auth"
+
+var signIndigo = auth.SignServiceAuth
