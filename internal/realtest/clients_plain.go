@@ -1,6 +1,8 @@
 package realtest
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +87,9 @@ func (c *Skopeo) Push(img *ImageFile, ref string) (string, error) {
 	return c.copyIn(img.Layout, ref)
 }
 
-// PushIndex copies an index and all its images to ref.
+// PushIndex copies an index and all its images to ref. Debian 12's skopeo
+// (1.9.3) writes the index anew, so that its digest is another than index.Digest;
+// those of the images stay.
 func (c *Skopeo) PushIndex(index *IndexFile, ref string) (string, error) {
 	return c.copyIn(index.Layout, ref)
 }
@@ -96,7 +100,7 @@ func (c *Skopeo) copyIn(layout, ref string) (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "digest")
-	if _, err := c.run("copy", "--all", "--preserve-digests", "--digestfile", file, "--dest-tls-verify=false",
+	if _, err := c.run("copy", "--all", "--digestfile", file, "--dest-tls-verify=false",
 		"oci:"+layout+":made", "docker://"+ref); err != nil {
 		return "", err
 	}
@@ -104,17 +108,22 @@ func (c *Skopeo) copyIn(layout, ref string) (string, error) {
 	return strings.TrimSpace(string(raw)), err
 }
 
-// Pull copies ref, with all platforms of an index, to a new folder.
+// Pull copies ref, with all platforms of an index, to a new folder. The digest is
+// that of the manifest as served: 1.9.3 writes an index anew in every copy.
 func (c *Skopeo) Pull(ref string) (string, error) {
 	dir, err := c.temp("pull-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	if _, err := c.run("copy", "--all", "--preserve-digests", "--src-tls-verify=false", "docker://"+ref, "oci:"+dir+":pulled"); err != nil {
+	if _, err := c.run("copy", "--all", "--src-tls-verify=false", "docker://"+ref, "dir:"+dir); err != nil {
 		return "", err
 	}
-	return layoutDigest(dir)
+	raw, err := c.run("inspect", "--raw", "--tls-verify=false", "docker://"+ref)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(raw))), nil
 }
 
 // Run runs any skopeo command.
