@@ -1,0 +1,99 @@
+package appview
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/registry/pds"
+)
+
+// Config says what an AppView is. DataDir and DefaultHold are required; the rest has defaults.
+type Config struct {
+	// DataDir is the folder of the AppView's data; it is made when missing, mode 0700.
+	DataDir string
+	// DatabasePath is the SQLite file; empty: appview.db in DataDir.
+	DatabasePath string
+	// KeyPath and CertPath are the RSA key that signs registry tokens and its certificate; they are made when missing.
+	// Empty: auth/private-key.pem and auth/private-key.crt in DataDir. The key that encrypts sessions lies beside the first.
+	KeyPath, CertPath string
+
+	// Addr is what Run listens on ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
+	Addr string
+	// BaseURL is where clients reach the AppView; empty: see the package comment.
+	BaseURL string
+	// DefaultHold is the DID of the hold for layers of owners whose profile names none.
+	DefaultHold string
+	// Redirect says how layers are given to clients; empty is pds.RedirectAuto.
+	Redirect pds.Redirect
+	// AllowAccountPassword lets people sign in with their main password. Otherwise they are told how to make an app password.
+	AllowAccountPassword bool
+	// ServeStale is how long manifests seen before are served while their owner's PDS is silent; 0 is 7 days.
+	ServeStale time.Duration
+
+	// TestMode allows http and loopback, and names with ports; it also allows account passwords. Never on the public network.
+	TestMode bool
+	// AllowNetworks are private networks whose PDSes, holds and handles may be asked.
+	AllowNetworks []netip.Prefix
+	// PLCURL is the did:plc directory; empty is the public one.
+	PLCURL string
+	// HandleResolverURL is a PDS that is asked for handles first.
+	HandleResolverURL string
+
+	// Directory looks up accounts and holds; nil: identity.NewResolver with the address guard.
+	Directory identity.Directory
+	// HTTP asks PDSes and holds, whose addresses come from strangers, and streams layers: it has no timeout of its own.
+	// nil: a client with the address guard.
+	HTTP *http.Client
+	// Clock; nil is time.Now.
+	Clock func() time.Time
+	// Log; nil is slog.Default().
+	Log *slog.Logger
+	// Seam is nil in production; see pds.Seams.
+	Seam func(name string) error
+}
+
+// check fills in defaults and names what is wrong.
+func (c *Config) check() error {
+	if c.DataDir == "" {
+		return errors.New("appview: DataDir is missing: name a folder for its data")
+	}
+	if c.DefaultHold == "" {
+		return errors.New("appview: DefaultHold is missing: give the DID of a hold (server.default_hold_did)")
+	}
+	did, err := identity.NormalizeDID(c.DefaultHold)
+	if err != nil {
+		return fmt.Errorf("appview: DefaultHold %q: %w", c.DefaultHold, err)
+	}
+	c.DefaultHold = did.String()
+	if c.BaseURL != "" {
+		u, err := url.Parse(c.BaseURL)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" {
+			return fmt.Errorf("appview: BaseURL %q: give scheme and host, like https://registry.example.com", c.BaseURL)
+		}
+		c.BaseURL = u.Scheme + "://" + strings.ToLower(u.Host)
+	}
+	if c.DatabasePath == "" {
+		c.DatabasePath = filepath.Join(c.DataDir, "appview.db")
+	}
+	if c.KeyPath == "" {
+		c.KeyPath = filepath.Join(c.DataDir, "auth", "private-key.pem")
+	}
+	if c.CertPath == "" {
+		c.CertPath = filepath.Join(c.DataDir, "auth", "private-key.crt")
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return nil
+}

@@ -1,0 +1,27 @@
+// Package appview is the AppView as a value: a registry at /v2/ whose images belong to AT Protocol accounts, and the token
+// endpoint at /auth/ where docker and others sign in with an app password.
+//
+//	app, err := appview.New(ctx, appview.Config{
+//		DataDir:     "/var/lib/atcr",
+//		BaseURL:     "https://registry.example.com",
+//		DefaultHold: "did:web:hold.example.com",
+//	})
+//	if err != nil { … }
+//	defer app.Close()
+//	go app.Run(ctx)                              // settles what a crash or a silent server left open
+//	http.ListenAndServe(":5000", app.Handler())  // or mount it; or give Config.Addr and let Run listen
+//
+// It joins the rooms that do the work and holds no logic of its own: registry (OCI over HTTP), registry/pds (manifests and tags in
+// their owners' repositories, layers in holds), registry/auth (tokens and sessions), identity (who is who). To serve something else
+// at /v2/, join them yourself in the same way.
+//
+// # Data
+//
+// In Config.DataDir: appview.db (SQLite: sessions, copies of records, uploads and intents under way) and auth/ (the key that signs
+// tokens, its certificate, the key that encrypts sessions). One process at a time has the folder.
+//
+// # Addresses
+//
+// With BaseURL set, every URL and token names it. Without, requests are answered whose Host is loopback or the address that is
+// listened on, and any other Host gets 421.
+package appview
