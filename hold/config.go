@@ -1,0 +1,186 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+// Permissions of crew records.
+const (
+	BlobRead  = "blob:read"  // read layers of a private hold
+	BlobWrite = "blob:write" // upload layers; implies blob:read
+	CrewAdmin = "crew:admin" // both, and manage crew
+)
+
+// Config says what a hold is. DataDir, PublicURL and OwnerDID are required; the rest has defaults.
+type Config struct {
+	// DataDir is the folder of the hold's data; it is made when missing, mode 0700.
+	DataDir string
+	// PublicURL is where others reach the hold: scheme and host, https unless TestMode.
+	PublicURL string
+	// Addr is what Run listens on ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
+	Addr string
+
+	// OwnerDID is the captain.
+	OwnerDID string
+	// Public lets everybody read layers.
+	Public bool
+	// AllowAllCrew lets everybody who signs in become crew (requestCrew), with blob:read and blob:write at most.
+	AllowAllCrew bool
+	// EnableBlueskyPosts stands in the captain record; posts are not built yet.
+	EnableBlueskyPosts bool
+	// Region and Successor stand in the captain record when not empty.
+	Region, Successor string
+	// Crew is brought in line at start; members that it doesn't name are left alone.
+	Crew []CrewMember
+
+	// TestMode allows http, loopback and ports in names. Never on the public network.
+	TestMode bool
+	// RefuseLegacyTokens takes only service tokens made for the very method, once. Otherwise upstream's AppView is
+	// understood too, which uses one token for a minute for uploads, notifyManifest and getBlob (logged and counted).
+	RefuseLegacyTokens bool
+	// NoRedirect makes getBlob answer the bytes itself. Otherwise it sends readers to the storage's own address where it
+	// has one, else to /blobs, so that an AppView need not carry them.
+	NoRedirect bool
+
+	// Identity: Dir, PublicURL, TestMode and Services are filled in here when empty.
+	Identity identity.Config
+	// PLCURL is the did:plc directory that the default Directory asks.
+	PLCURL string
+	// HandleResolverURL is a PDS that the default Directory asks for handles first.
+	HandleResolverURL string
+	// Directory looks up users; nil: identity.NewResolver with the address guard. The caller's is not closed.
+	Directory identity.Directory
+	// Storage keeps the layers; nil: a filestore in StoragePath. The caller's is not closed.
+	Storage storage.Store
+	// StoragePath is the folder of the default storage; empty: DataDir/blobs.
+	StoragePath string
+	// Repo is the hold's repository, signed by the key of its identity; nil: in DataDir/repo.db. The caller's is not closed.
+	Repo *repo.Repo
+	// HTTP asks users' PDSes; addresses come from strangers. nil: a client with the address guard.
+	HTTP *http.Client
+
+	// MaxPart bounds one part of an upload, in bytes; 0 is 1 GiB.
+	MaxPart int64
+	// MaxSpool bounds the parts that came before their turn, all uploads together, in bytes; 0 is 16 GiB.
+	MaxSpool int64
+	// MaxCrew bounds the members that requestCrew may add up to; 0 is 100 000.
+	MaxCrew int
+
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
+	// Log; nil is slog.Default().
+	Log *slog.Logger
+	// Crash is nil in production; see [Seams].
+	Crash func(seam string)
+}
+
+// CrewMember is a member that the configuration names.
+type CrewMember struct {
+	Member      string   // DID or handle
+	Role        string   // empty is member
+	Permissions []string // blob:read, blob:write, crew:admin
+	Tier        string   // may be empty
+}
+
+// check fills in defaults and refuses what can't work, naming the field and the remedy.
+func (c *Config) check() error {
+	if c.DataDir == "" {
+		return errors.New("hold: DataDir is empty: name a folder for the hold's data")
+	}
+	u, err := url.Parse(c.PublicURL)
+	switch {
+	case c.PublicURL == "" || err != nil || u.Host == "":
+		return fmt.Errorf("hold: PublicURL %q: want scheme and host, as in https://hold.example.com", c.PublicURL)
+	case u.Scheme != "https" && !(c.TestMode && u.Scheme == "http"):
+		return fmt.Errorf("hold: PublicURL %q: the scheme must be https (http under TestMode only)", c.PublicURL)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
+		return fmt.Errorf("hold: PublicURL %q: only scheme and host are allowed", c.PublicURL)
+	}
+	c.PublicURL = strings.ToLower(u.Scheme) + "://" + strings.ToLower(u.Host)
+	owner, err := identity.NormalizeDID(c.OwnerDID)
+	if err != nil {
+		return fmt.Errorf("hold: OwnerDID %q: want the captain's DID, as in did:plc:…: %w", c.OwnerDID, err)
+	}
+	c.OwnerDID = owner.String()
+	for i := range c.Crew {
+		if err := c.Crew[i].check(); err != nil {
+			return fmt.Errorf("hold: Crew[%d]: %w", i, err)
+		}
+	}
+	if c.Successor != "" {
+		if _, err := syntax.ParseDID(c.Successor); err != nil {
+			return fmt.Errorf("hold: Successor %q: want a DID: %w", c.Successor, err)
+		}
+	}
+	if len(c.Region) > 64 {
+		return fmt.Errorf("hold: Region has %d bytes, at most 64 are allowed", len(c.Region))
+	}
+	c.defaults()
+	return nil
+}
+
+func (c *Config) defaults() {
+	if c.MaxPart <= 0 {
+		c.MaxPart = 1 << 30
+	}
+	if c.MaxSpool <= 0 {
+		c.MaxSpool = 16 << 30
+	}
+	if c.MaxCrew <= 0 {
+		c.MaxCrew = 100_000
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	id := &c.Identity
+	if id.Dir == "" {
+		id.Dir = c.DataDir
+	}
+	if id.PublicURL == "" {
+		id.PublicURL = c.PublicURL
+	}
+	if id.Services == nil {
+		id.Services = identity.HoldServices()
+	}
+	id.TestMode = id.TestMode || c.TestMode
+	if id.Logger == nil {
+		id.Logger = c.Log
+	}
+}
+
+func (m *CrewMember) check() error {
+	if _, err := syntax.ParseAtIdentifier(m.Member); err != nil {
+		if did, derr := identity.NormalizeDID(m.Member); derr == nil {
+			m.Member = did.String()
+		} else {
+			return fmt.Errorf("member %q: want a DID or a handle: %w", m.Member, err)
+		}
+	}
+	if m.Role == "" {
+		m.Role = "member"
+	}
+	if len(m.Role) > 32 || len(m.Tier) > 32 {
+		return fmt.Errorf("member %s: role and tier have at most 32 bytes", m.Member)
+	}
+	for _, p := range m.Permissions {
+		if p != BlobRead && p != BlobWrite && p != CrewAdmin {
+			return fmt.Errorf("member %s: permission %q: want %s, %s or %s", m.Member, p, BlobRead, BlobWrite, CrewAdmin)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package hold
+
+import (
+	"context"
+	"sync"
+)
+
+// keyLocks are mutexes by name that exist only while someone holds or waits for them.
+type keyLocks struct {
+	mu   sync.Mutex
+	keys map[string]*keyLock
+}
+
+type keyLock struct {
+	ch    chan struct{} // holds one value while taken
+	users int
+}
+
+func newKeyLocks() *keyLocks { return &keyLocks{keys: map[string]*keyLock{}} }
+
+// lock waits for the key, or for the context.
+func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+	l := k.use(key)
+	select {
+	case l.ch <- struct{}{}:
+		return func() { <-l.ch; k.leave(key, l) }, nil
+	case <-ctx.Done():
+		k.leave(key, l)
+		return nil, ctx.Err()
+	}
+}
+
+// try takes the key only when it is free.
+func (k *keyLocks) try(key string) (unlock func(), ok bool) {
+	l := k.use(key)
+	select {
+	case l.ch <- struct{}{}:
+		return func() { <-l.ch; k.leave(key, l) }, true
+	default:
+		k.leave(key, l)
+		return nil, false
+	}
+}
+
+func (k *keyLocks) use(key string) *keyLock {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.keys[key]
+	if l == nil {
+		l = &keyLock{ch: make(chan struct{}, 1)}
+		k.keys[key] = l
+	}
+	l.users++
+	return l
+}
+
+func (k *keyLocks) leave(key string, l *keyLock) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(k.keys, key)
+	}
+}

@@ -1,0 +1,240 @@
+package hold
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// maxLayerWrites keeps one commit, and its event, within what a firehose takes.
+const maxLayerWrites = 200
+
+// layerRecord is an io.atcr.hold.layer.
+type layerRecord struct {
+	Type      string        `json:"$type"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+	MediaType string        `json:"mediaType"`
+	Manifest  string        `json:"manifest"` // at-uri
+	UserDID   string        `json:"userDid"`
+	CreatedAt string        `json:"createdAt"`
+}
+
+// recordLayers writes the layer records of a manifest that are not there yet, and answers how many it wrote. The caller
+// holds the manifest's lock, so that nobody else writes them at the same time.
+func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []layerRecord) (int, error) {
+	if err := s.ensureIndex(ctx); err != nil {
+		return 0, err
+	}
+	have, err := s.layersOf(ctx, did, uri)
+	if err != nil {
+		return 0, err
+	}
+	var writes []repo.Write
+	now := timestamp(s.clock())
+	for _, l := range layers {
+		if _, ok := have[l.Digest]; ok {
+			continue
+		}
+		have[l.Digest] = ""
+		l.Type, l.Manifest, l.UserDID, l.CreatedAt = collLayer, uri, did, now
+		value, err := repo.RecordFrom(l)
+		if err != nil {
+			return 0, fmt.Errorf("layer record: %w", err)
+		}
+		writes = append(writes, repo.Write{Action: repo.Create, Collection: collLayer, Record: value})
+	}
+	for at := 0; at < len(writes); at += maxLayerWrites {
+		if _, err := s.apply(ctx, writes[at:min(at+maxLayerWrites, len(writes))]); err != nil {
+			return at, fmt.Errorf("write layer records: %w", err)
+		}
+	}
+	return len(writes), nil
+}
+
+// removeLayers deletes a user's layer records of a manifest and answers how many there were.
+func (s *Server) removeLayers(ctx context.Context, did, uri string) (int, error) {
+	if err := s.ensureIndex(ctx); err != nil {
+		return 0, err
+	}
+	have, err := s.layersOf(ctx, did, uri)
+	if err != nil {
+		return 0, err
+	}
+	keys := make([]string, 0, len(have))
+	for _, rkey := range have {
+		keys = append(keys, rkey)
+	}
+	return len(keys), s.deleteRecords(ctx, collLayer, keys)
+}
+
+func (s *Server) deleteRecords(ctx context.Context, collection string, rkeys []string) error {
+	for len(rkeys) > 0 {
+		n := min(len(rkeys), maxLayerWrites)
+		var writes []repo.Write
+		for _, k := range rkeys[:n] {
+			writes = append(writes, repo.Write{Action: repo.Delete, Collection: collection, RKey: k})
+		}
+		if _, err := s.apply(ctx, writes); err != nil {
+			return fmt.Errorf("delete %s records: %w", collection, err)
+		}
+		rkeys = rkeys[n:]
+	}
+	return nil
+}
+
+// layersOf answers the keys of a user's layer records of a manifest, by digest.
+func (s *Server) layersOf(ctx context.Context, did, uri string) (map[digest.Digest]string, error) {
+	rows, err := s.db.Read().QueryContext(ctx, `select digest, rkey from hold_layer where did = $1 and manifest = $2`, did, uri)
+	if err != nil {
+		return nil, fmt.Errorf("layers of %s: %w", uri, sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	have := map[digest.Digest]string{}
+	for rows.Next() {
+		var d digest.Digest
+		var rkey string
+		if err := rows.Scan(&d, &rkey); err != nil {
+			return nil, fmt.Errorf("layers of %s: %w", uri, sqlx.Wrap(err))
+		}
+		have[d] = rkey
+	}
+	return have, sqlx.Wrap(rows.Err())
+}
+
+// followLayers brings the index after a commit. What fails is noted, and the index is made anew before it is next relied on.
+func (s *Server) followLayers(ctx context.Context, commit repo.Commit, writes []repo.Write) {
+	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
+		for i, res := range commit.Results {
+			if res.Collection != collLayer {
+				continue
+			}
+			if err := indexLayer(ctx, tx, res, writes[i].Record); err != nil {
+				return err
+			}
+		}
+		return setMeta(ctx, tx, "layers_rev", commit.Rev)
+	})
+	if err != nil {
+		s.behind = true
+		s.log.Error("the index of layers is behind; it will be made anew", "error", err)
+		return
+	}
+	s.seam(seamLayersIndexed)
+}
+
+func indexLayer(ctx context.Context, tx *sql.Tx, res repo.Result, value []byte) error {
+	if res.Action == repo.Delete {
+		_, err := tx.ExecContext(ctx, `delete from hold_layer where rkey = $1`, res.RKey)
+		return err
+	}
+	l, err := decodeLayer(value)
+	if err != nil {
+		return nil //nolint:nilerr // a record that breaks its lexicon is not indexed
+	}
+	_, err = tx.ExecContext(ctx, `insert into hold_layer (rkey, did, manifest, digest, size) values ($1, $2, $3, $4, $5)
+		on conflict do nothing`, res.RKey, l.UserDID, l.Manifest, l.Digest.String(), l.Size)
+	return err
+}
+
+func decodeLayer(value []byte) (l layerRecord, err error) {
+	js, err := repo.RecordToJSON(value)
+	if err == nil {
+		err = json.Unmarshal(js, &l)
+	}
+	if err == nil && (l.Digest == "" || l.UserDID == "" || l.Manifest == "" || l.Size < 0) {
+		err = errors.New("layer record lacks a field")
+	}
+	return l, err
+}
+
+// ensureIndex makes the index anew when it is behind.
+func (s *Server) ensureIndex(ctx context.Context) error {
+	s.layersMu.Lock()
+	defer s.layersMu.Unlock()
+	if !s.behind {
+		return nil
+	}
+	return s.rebuildLayers(ctx)
+}
+
+// alignLayers compares the index with the repository at start. Each commit of layer records leaves its revision in the
+// index, a clean end the head's; anything else costs one reading of the collection.
+func (s *Server) alignLayers(ctx context.Context) error {
+	head, err := s.repo.Head(ctx)
+	if err != nil {
+		return err
+	}
+	rev, err := s.meta(ctx, "layers_rev")
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { return s.noteHead(context.WithoutCancel(ctx)) })
+	if rev == head.Rev {
+		return nil
+	}
+	s.layersMu.Lock()
+	defer s.layersMu.Unlock()
+	return s.rebuildLayers(ctx)
+}
+
+// rebuildLayers makes the index from the records. The caller holds layersMu.
+func (s *Server) rebuildLayers(ctx context.Context) error {
+	head, err := s.repo.Head(ctx)
+	if err != nil {
+		return err
+	}
+	err = sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `delete from hold_layer`); err != nil {
+			return err
+		}
+		for rec, err := range s.repo.List(ctx, collLayer, "", false) {
+			if err != nil {
+				return err
+			}
+			if err := indexLayer(ctx, tx, repo.Result{Action: repo.Create, RKey: rec.RKey}, rec.Value); err != nil {
+				return err
+			}
+		}
+		return setMeta(ctx, tx, "layers_rev", head.Rev)
+	})
+	if err != nil {
+		return fmt.Errorf("index layers: %w", err)
+	}
+	s.behind = false
+	return nil
+}
+
+func (s *Server) noteHead(ctx context.Context) error {
+	s.layersMu.Lock()
+	defer s.layersMu.Unlock()
+	if s.behind {
+		return nil
+	}
+	head, err := s.repo.Head(ctx)
+	if err != nil {
+		return err
+	}
+	return sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error { return setMeta(ctx, tx, "layers_rev", head.Rev) })
+}
+
+func setMeta(ctx context.Context, tx *sql.Tx, name, value string) error {
+	_, err := tx.ExecContext(ctx, `insert into hold_meta (name, value) values ($1, $2)
+		on conflict (name) do update set value = $2`, name, value)
+	return err
+}
+
+func (s *Server) meta(ctx context.Context, name string) (value string, err error) {
+	err = s.db.Read().QueryRowContext(ctx, `select value from hold_meta where name = $1`, name).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return value, sqlx.Wrap(err)
+}

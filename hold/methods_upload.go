@@ -1,0 +1,238 @@
+package hold
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/oci"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+const maxCheckBlobs = 1000
+
+// announced is the digest that an upload begins under. AppViews that stream don't know it yet: they say nothing, or, as
+// upstream's does, a temporary name.
+func announced(text string) (digest.Digest, error) {
+	if text == "" || strings.HasPrefix(text, "uploads/temp-") && len(text) <= 128 {
+		return "", nil
+	}
+	d := digest.Digest(text)
+	return d, storage.CheckDigest(d)
+}
+
+func (s *Server) initiateUpload(ctx context.Context, c *call) (any, error) {
+	var in struct {
+		Digest string `json:"digest"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	d, err := announced(in.Digest)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.beginUpload(ctx, c.caller, d)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"uploadId": id}, nil
+}
+
+// ofCaller refuses a token of somebody else; without one the uploadId is enough.
+func ofCaller(c *call, u *upload) error {
+	if c.caller != "" && c.caller != u.did {
+		return invalidUpload("the upload was begun by another account")
+	}
+	return nil
+}
+
+func (s *Server) getPartUploadURL(ctx context.Context, c *call) (any, error) {
+	var in struct {
+		UploadID   string `json:"uploadId"`
+		PartNumber int    `json:"partNumber"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	u, err := s.findUpload(ctx, in.UploadID)
+	if err == nil {
+		err = ofCaller(c, u)
+	}
+	if err == nil {
+		err = checkPartNumber(in.PartNumber)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"url":    s.cfg.PublicURL + "/xrpc/io.atcr.hold.uploadPart",
+		"method": http.MethodPut,
+		"headers": map[string]string{
+			"X-Upload-Id": in.UploadID, "X-Part-Number": strconv.Itoa(in.PartNumber),
+		},
+	}, nil
+}
+
+func checkPartNumber(n int) error {
+	if n < 1 || n > maxParts {
+		return fail(http.StatusBadRequest, "InvalidPartNumber", "partNumber is %d, want 1 to %d", n, maxParts)
+	}
+	return nil
+}
+
+func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, c *call) error {
+	id := r.Header.Get("X-Upload-Id")
+	n, err := strconv.Atoi(r.Header.Get("X-Part-Number"))
+	if err != nil {
+		return fail(http.StatusBadRequest, "InvalidPartNumber", "the header X-Part-Number is no number")
+	}
+	if err := checkPartNumber(n); err != nil {
+		return err
+	}
+	u, err := s.findUpload(r.Context(), id)
+	if err == nil {
+		err = ofCaller(c, u)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := s.takePart(r.Context(), id, n, r.Body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", `"`+p.ETag+`"`)
+	writeJSON(w, http.StatusOK, map[string]string{"etag": p.ETag})
+	return nil
+}
+
+func (s *Server) completeUploadCall(ctx context.Context, c *call) (any, error) {
+	var in struct {
+		UploadID string        `json:"uploadId"`
+		Digest   digest.Digest `json:"digest"`
+		Parts    []givenPart   `json:"parts"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	if err := storage.CheckDigest(in.Digest); err != nil {
+		return nil, err
+	}
+	if len(in.Parts) > maxParts {
+		return nil, invalid("%d parts are named, at most %d are taken", len(in.Parts), maxParts)
+	}
+	if err := s.completeUpload(ctx, in.UploadID, c.caller, in.Digest, in.Parts); err != nil {
+		return nil, err
+	}
+	return map[string]string{"status": "completed", "digest": in.Digest.String()}, nil
+}
+
+func (s *Server) abortUploadCall(ctx context.Context, c *call) (any, error) {
+	var in struct {
+		UploadID string `json:"uploadId"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	u, err := s.findUpload(ctx, in.UploadID)
+	if err == nil {
+		err = ofCaller(c, u)
+	}
+	if err == nil {
+		err = s.abortUpload(ctx, in.UploadID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"status": "aborted"}, nil
+}
+
+func (s *Server) getUpload(ctx context.Context, c *call) (any, error) {
+	u, err := s.findUpload(ctx, c.r.URL.Query().Get("uploadId"))
+	if err == nil {
+		err = ofCaller(c, u)
+	}
+	if err != nil {
+		return nil, err
+	}
+	parts, err := s.uploadParts(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	parts = slices.DeleteFunc(parts, func(p part) bool { return p.Number > u.parts })
+	return struct {
+		Digest digest.Digest `json:"digest,omitempty"`
+		Offset int64         `json:"offset"`
+		Parts  []part        `json:"parts"`
+	}{u.digest, u.bytes, parts}, nil
+}
+
+func (s *Server) checkBlobs(ctx context.Context, c *call) (any, error) {
+	var in struct {
+		Repository string          `json:"repository"`
+		Digests    []digest.Digest `json:"digests"`
+	}
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	if err := oci.CheckName(in.Repository); err != nil {
+		return nil, invalid("repository: %v", err)
+	}
+	if len(in.Digests) > maxCheckBlobs {
+		return nil, invalid("%d digests are asked for, at most %d are taken", len(in.Digests), maxCheckBlobs)
+	}
+	for i, d := range in.Digests {
+		if err := storage.CheckDigest(d); err != nil {
+			return nil, invalidDigest("digests[%d]: %v", i, err)
+		}
+	}
+	present, err := s.present(ctx, in.Digests)
+	if err != nil {
+		return nil, err
+	}
+	if len(present) > 0 {
+		err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
+			return s.lease(ctx, tx, c.caller, in.Repository, present, s.clock())
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return map[string]any{"present": present}, nil
+}
+
+// notifyManifest: what is asked of the caller depends on the operation.
+func (s *Server) notifyManifest(ctx context.Context, c *call) (any, error) {
+	var n notice
+	if err := c.decode(&n); err != nil {
+		return nil, err
+	}
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	if n.Operation == "pull" {
+		if err := s.allow(c, reader); err != nil {
+			return nil, err
+		}
+		return s.notifyPull(ctx, c.caller, n)
+	}
+	if n.UserDID != c.caller {
+		return nil, fail(http.StatusForbidden, "UserMismatch", "userDid is %s, the token is of %s", clip(n.UserDID), c.caller)
+	}
+	switch n.Operation {
+	case "", "push":
+		if err := s.allow(c, writer); err != nil {
+			return nil, err
+		}
+		return s.notifyPush(ctx, n)
+	case "delete":
+		return s.notifyDelete(ctx, n)
+	}
+	return nil, fail(http.StatusBadRequest, "InvalidOperation", "operation is %q, want push, pull or delete", clip(n.Operation))
+}

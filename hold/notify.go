@@ -1,0 +1,308 @@
+package hold
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/oci"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+// maxManifestBlobs bounds the layers one manifest may have here.
+const maxManifestBlobs = 10_000
+
+// notice is notifyManifest's input as far as the hold believes it: sizes and layers come from the record and the storage.
+type notice struct {
+	Repository     string        `json:"repository"`
+	UserDID        string        `json:"userDid"`
+	ManifestDigest digest.Digest `json:"manifestDigest"`
+	Tag            string        `json:"tag"`
+	Operation      string        `json:"operation"`
+}
+
+// noticeResult is its output.
+type noticeResult struct {
+	Success       bool   `json:"success"`
+	Operation     string `json:"operation"`
+	StatsUpdated  bool   `json:"statsUpdated"`
+	LayersCreated *int   `json:"layersCreated,omitempty"`
+	LayersDeleted *int   `json:"layersDeleted,omitempty"`
+	PostCreated   *bool  `json:"postCreated,omitempty"`
+}
+
+func (n *notice) check() error {
+	if err := oci.CheckName(n.Repository); err != nil {
+		return invalid("repository: %v", err)
+	}
+	if err := storage.CheckDigest(n.ManifestDigest); err != nil {
+		return invalidDigest("manifestDigest: %v", err)
+	}
+	if len(n.Tag) > 128 {
+		return invalid("tag has %d bytes, at most 128 are allowed", len(n.Tag))
+	}
+	return nil
+}
+
+// notifyPush writes the layer records of a manifest whose record stands at its owner's PDS and names this hold. However
+// often it is called, there is one record for each layer.
+func (s *Server) notifyPush(ctx context.Context, n notice) (noticeResult, error) {
+	unlock, err := s.notices.lock(ctx, n.UserDID+" "+n.ManifestDigest.String())
+	if err != nil {
+		return noticeResult{}, err
+	}
+	defer unlock()
+	p, err := s.pdsOf(ctx, n.UserDID)
+	if err != nil {
+		return noticeResult{}, err
+	}
+	m, err := p.manifest(ctx, n.Repository, n.ManifestDigest, true)
+	if errors.Is(err, errNoRecord) {
+		return noticeResult{}, fail(http.StatusBadRequest, "ManifestRecordNotFound", "%s has no record of %s in repository %q", n.UserDID, n.ManifestDigest, n.Repository)
+	}
+	if err != nil {
+		return noticeResult{}, err
+	}
+	created, err := s.recordManifest(ctx, p, m)
+	if err != nil {
+		return noticeResult{}, err
+	}
+	counted, err := s.count(ctx, "push", n.UserDID, n)
+	no := false
+	return noticeResult{Success: true, Operation: "push", StatsUpdated: counted, LayersCreated: &created, PostCreated: &no}, err
+}
+
+// recordManifest writes the layer records of one manifest record. The caller holds the manifest's lock.
+func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) (int, error) {
+	if !s.namesUs(m) {
+		return 0, fail(http.StatusForbidden, "ManifestNamesOtherHold", "the record %s names the hold %s, this is %s", m.URI, clip(m.HoldDID), s.DID())
+	}
+	man, err := p.body(ctx, m)
+	if err != nil {
+		return 0, err
+	}
+	layers, err := s.layersAtHand(ctx, man)
+	if err != nil {
+		return 0, err
+	}
+	s.seam(seamManifestRead)
+	created, err := s.recordLayers(ctx, p.did, m.URI, layers)
+	if err != nil {
+		return 0, err
+	}
+	_, err = s.db.Write().ExecContext(ctx, `insert into hold_manifest (did, repository, digest, uri) values ($1, $2, $3, $4)
+		on conflict (did, repository, digest) do update set uri = $4`, p.did, m.Repository, m.Digest.String(), m.URI)
+	if err != nil {
+		return 0, fmt.Errorf("note manifest: %w", sqlx.Wrap(err))
+	}
+	digests := make([]digest.Digest, 0, len(layers))
+	for _, l := range layers {
+		digests = append(digests, l.Digest)
+	}
+	return created, s.dropLeases(ctx, p.did, digests)
+}
+
+// layersAtHand are the blobs a manifest names, with the sizes they have here. One that must be here and isn't is an
+// error; one that may lie elsewhere (nondistributable, or with urls) is left out.
+func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]layerRecord, error) {
+	required := map[digest.Digest]bool{}
+	for _, d := range man.RequiredBlobs() {
+		required[d.Digest] = true
+	}
+	all := man.Layers
+	if man.Config != nil {
+		all = append(all[:len(all):len(all)], *man.Config)
+	}
+	if len(all) > maxManifestBlobs {
+		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the manifest names %d blobs, at most %d are taken", len(all), maxManifestBlobs)
+	}
+	seen := map[digest.Digest]bool{}
+	var layers []layerRecord
+	for _, d := range all {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		info, err := s.store.Stat(ctx, d.Digest)
+		if errors.Is(err, storage.ErrNotFound) {
+			if required[d.Digest] {
+				return nil, fail(http.StatusBadRequest, "ManifestBlobUnknown", "the hold lacks %s, which the manifest names", d.Digest)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("stat %s: %w", d.Digest, err)
+		}
+		layers = append(layers, layerRecord{Digest: d.Digest, Size: info.Size, MediaType: limitText(d.MediaType, 128)})
+	}
+	return layers, nil
+}
+
+func limitText(text string, n int) string {
+	if len(text) > n {
+		return "application/octet-stream"
+	}
+	return text
+}
+
+// notifyDelete removes a manifest's layer records once its record is gone from its owner's PDS.
+func (s *Server) notifyDelete(ctx context.Context, n notice) (noticeResult, error) {
+	unlock, err := s.notices.lock(ctx, n.UserDID+" "+n.ManifestDigest.String())
+	if err != nil {
+		return noticeResult{}, err
+	}
+	defer unlock()
+	p, err := s.pdsOf(ctx, n.UserDID)
+	if err != nil {
+		return noticeResult{}, err
+	}
+	_, err = p.manifest(ctx, n.Repository, n.ManifestDigest, false)
+	if err == nil {
+		return noticeResult{}, fail(http.StatusBadRequest, "ManifestRecordExists", "the record of %s still stands in repository %q", n.ManifestDigest, n.Repository)
+	}
+	if !errors.Is(err, errNoRecord) {
+		return noticeResult{}, err
+	}
+	uris, err := s.manifestURIs(ctx, p, n)
+	if err != nil {
+		return noticeResult{}, err
+	}
+	removed := 0
+	for _, uri := range uris {
+		k, err := s.removeLayers(ctx, n.UserDID, uri)
+		if err != nil {
+			return noticeResult{}, err
+		}
+		removed += k
+	}
+	_, err = s.db.Write().ExecContext(ctx, `delete from hold_manifest where did = $1 and repository = $2 and digest = $3`,
+		n.UserDID, n.Repository, n.ManifestDigest.String())
+	if err != nil {
+		return noticeResult{}, fmt.Errorf("forget manifest: %w", sqlx.Wrap(err))
+	}
+	return noticeResult{Success: true, Operation: "delete", LayersDeleted: &removed}, nil
+}
+
+// manifestURIs are the records, all gone now, under which this manifest's layers may be recorded: where the push was
+// noted, and the two usual keys; a key that another repository's record has now is not ours to touch.
+func (s *Server) manifestURIs(ctx context.Context, p *pds, n notice) ([]string, error) {
+	uris := map[string]bool{}
+	noted, err := s.notedURI(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if noted != "" {
+		uris[noted] = true
+	}
+	for _, rkey := range manifestKeys(n.Repository, n.ManifestDigest) {
+		uris[p.manifestURI(rkey)] = true
+	}
+	var gone []string
+	for uri := range uris {
+		_, err := p.record(ctx, uri[len(p.manifestURI("")):])
+		if errors.Is(err, errNoRecord) {
+			gone = append(gone, uri)
+		} else if err != nil && classify(err).status >= 500 {
+			return nil, err
+		}
+	}
+	return gone, nil
+}
+
+// notedURI is the record a push of this manifest was noted with, or empty.
+func (s *Server) notedURI(ctx context.Context, n notice) (uri string, err error) {
+	err = s.db.Read().QueryRowContext(ctx, `select uri from hold_manifest where did = $1 and repository = $2 and digest = $3`,
+		n.UserDID, n.Repository, n.ManifestDigest.String()).Scan(&uri)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("find manifest: %w", sqlx.Wrap(err))
+	}
+	return uri, nil
+}
+
+// notifyPull counts a pull of a manifest that was pushed here.
+func (s *Server) notifyPull(ctx context.Context, caller string, n notice) (noticeResult, error) {
+	res := noticeResult{Success: true, Operation: "pull"}
+	if noted, err := s.notedURI(ctx, n); err != nil || noted == "" {
+		return res, err
+	}
+	var err error
+	res.StatsUpdated, err = s.count(ctx, "pull", caller, n)
+	return res, err
+}
+
+// count adds one to a repository's pulls or pushes, once for each caller, manifest and hour.
+func (s *Server) count(ctx context.Context, op, caller string, n notice) (bool, error) {
+	now := s.clock()
+	res, err := s.db.Write().ExecContext(ctx, `insert into hold_counted (op, caller, did, manifest, hour) values ($1, $2, $3, $4, $5)
+		on conflict do nothing`, op, caller, n.UserDID, n.Repository+"@"+n.ManifestDigest.String(), now.Unix()/3600)
+	if err != nil {
+		return false, fmt.Errorf("count: %w", sqlx.Wrap(err))
+	}
+	if rows, err := res.RowsAffected(); err != nil || rows == 0 {
+		return false, err
+	}
+	_, _, err = s.update(ctx, collStats, statsKey(n.UserDID, n.Repository), func(o object, exists bool) bool {
+		counter, last := "pullCount", "lastPull"
+		if op == "push" {
+			counter, last = "pushCount", "lastPush"
+		}
+		counts := object{"pullCount": o.number("pullCount"), "pushCount": o.number("pushCount")}
+		counts[counter] = o.number(counter) + 1
+		o.set(counts)
+		o.set(object{"ownerDid": n.UserDID, "repository": n.Repository, "updatedAt": timestamp(now), last: timestamp(now)})
+		return true
+	})
+	return err == nil, err
+}
+
+// settlePusher reads a user's manifest records and writes the layer records of those that name this hold.
+func (s *Server) settlePusher(ctx context.Context, did string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	p, err := s.pdsOf(ctx, did)
+	if err != nil {
+		return err
+	}
+	for m, err := range p.manifests(ctx) {
+		if err != nil {
+			return err
+		}
+		if !s.namesUs(m) {
+			continue
+		}
+		if err := s.settleManifest(ctx, p, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleManifest is one of them: what is wrong with the record itself is logged and passed over.
+func (s *Server) settleManifest(ctx context.Context, p *pds, m *manifestRecord) error {
+	unlock, err := s.notices.lock(ctx, p.did+" "+m.Digest.String())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if noted, err := s.notedURI(ctx, notice{UserDID: p.did, Repository: m.Repository, ManifestDigest: m.Digest}); err != nil || noted == m.URI {
+		return err // its layers were recorded before it was noted
+	}
+	created, err := s.recordManifest(ctx, p, m)
+	if err != nil && classify(err).status < 500 {
+		s.log.Warn("a manifest record is passed over", "uri", m.URI, "reason", err)
+		return nil
+	}
+	if created > 0 {
+		s.log.Info("layers recorded that nobody had told of", "uri", m.URI, "layers", created)
+	}
+	return err
+}

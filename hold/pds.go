@@ -1,0 +1,272 @@
+package hold
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/oci"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// Limits of what a user's PDS is asked for.
+const (
+	maxRecordAnswer = 2 << 20
+	maxListAnswer   = 32 << 20
+	listPage        = 100
+	maxListPages    = 100
+)
+
+// errNoRecord: the owner's PDS answered, and has no such record.
+var errNoRecord = errors.New("no such record at the owner's PDS")
+
+// manifestRecord is what the hold reads of an io.atcr.manifest.
+type manifestRecord struct {
+	URI  string
+	RKey string
+
+	Repository   string        `json:"repository"`
+	Digest       digest.Digest `json:"digest"`
+	MediaType    string        `json:"mediaType"`
+	HoldDID      string        `json:"holdDid"`
+	HoldEndpoint string        `json:"holdEndpoint"` // oldest form: a URL
+	ManifestBlob *blobRef      `json:"manifestBlob"`
+}
+
+// blobRef is a blob in a record's JSON.
+type blobRef struct {
+	Ref struct {
+		Link string `json:"$link"`
+	} `json:"ref"`
+	Size int64 `json:"size"`
+}
+
+// pds is one user's PDS.
+type pds struct {
+	s   *Server
+	did string
+	url string
+}
+
+// pdsOf finds a user's PDS. Errors: AccountNotReachable.
+func (s *Server) pdsOf(ctx context.Context, did string) (*pds, error) {
+	id, err := syntax.ParseDID(did)
+	if err != nil {
+		return nil, invalid("userDid %q is no DID", clip(did))
+	}
+	who, err := s.dir.LookupDID(ctx, id)
+	if errors.Is(err, identity.ErrDIDNotFound) {
+		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s does not exist", did)
+	}
+	if err != nil {
+		return nil, unavailable("AccountNotReachable", "the identity %s can't be resolved now: %v", did, err)
+	}
+	u := strings.TrimRight(who.PDSEndpoint(), "/")
+	if u == "" {
+		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s names no PDS", did)
+	}
+	return &pds{s: s, did: did, url: u}, nil
+}
+
+func (p *pds) get(ctx context.Context, method string, query url.Values, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/xrpc/"+method+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, unavailable("PDSUnavailable", "the PDS of %s has no usable address", p.did)
+	}
+	resp, err := p.s.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, unavailable("PDSUnavailable", "the PDS of %s (%s) does not answer: %v", p.did, p.url, err)
+	}
+	defer httpx.Drain(resp)
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		b, err := httpx.ReadLimited(resp, limit)
+		if err != nil {
+			return nil, unavailable("PDSUnavailable", "%s of %s: %v", method, p.url, err)
+		}
+		return b, nil
+	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusBadRequest:
+		b, _ := httpx.ReadLimited(resp, 64<<10)
+		return nil, notThere(p, method, resp.StatusCode, b)
+	}
+	e := unavailable("PDSUnavailable", "%s of %s answers %d", method, p.url, resp.StatusCode).(*xrpcError)
+	if d, ok := httpx.RetryAfter(resp.Header, p.s.clock()); ok {
+		e.retryAfter = d
+	}
+	return nil, e
+}
+
+// notThere tells a PDS that has no such record from one that has trouble: only a named error counts as "not there", a
+// proxy's bare 404 doesn't.
+func notThere(p *pds, method string, status int, body []byte) error {
+	var e struct {
+		Error   string `json:"error"`
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(body, &e)
+	switch {
+	case e.Error == "RecordNotFound", e.Error == "InvalidRequest" && strings.HasPrefix(e.Message, "Could not locate record"),
+		e.Error == "InvalidRequest" && strings.HasPrefix(e.Message, "Blob not found"), e.Error == "BlobNotFound":
+		return errNoRecord
+	case e.Error == "RepoNotFound", e.Error == "RepoTakendown", e.Error == "RepoDeactivated",
+		e.Error == "InvalidRequest" && strings.HasPrefix(e.Message, "Could not find repo"):
+		return unavailable("PDSUnavailable", "the PDS %s says %s: %s", p.url, clip(e.Error), clip(e.Message))
+	}
+	return unavailable("PDSUnavailable", "%s of %s answers %d %s", method, p.url, status, clip(e.Error))
+}
+
+// manifest finds the record of a manifest in a repository: at the two keys it is written under, else, when the caller says
+// so, by going through the collection. Errors: errNoRecord, PDSUnavailable.
+func (p *pds) manifest(ctx context.Context, repository string, d digest.Digest, search bool) (*manifestRecord, error) {
+	for _, rkey := range manifestKeys(repository, d) {
+		m, err := p.record(ctx, rkey)
+		if errors.Is(err, errNoRecord) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m.Repository == repository && m.Digest == d {
+			return m, nil
+		}
+	}
+	if !search {
+		return nil, errNoRecord
+	}
+	for m, err := range p.manifests(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if m.Repository == repository && m.Digest == d {
+			return m, nil
+		}
+	}
+	return nil, errNoRecord
+}
+
+// manifestKeys are the record keys that a manifest is written under.
+func manifestKeys(repository string, d digest.Digest) []string {
+	return []string{d.Encoded(), d.Encoded() + "~" + strings.ReplaceAll(repository, "/", "~")}
+}
+
+func (p *pds) manifestURI(rkey string) string {
+	return "at://" + p.did + "/" + collManifest + "/" + rkey
+}
+
+func (p *pds) record(ctx context.Context, rkey string) (*manifestRecord, error) {
+	b, err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {p.did}, "collection": {collManifest}, "rkey": {rkey}}, maxRecordAnswer)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Value json.RawMessage `json:"value"`
+	}
+	m := &manifestRecord{URI: p.manifestURI(rkey), RKey: rkey}
+	if err := json.Unmarshal(b, &out); err != nil || json.Unmarshal(out.Value, m) != nil {
+		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the record %s can't be read", m.URI)
+	}
+	return m, nil
+}
+
+// manifests goes through a user's manifest records; ones that can't be read are left out. More than 10 000 are an error,
+// since nobody may conclude from a list that was cut.
+func (p *pds) manifests(ctx context.Context) iter.Seq2[*manifestRecord, error] {
+	return func(yield func(*manifestRecord, error) bool) {
+		cursor := ""
+		for range maxListPages {
+			q := url.Values{"repo": {p.did}, "collection": {collManifest}, "limit": {fmt.Sprint(listPage)}}
+			if cursor != "" {
+				q.Set("cursor", cursor)
+			}
+			b, err := p.get(ctx, "com.atproto.repo.listRecords", q, maxListAnswer)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			var page struct {
+				Cursor  string `json:"cursor"`
+				Records []struct {
+					URI   string          `json:"uri"`
+					Value json.RawMessage `json:"value"`
+				} `json:"records"`
+			}
+			if err := json.Unmarshal(b, &page); err != nil {
+				yield(nil, unavailable("PDSUnavailable", "listRecords of %s can't be read: %v", p.url, err))
+				return
+			}
+			for _, r := range page.Records {
+				m := &manifestRecord{}
+				rkey, ok := strings.CutPrefix(r.URI, p.manifestURI(""))
+				if !ok || json.Unmarshal(r.Value, m) != nil {
+					continue
+				}
+				if m.URI, m.RKey = r.URI, rkey; !yield(m, nil) {
+					return
+				}
+			}
+			if page.Cursor == "" || page.Cursor == cursor || len(page.Records) == 0 {
+				return
+			}
+			cursor = page.Cursor
+		}
+		yield(nil, unavailable("PDSUnavailable", "%s has more than %d manifest records", p.did, maxListPages*listPage))
+	}
+}
+
+// body fetches the manifest's bytes and checks them twice: against the blob's CID and against the digest.
+func (p *pds) body(ctx context.Context, m *manifestRecord) (*oci.Manifest, error) {
+	bad := func(format string, args ...any) error {
+		return fail(http.StatusBadRequest, "InvalidManifest", "record %s: %s", m.URI, fmt.Sprintf(format, args...))
+	}
+	if m.ManifestBlob == nil {
+		return nil, bad("it has no manifestBlob; push the manifest again")
+	}
+	cid, err := repo.ParseCID(m.ManifestBlob.Ref.Link)
+	if err != nil || !cid.IsBlob() {
+		return nil, bad("manifestBlob is no blob")
+	}
+	b, err := p.get(ctx, "com.atproto.sync.getBlob", url.Values{"did": {p.did}, "cid": {cid.String()}}, oci.MaxManifestSize)
+	if errors.Is(err, errNoRecord) {
+		return nil, bad("its manifestBlob is not at the PDS")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if repo.BlobCID(b) != cid {
+		return nil, bad("the PDS gave other bytes than manifestBlob names")
+	}
+	man, err := oci.ParseManifestAs(m.MediaType, b, m.Digest)
+	if err != nil {
+		return nil, bad("%v", err)
+	}
+	return man, nil
+}
+
+// namesUs tells whether a record names this hold, by DID or, in its oldest form, by address.
+func (s *Server) namesUs(m *manifestRecord) bool {
+	if m.HoldDID == "" {
+		return m.HoldEndpoint != "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"), s.cfg.PublicURL)
+	}
+	did, err := identity.NormalizeDID(m.HoldDID)
+	return err == nil && s.id.Is(did)
+}
+
+func clip(text string) string {
+	if len(text) > 200 {
+		text = text[:200] + "…"
+	}
+	return strings.ToValidUTF8(text, "?")
+}

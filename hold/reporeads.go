@@ -1,0 +1,55 @@
+package hold
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/xrpc"
+)
+
+// repoReads serves the reads of the hold's repository.
+func (s *Server) repoReads() http.Handler {
+	return xrpc.NewHandler(ownAccount{s}, &xrpc.Options{Log: s.log})
+}
+
+// ownAccount is the hold under every name it has: its DID, under test mode the loopback twin, and its handle.
+type ownAccount struct{ s *Server }
+
+func (o ownAccount) account() xrpc.Account {
+	return xrpc.Account{
+		Repo: o.s.repo, Handle: o.s.id.Handle.String(),
+		Document: func(context.Context) (json.RawMessage, error) {
+			doc, err := identity.Document(o.s.id)
+			if err != nil {
+				return nil, err
+			}
+			return json.Marshal(doc)
+		},
+	}
+}
+
+// Account finds the hold. Errors: repo.ErrNotFound.
+func (o ownAccount) Account(_ context.Context, id string) (xrpc.Account, error) {
+	if did, err := syntax.ParseDID(id); err == nil && o.s.id.Is(did) {
+		return o.account(), nil
+	}
+	if handle := o.s.id.Handle.String(); handle != "" && handle == id {
+		return o.account(), nil
+	}
+	return xrpc.Account{}, repo.ErrNotFound
+}
+
+// Accounts lists the hold.
+func (o ownAccount) Accounts(_ context.Context, after string) iter.Seq2[xrpc.Account, error] {
+	return func(yield func(xrpc.Account, error) bool) {
+		if o.s.DID() > after {
+			yield(o.account(), nil)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package hold
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/serviceauth"
+	"github.com/atcr-dev/atcr/internal/blobhttp"
+)
+
+// who says who may call a method.
+type who int
+
+const (
+	anyone   who = iota // no token is looked at
+	uploadID            // the uploadId is the right; a token may be sent and is then checked
+	signedIn            // a service token
+	reader              // and the right to read layers
+	writer              // and blob:write
+	admin               // captain or crew:admin
+)
+
+const (
+	smallBody    = 64 << 10
+	listBody     = 1 << 20
+	manifestBody = 5 << 20 // a notifyManifest carries the manifest's fields
+)
+
+// method is one XRPC method. run answers what is sent as JSON, or an error; raw methods write themselves.
+type method struct {
+	verbs  []string
+	who    who
+	legacy bool  // tokens as upstream's AppView sends them are taken
+	body   int64 // longest body
+	run    func(context.Context, *call) (any, error)
+	raw    func(http.ResponseWriter, *http.Request, *call) error
+}
+
+// call is one request of a method.
+type call struct {
+	r      *http.Request
+	caller string // DID; empty is anonymous
+	rights Rights
+	body   []byte // of a POST with run
+}
+
+// decode reads the JSON body; fields that are not known are ignored, as the lexicon language wants it.
+func (c *call) decode(v any) error {
+	if len(c.body) == 0 {
+		return invalid("the body is empty, want JSON")
+	}
+	if err := json.Unmarshal(c.body, v); err != nil {
+		return invalid("the body is not the JSON that is wanted: %v", err)
+	}
+	return nil
+}
+
+func get() []string  { return []string{http.MethodGet, http.MethodHead} }
+func post() []string { return []string{http.MethodPost} }
+
+// methods is all of the hold's XRPC but the reads of its repository, which repo/xrpc serves.
+func (s *Server) methods() map[string]method {
+	return map[string]method{
+		"_health":                            {verbs: get(), run: s.health},
+		"com.atproto.server.describeServer":  {verbs: get(), run: s.describeServer},
+		"com.atproto.identity.resolveHandle": {verbs: get(), run: s.resolveHandle},
+		"com.atproto.sync.getBlob":           {verbs: get(), raw: s.getBlob}, // who: by the captain record
+		"com.atproto.repo.deleteRecord":      {verbs: post(), who: admin, body: smallBody, run: s.deleteRecord},
+		"com.atproto.repo.uploadBlob":        {verbs: post(), who: admin, body: maxRecordBlob, run: s.uploadBlob},
+		"io.atcr.hold.listTiers":             {verbs: get(), run: s.listTiers},
+		"io.atcr.hold.getLayersForManifest":  {verbs: get(), run: s.getLayersForManifest},
+		"io.atcr.hold.initiateUpload":        {verbs: post(), who: writer, legacy: true, body: smallBody, run: s.initiateUpload},
+		"io.atcr.hold.getPartUploadUrl":      {verbs: post(), who: uploadID, legacy: true, body: smallBody, run: s.getPartUploadURL},
+		"io.atcr.hold.uploadPart":            {verbs: []string{http.MethodPut, http.MethodPost}, who: uploadID, legacy: true, body: s.cfg.MaxPart, raw: s.uploadPart},
+		"io.atcr.hold.completeUpload":        {verbs: post(), who: writer, legacy: true, body: listBody * 2, run: s.completeUploadCall},
+		"io.atcr.hold.abortUpload":           {verbs: post(), who: uploadID, legacy: true, body: smallBody, run: s.abortUploadCall},
+		"io.atcr.hold.getUpload":             {verbs: get(), who: uploadID, run: s.getUpload},
+		"io.atcr.hold.checkBlobs":            {verbs: post(), who: writer, body: listBody, run: s.checkBlobs},
+		"io.atcr.hold.notifyManifest":        {verbs: post(), who: signedIn, legacy: true, body: manifestBody, run: s.notifyManifest},
+		"io.atcr.hold.requestCrew":           {verbs: post(), who: signedIn, body: smallBody, run: s.requestCrew},
+		"io.atcr.hold.getQuota":              {verbs: get(), who: signedIn, run: s.getQuota},
+		"io.atcr.hold.setStats":              {verbs: post(), who: admin, body: smallBody, run: s.setStats},
+		"io.atcr.hold.exportUserData":        {verbs: get(), who: signedIn, run: s.exportUserData},
+		"io.atcr.hold.deleteUserData":        {verbs: post(), who: signedIn, body: smallBody, run: s.deleteUserData},
+	}
+}
+
+// legacyMethods are those for which upstream's tokens are taken.
+func (s *Server) legacyMethods() []string {
+	if s.cfg.RefuseLegacyTokens {
+		return nil
+	}
+	list := []string{methodGetBlob}
+	for name, m := range s.methods() {
+		if m.legacy {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (s *Server) routes() (http.Handler, error) {
+	mux := http.NewServeMux()
+	mux.Handle("/.well-known/", identity.WellKnown(s.id))
+	mux.HandleFunc("GET /blobs/{digest}", s.serveLinked)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"service": "ATCR hold", "did": s.DID()})
+	})
+	records := s.repoReads()
+	methods := s.methods()
+	mux.HandleFunc("/xrpc/{method}", func(w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("method")
+		m, ok := methods[name]
+		switch {
+		case ok:
+			s.serve(w, r, name, m)
+		case strings.HasPrefix(name, "com.atproto.repo.") || strings.HasPrefix(name, "com.atproto.sync."):
+			records.ServeHTTP(w, r)
+		default:
+			s.answerError(w, r, fail(http.StatusNotImplemented, "MethodNotImplemented", "this hold has no method %q", clip(name)))
+		}
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.answerError(w, r, fail(http.StatusNotFound, "NotFound", "there is nothing here"))
+	})
+	return mux, nil
+}
+
+// serve does what all methods have in common: verb, limit, token, rights, answer.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, name string, m method) {
+	outcome := "ok"
+	err := s.serveMethod(w, r, name, m)
+	if err != nil {
+		outcome = s.answerError(w, r, err)
+	}
+	s.metrics.requests.WithLabelValues(name, outcome).Inc()
+}
+
+func (s *Server) serveMethod(w http.ResponseWriter, r *http.Request, name string, m method) error {
+	if !slices.Contains(m.verbs, r.Method) {
+		w.Header().Set("Allow", strings.Join(m.verbs, ", "))
+		return fail(http.StatusMethodNotAllowed, "InvalidRequest", "%s is called by %s, not by %s", name, m.verbs[0], r.Method)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, m.body)
+	c := &call{r: r}
+	if err := s.identify(c, name, m.who); err != nil {
+		return err
+	}
+	if m.raw != nil {
+		return m.raw(w, r, c)
+	}
+	if r.Method == http.MethodPost {
+		var err error
+		if c.body, err = io.ReadAll(r.Body); err != nil {
+			return bodyError(err)
+		}
+	}
+	out, err := m.run(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// identify finds the caller and holds the rights against what the method wants.
+func (s *Server) identify(c *call, name string, want who) error {
+	if want == anyone {
+		return nil
+	}
+	claims, err := s.verifier.VerifyRequest(c.r, name)
+	switch {
+	case err == nil:
+		c.caller = claims.Issuer.String()
+	case !errors.Is(err, serviceauth.ErrNotServiceToken):
+		return err
+	case want == uploadID:
+		return nil
+	default:
+		return unauthorized("AuthRequired", "%s needs a service token: ask com.atproto.server.getServiceAuth of your PDS for aud=%s and lxm=%s, and send it as Bearer", name, s.DID(), name)
+	}
+	c.rights = s.access.rights(c.caller)
+	return s.allow(c, want)
+}
+
+func (s *Server) allow(c *call, want who) error {
+	switch {
+	case want == reader && !c.rights.Read:
+		return forbidden("%s may not read the layers of %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), BlobRead)
+	case want == writer && !c.rights.Write:
+		return forbidden("%s may not write to %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), BlobWrite)
+	case want == admin && !c.rights.Admin:
+		return forbidden("%s is neither captain nor %s of %s", c.caller, CrewAdmin, s.DID())
+	}
+	return nil
+}
+
+// answerError writes an error, logs what is ours, and answers its name.
+func (s *Server) answerError(w http.ResponseWriter, r *http.Request, err error) string {
+	if errors.Is(err, blobhttp.ErrAborted) || r.Context().Err() != nil {
+		s.log.Debug("a request was broken off", "path", r.URL.Path, "error", err)
+		return "aborted"
+	}
+	e := classify(err)
+	switch {
+	case e.status == http.StatusInsufficientStorage:
+		s.log.Error("no space left: the request was refused", "path", r.URL.Path, "error", err)
+	case e.status >= 500 && e.status != http.StatusNotImplemented:
+		s.log.Error("request failed", "path", r.URL.Path, "error", err)
+	}
+	writeError(w, e)
+	return e.name
+}
+
+// contentType is the media type of a request, or the one of unknown bytes.
+func contentType(r *http.Request) string {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || len(t) > 128 {
+		return "application/octet-stream"
+	}
+	return t
+}
+
+func queryOne(r *http.Request, name string) (string, error) {
+	v := r.URL.Query()[name]
+	if len(v) != 1 || v[0] == "" {
+		return "", invalid("the parameter %s is missing or there more than once", name)
+	}
+	return v[0], nil
+}

@@ -1,0 +1,266 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/serviceauth"
+	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/internal/sqlx/open"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/storage"
+	"github.com/atcr-dev/atcr/storage/filestore"
+)
+
+// Server is a hold. Make it with [New]; all methods are safe for concurrent use.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	clock func() time.Time
+
+	id       *identity.Identity
+	dir      identity.Directory
+	http     *http.Client
+	verifier *serviceauth.Verifier
+	store    storage.Store
+	repo     *repo.Repo
+	db       *sqlx.DB
+	linkKey  []byte
+	metrics  *metrics
+
+	access   *access
+	peopleMu sync.Mutex // writes of captain and crew records
+	layersMu sync.Mutex // writes of layer records and their index
+	behind   bool       // under layersMu: the index lacks something and is to be made anew
+	uploads  *keyLocks  // uploads being written to
+	spool    *spool
+	notices  *keyLocks // manifests being recorded or removed
+
+	handler http.Handler
+	closers []func() error // in order of opening
+	closing sync.Once
+	closed  error
+}
+
+// New opens a hold: it locks the data folder, finds or makes identity and repository, and brings the captain and crew
+// records in line with the configuration. A folder that another process has is refused with that process's pid
+// (durable's ErrLocked). Close it when it is no longer used.
+func New(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Log, clock: cfg.Clock, access: newAccess(),
+		uploads: newKeyLocks(), notices: newKeyLocks(), metrics: newMetrics(),
+	}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"data folder", s.openFolder},
+		{"identity", s.openIdentity},
+		{"database", s.openDatabase},
+		{"storage", s.openStorage},
+		{"repository", s.openRepo},
+		{"captain and crew", s.alignRecords},
+		{"index of layers", s.alignLayers},
+	} {
+		if err := step.do(ctx); err != nil {
+			return nil, fmt.Errorf("hold: %s: %w", step.what, err)
+		}
+	}
+	if s.handler, err = s.routes(); err != nil {
+		return nil, fmt.Errorf("hold: %w", err)
+	}
+	s.log.Info("hold is open", "did", s.id.DID, "url", cfg.PublicURL, "public", cfg.Public, "owner", cfg.OwnerDID)
+	return s, nil
+}
+
+// DID of the hold.
+func (s *Server) DID() string { return s.id.DID.String() }
+
+// Handler serves the hold at the root of its host: /xrpc/, /.well-known/, /blobs/.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Metrics are the hold's own, registered nowhere.
+func (s *Server) Metrics() []prometheus.Collector { return s.metrics.all() }
+
+// Run does what a hold does by itself, until ctx ends: it settles and ends leases, and throws away uploads that rested for a day.
+// With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
+func (s *Server) Run(ctx context.Context) error {
+	var ln net.Listener
+	if s.cfg.Addr != "" {
+		var err error
+		if ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+			return fmt.Errorf("hold: listen: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.maintain(ctx)
+	}()
+	var err error
+	if ln != nil {
+		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.log})
+		cancel()
+	}
+	<-done
+	return err
+}
+
+// Close lets go of everything New opened. Stop serving first. Calling it again does nothing.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		var errs []error
+		for i := len(s.closers) - 1; i >= 0; i-- {
+			errs = append(errs, s.closers[i]())
+		}
+		s.closed = errors.Join(errs...)
+	})
+	return s.closed
+}
+
+func (s *Server) onClose(f func() error) { s.closers = append(s.closers, f) }
+
+func (s *Server) openFolder(context.Context) error {
+	if err := durable.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
+		return err
+	}
+	lock, err := durable.LockDir(s.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	s.onClose(lock.Close)
+	if err := durable.RemoveTemp(s.cfg.DataDir); err != nil {
+		return err
+	}
+	if s.linkKey, err = loadLinkKey(filepath.Join(s.cfg.DataDir, "link.key")); err != nil {
+		return err
+	}
+	s.spool, err = openSpool(filepath.Join(s.cfg.DataDir, "spool"), s.cfg.MaxSpool)
+	return err
+}
+
+func (s *Server) openIdentity(ctx context.Context) (err error) {
+	if s.id, err = identity.LoadOrCreateDID(ctx, s.cfg.Identity); err != nil {
+		return err
+	}
+	s.http = s.cfg.HTTP
+	if s.http == nil {
+		s.http = httpx.NewClient(httpx.ClientOptions{
+			Guard:        httpx.Guard{Loopback: s.cfg.TestMode, Hosts: s.testHosts()},
+			MaxRedirects: -1, UserAgent: "atcr-hold",
+		})
+		s.onClose(func() error { s.http.CloseIdleConnections(); return nil })
+	}
+	if s.dir = s.cfg.Directory; s.dir == nil {
+		s.dir = identity.NewResolver(identity.ResolverOptions{
+			PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode, Logger: s.log, Clock: s.clock,
+		})
+	}
+	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{
+		Audiences: s.id.Audiences(), Legacy: s.legacyMethods(), Logger: s.log, Clock: s.clock,
+	})
+	return nil
+}
+
+// testHosts are the hosts of configured URLs, which test mode opens.
+func (s *Server) testHosts() []string {
+	if !s.cfg.TestMode {
+		return nil
+	}
+	return httpx.HostsOf(s.cfg.PublicURL, s.cfg.PLCURL, s.cfg.HandleResolverURL)
+}
+
+func (s *Server) openDatabase(ctx context.Context) error {
+	db, err := open.SQLite(ctx, filepath.Join(s.cfg.DataDir, "hold.db"), nil)
+	if err != nil {
+		return err
+	}
+	s.db = db
+	s.onClose(db.Close)
+	return sqlx.Migrate(ctx, db, migrations(), "hold_version")
+}
+
+func (s *Server) openStorage(ctx context.Context) error {
+	if s.store = s.cfg.Storage; s.store != nil {
+		return nil
+	}
+	path := s.cfg.StoragePath
+	if path == "" {
+		path = filepath.Join(s.cfg.DataDir, "blobs")
+	}
+	store, err := filestore.Open(path, &filestore.Options{Logger: s.log, Now: s.clock})
+	if err != nil {
+		return err
+	}
+	s.store = store
+	s.onClose(store.Close)
+	return nil
+}
+
+func (s *Server) openRepo(ctx context.Context) error {
+	if s.repo = s.cfg.Repo; s.repo != nil {
+		if s.repo.DID() != s.DID() {
+			return fmt.Errorf("the given repository is that of %s, the hold is %s", s.repo.DID(), s.DID())
+		}
+		return nil
+	}
+	store, err := sqlstore.Open(ctx, filepath.Join(s.cfg.DataDir, "repo.db"))
+	if err != nil {
+		return err
+	}
+	s.onClose(store.Close)
+	r, err := repo.Open(ctx, store, repo.Options{DID: s.DID(), Key: s.id.Key, Clock: s.clock, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.repo = r
+	s.onClose(r.Close)
+	return nil
+}
+
+// host of the public URL, which is the hold's handle when it can be one.
+func (s *Server) host() string {
+	u, err := url.Parse(s.cfg.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// loadLinkKey reads the key that signs links, or makes one.
+func loadLinkKey(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		b = randomBytes(32)
+		err = durable.CreateFile(path, b, 0o600)
+	}
+	if err == nil && len(b) != 32 {
+		err = fmt.Errorf("%s has %d bytes, want 32: delete it and a new one is made", path, len(b))
+	}
+	return b, err
+}
