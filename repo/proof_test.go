@@ -1,0 +1,188 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/memstore"
+	"github.com/atcr-dev/atcr/repo/repotest"
+)
+
+const testDID = "did:web:test.example"
+
+func write(t testing.TB, action repo.Action, rkey, value string) repo.Write {
+	t.Helper()
+	w := repo.Write{Action: action, Collection: "io.atcr.tag", RKey: rkey}
+	if action != repo.Delete {
+		var err error
+		if w.Record, err = repo.RecordFromJSON(fmt.Appendf(nil, `{"$type":"io.atcr.tag","v":%q}`, value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func filled(t testing.TB, n int) *repo.Repo {
+	t.Helper()
+	r := repotest.Open(t, memstore.New(), repo.Options{DID: testDID})
+	var ws []repo.Write
+	for i := range n {
+		ws = append(ws, write(t, repo.Put, fmt.Sprintf("k%03d", i), "x"))
+	}
+	if _, err := r.Apply(t.Context(), ws); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func prove(t testing.TB, r *repo.Repo, rkey string) []byte {
+	t.Helper()
+	var car bytes.Buffer
+	if err := r.Prove(t.Context(), &car, "io.atcr.tag", rkey); err != nil {
+		t.Fatal(err)
+	}
+	return car.Bytes()
+}
+
+func TestProof(t *testing.T) {
+	ctx := t.Context()
+	for _, n := range []int{0, 1, 2, 30, 300} {
+		r := filled(t, n)
+		for i := range n {
+			key := fmt.Sprintf("k%03d", i)
+			car := prove(t, r, key)
+			rec, err := repo.VerifyProof(car, testDID, r.PublicKey(), "io.atcr.tag", key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			commit, theirs, err := indigo.LoadRepoFromCAR(ctx, bytes.NewReader(car))
+			if err != nil {
+				t.Fatal(err)
+			}
+			value, c, err := theirs.GetRecordBytes(ctx, "io.atcr.tag", syntax.RecordKey(key))
+			if err != nil || !bytes.Equal(value, rec.Value) || c.String() != rec.CID.String() || commit.VerifySignature(r.PublicKey()) != nil {
+				t.Fatalf("indigo reads %x, %s: %v", value, c, err)
+			}
+		}
+		for _, key := range []string{"a", "k000.5", "k150.5", "zz"} {
+			if _, err := repo.VerifyProof(prove(t, r, key), testDID, r.PublicKey(), "io.atcr.tag", key); !errors.Is(err, repo.ErrNotFound) {
+				t.Fatalf("%d records, absent %s: %v", n, key, err)
+			}
+		}
+	}
+}
+
+func TestVerifyProofRefuses(t *testing.T) {
+	r, other := filled(t, 200), filled(t, 200)
+	car := prove(t, r, "k100")
+	key := r.PublicKey()
+	cut := func(at int) []byte { return append(bytes.Clone(car[:at]), car[len(car):]...) }
+	for name, c := range map[string]struct {
+		car  []byte
+		did  string
+		key  atcrypto.PublicKey
+		rkey string
+	}{
+		"empty":            {nil, testDID, key, "k100"},
+		"cut":              {cut(len(car) - 1), testDID, key, "k100"},
+		"without its end":  {cut(len(car) / 2), testDID, key, "k100"},
+		"other DID":        {car, "did:web:other.example", key, "k100"},
+		"other key":        {car, testDID, other.PublicKey(), "k100"},
+		"other record":     {car, testDID, key, "k007"},
+		"bad record key":   {car, testDID, key, "../x"},
+		"of somebody else": {prove(t, other, "k100"), testDID, key, "k100"},
+		"over the limit":   {make([]byte, repo.MaxProofSize+1), testDID, key, "k100"},
+	} {
+		if rec, err := repo.VerifyProof(c.car, c.did, c.key, "io.atcr.tag", c.rkey); !errors.Is(err, repo.ErrInvalidProof) {
+			t.Errorf("%s: %+v, %v", name, rec, err)
+		}
+	}
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for range 2000 { // no changed bit passes
+		bad := bytes.Clone(car)
+		bad[rnd.IntN(len(bad))] ^= 1 << rnd.IntN(8)
+		if _, err := repo.VerifyProof(bad, testDID, key, "io.atcr.tag", "k100"); !errors.Is(err, repo.ErrInvalidProof) {
+			t.Fatalf("a changed proof passes: %v", err)
+		}
+	}
+}
+
+func FuzzVerifyProof(f *testing.F) {
+	r := filled(f, 40)
+	f.Add(prove(f, r, "k010"))
+	f.Add(prove(f, r, "nope"))
+	f.Add([]byte{})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f})
+	key := r.PublicKey()
+	f.Fuzz(func(t *testing.T, car []byte) {
+		rec, err := repo.VerifyProof(car, testDID, key, "io.atcr.tag", "k010")
+		if err == nil && len(rec.Value) == 0 {
+			t.Fatal("a proof without a record")
+		}
+	})
+}
+
+// TestEvents has indigo undo every commit from its event alone.
+func TestEvents(t *testing.T) {
+	ctx := context.WithoutCancel(t.Context())
+	r := repotest.Open(t, memstore.New(), repo.Options{DID: testDID})
+	rnd := rand.New(rand.NewPCG(3, 3))
+	there := map[string]bool{}
+	for range 200 {
+		var ws []repo.Write
+		for _, i := range rnd.Perm(50)[:1+rnd.IntN(4)] {
+			key := fmt.Sprintf("k%03d", i)
+			switch {
+			case there[key] && rnd.IntN(2) == 0:
+				ws = append(ws, write(t, repo.Delete, key, ""))
+				there[key] = false
+			default:
+				ws = append(ws, write(t, repo.Put, key, fmt.Sprint(rnd.Uint64())))
+				there[key] = true
+			}
+		}
+		if _, err := r.Apply(ctx, ws); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, seq, since := 0, int64(0), ""
+	header, _ := hex.DecodeString("a2617467" + "23636f6d6d6974" + "626f7001")
+	for e, err := range r.Events(ctx, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, ok := bytes.CutPrefix(e.Body, header)
+		if !ok {
+			t.Fatalf("frame begins with %x", e.Body[:20])
+		}
+		var msg comatproto.SyncSubscribeRepos_Commit
+		if err := msg.UnmarshalCBOR(bytes.NewReader(body)); err != nil {
+			t.Fatal(err)
+		}
+		if msg.Seq <= seq || msg.Repo != testDID {
+			t.Fatalf("seq %d after %d", msg.Seq, seq)
+		}
+		if n > 0 && (msg.Since == nil || *msg.Since != since || msg.PrevData == nil) {
+			t.Fatalf("since %v, the commit before was %s", msg.Since, since)
+		}
+		seq, since = msg.Seq, msg.Rev
+		n++
+		if _, err := indigo.VerifyCommitMessage(ctx, &msg); err != nil {
+			t.Fatalf("event %d: %v", n, err)
+		}
+	}
+	if n != 201 {
+		t.Fatalf("%d events", n)
+	}
+}
