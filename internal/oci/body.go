@@ -86,7 +86,7 @@ func (b *body) artifactBlobs() ([]ocispec.Descriptor, error) {
 	}
 	list, err := (&scanner{data: b.blobs}).descriptors()
 	if err != nil {
-		return nil, fmt.Errorf("%w: blobs%w", ErrManifest, err)
+		return nil, fmt.Errorf("%w: blobs%v", ErrManifest, err)
 	}
 	return list, nil
 }

@@ -65,13 +65,13 @@ func ParseManifestAs(contentType string, body []byte, want digest.Digest) (*Mani
 	}
 	b, err := decodeBody(body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
+		return nil, fmt.Errorf("%w: %v", ErrManifest, err)
 	}
 	if m.MediaType, err = b.resolveMediaType(header); err != nil {
 		return nil, err
 	}
 	if err := b.check(m.MediaType); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
+		return nil, fmt.Errorf("%w: %v", ErrManifest, err)
 	}
 	m.SchemaVersion = int(b.schemaVersion)
 	m.ArtifactType = b.artifactType
