@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,9 @@ import (
 // one line each. It may be called by several processes at once. Debian packages
 // need root.
 func Install(ctx context.Context, w io.Writer, components ...Component) error {
+	if slices.ContainsFunc(components, func(c Component) bool { return c == ATProto && !Installed(c) }) {
+		components = append([]Component{Compiler, NPM}, components...) // it is built with these
+	}
 	var deb []Component
 	for _, c := range components {
 		if _, ok := debTools[c]; ok && !Installed(c) {

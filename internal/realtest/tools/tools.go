@@ -29,7 +29,9 @@ const (
 	Regctl      Component = "regctl"
 	Skopeo      Component = "skopeo"
 	Podman      Component = "podman"
-	Docker      Component = "docker" // dockerd and a docker CLI
+	Docker      Component = "docker"   // dockerd and a docker CLI
+	Compiler    Component = "compiler" // C and C++, for the race detector and the PDS's native module
+	NPM         Component = "npm"
 
 	Helm         Component = "helm"
 	Distribution Component = "distribution" // CNCF distribution, to compare with
@@ -55,11 +57,14 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 	Skopeo: {[]string{"skopeo"}, []string{"skopeo"}},
 	Podman: {[]string{"podman", "runc"}, []string{"podman", "runc", "containernetworking-plugins", "uidmap"}},
 	Docker: {[]string{"dockerd", "docker"}, []string{"docker.io"}},
+
+	Compiler: {[]string{"gcc", "g++", "make", "python3"}, []string{"build-essential", "python3"}},
+	NPM:      {[]string{"npm"}, []string{"npm"}},
 }
 
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Crane, Oras, Regctl, Conformance, Skopeo, Podman, Docker, ATProto}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, ATProto}
 }
 
 // All lists every component.

@@ -1,0 +1,50 @@
+# Three lanes: test (what CI runs), long (before a release), bench. "make help" lists everything.
+SHELL := /bin/bash
+TIMEOUT ?= 30m
+FUZZTIME ?= 30s
+GOTESTFLAGS ?=
+
+.PHONY: help test quick lint build tools long fuzz bench
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+# The race detector needs a C compiler, so that comes first; the other tools are installed while the tests compile.
+test: ## everything against the real components, with the race detector; installs what is missing
+	@go run ./internal/realtest/install compiler
+	@go run ./internal/realtest/install default & tools=$$!; \
+	go test -race -exec true ./... >/dev/null 2>&1; \
+	wait $$tools
+	ATCR_REAL=require go test -race -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...
+
+quick: ## the tests that need nothing installed, without the race detector
+	ATCR_REAL=off go test $(GOTESTFLAGS) ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+build: ## everything, without cgo, as it ships
+	CGO_ENABLED=0 go build ./...
+
+tools: ## install the real components: PDS, clients, conformance suite
+	go run ./internal/realtest/install default
+
+long: ## make test with the long campaigns (kill -9, helm, scale) and real fuzzing
+	go run ./internal/realtest/install default helm
+	ATCR_REAL=require ATCR_LONG=1 go test -timeout 3h -count=1 ./...
+	$(MAKE) fuzz
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench: ## the table of docs/performance.md, beside CNCF distribution
+	go run ./internal/realtest/install distribution
+	go run ./bench

@@ -1,0 +1,235 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/atcr-dev/atcr"
+
+// A pkg is what go list says of one package; only what ships counts, its test
+// files are free to import anything.
+type pkg struct {
+	ImportPath   string
+	Standard     bool
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+// graph is every package of the module and all they need, by import path.
+type graph map[string]*pkg
+
+func load(t *testing.T) graph {
+	t.Helper()
+	g := graph{}
+	for p := range list(t, "-deps", "./...") {
+		g[p.ImportPath] = p
+	}
+	return g
+}
+
+// list runs go list at the module's root with cgo off, as the programs ship.
+func list(t *testing.T, args ...string) func(func(*pkg) bool) {
+	t.Helper()
+	args = append([]string{"list", "-json=ImportPath,Standard,Imports,TestImports,XTestImports"}, args...)
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root(t)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+	}
+	dec := json.NewDecoder(bytes.NewReader(out))
+	return func(yield func(*pkg) bool) {
+		for {
+			p := new(pkg)
+			if err := dec.Decode(p); errors.Is(err, io.EOF) {
+				return
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// room is the folder of one of our packages; ok is false for everybody else's.
+func room(importPath string) (folder string, ok bool) {
+	if importPath == modulePath {
+		return "", true
+	}
+	return strings.CutPrefix(importPath, modulePath+"/")
+}
+
+// fits reports whether folder is what pattern means.
+func fits(pattern, folder string) bool {
+	base, below := strings.CutSuffix(pattern, "/...")
+	return folder == base || below && strings.HasPrefix(folder, base+"/")
+}
+
+// within reports whether importPath is prefix or below it.
+func within(importPath, prefix string) bool {
+	return importPath == prefix || strings.HasPrefix(importPath, prefix+"/")
+}
+
+func ruleOf(folder string) *rule {
+	for i := range rules {
+		if fits(rules[i].room, folder) {
+			return &rules[i]
+		}
+	}
+	return nil
+}
+
+// closure is everything that from imports, with the package that first brought
+// each, so that a chain can be told.
+func (g graph) closure(from string) map[string]string {
+	broughtBy := map[string]string{from: ""}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		p := g[queue[0]]
+		if p == nil {
+			continue
+		}
+		for _, next := range p.Imports {
+			if _, seen := broughtBy[next]; !seen {
+				broughtBy[next] = queue[0]
+				queue = append(queue, next)
+			}
+		}
+	}
+	return broughtBy
+}
+
+// chain tells how to came in.
+func chain(broughtBy map[string]string, to string) string {
+	path := []string{to}
+	for by := broughtBy[to]; by != ""; by = broughtBy[by] {
+		path = append(path, by)
+	}
+	slices.Reverse(path)
+	return strings.Join(path, "\n\t-> ")
+}
+
+func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
+	for path, p := range load(t) {
+		folder, ours := room(path)
+		if !ours {
+			continue
+		}
+		r := ruleOf(folder)
+		if r == nil {
+			t.Errorf("%s has no line in the table of rules_test.go", path)
+			continue
+		}
+		for _, imported := range p.Imports {
+			to, ours := room(imported)
+			if ours && to != folder && !slices.ContainsFunc(r.may, func(pattern string) bool { return fits(pattern, to) }) {
+				t.Errorf("%s must not import %s; it may: %q", path, imported, r.may)
+			}
+			for _, only := range onlyBy {
+				if within(imported, only.pkg) && !fits(only.room, folder) {
+					t.Errorf("%s must not import %s, only %s does: %s", path, imported, only.room, only.why)
+				}
+			}
+		}
+	}
+}
+
+func TestRoomsBringFewForeignPackages(t *testing.T) {
+	g := load(t)
+	for path := range g {
+		folder, ours := room(path)
+		if !ours {
+			continue
+		}
+		r := ruleOf(folder)
+		if r == nil {
+			continue // the other test says so
+		}
+		broughtBy := g.closure(path)
+		var foreign []string
+		for dep := range broughtBy {
+			if p := g[dep]; p != nil && !p.Standard {
+				if _, ours := room(dep); !ours {
+					foreign = append(foreign, dep)
+				}
+			}
+		}
+		t.Logf("%-60s %4d of %4d", path, len(foreign), r.budget)
+		if len(foreign) > r.budget {
+			slices.Sort(foreign)
+			t.Errorf("%s brings %d foreign packages, its budget is %d:\n%s\none chain:\n\t%s", path, len(foreign), r.budget,
+				strings.Join(foreign, "\n"), chain(broughtBy, farthest(broughtBy, foreign)))
+		}
+	}
+}
+
+// farthest is the foreign package with the longest chain.
+func farthest(broughtBy map[string]string, foreign []string) string {
+	return slices.MaxFunc(foreign, func(a, b string) int {
+		return strings.Count(chain(broughtBy, a), "->") - strings.Count(chain(broughtBy, b), "->")
+	})
+}
+
+func TestRoomsStayFreeOf(t *testing.T) {
+	g := load(t)
+	for path := range g {
+		folder, ours := room(path)
+		if !ours {
+			continue
+		}
+		for _, not := range notIn {
+			if !fits(not.room, folder) {
+				continue
+			}
+			broughtBy := g.closure(path)
+			for dep := range broughtBy {
+				// A room below the forbidden one may be fine (hold/holdclient), so ours are exact.
+				_, oursToo := room(dep)
+				if oursToo && dep == not.pkg || !oursToo && within(dep, not.pkg) {
+					t.Errorf("%s must not bring %s: %s\n\t%s", path, dep, not.why, chain(broughtBy, dep))
+					break
+				}
+			}
+		}
+	}
+}
+
+// The tests of this file can fail: a graph made to break each rule is refused.
+func TestTheRulesBite(t *testing.T) {
+	if fits("hold", "hold/holdclient") || !fits("hold/...", "hold/admin") || !fits("hold/...", "hold") || fits("hold/...", "holdings") {
+		t.Error("fits does not tell rooms apart")
+	}
+	if r := ruleOf("storage/somedriver"); r == nil || r.room != "storage/..." {
+		t.Errorf("a new driver falls under %+v", r)
+	}
+	if r := ruleOf("nowhere"); r != nil {
+		t.Errorf("an unknown room falls under %+v", r)
+	}
+	g := graph{"a": {Imports: []string{"b"}}, "b": {Imports: []string{"c"}}, "c": {}}
+	if got := chain(g.closure("a"), "c"); got != "a\n\t-> b\n\t-> c" {
+		t.Errorf("chain %q", got)
+	}
+}
