@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+
+	"github.com/atcr-dev/atcr"
 )
 
 // Rights are what one caller may do at a hold.
@@ -16,28 +18,16 @@ type Rights struct {
 	Admin   bool // crew management, others' quota, stats
 }
 
-// captain is what is read of the captain record.
-type captain struct {
-	Owner        string `json:"owner"`
-	Public       bool   `json:"public"`
-	AllowAllCrew bool   `json:"allowAllCrew"`
-}
-
-// member is what is read of a crew record.
+// member is a crew record and its key.
 type member struct {
-	Member      string   `json:"member"`
-	Role        string   `json:"role"`
-	Permissions []string `json:"permissions"`
-	Tier        string   `json:"tier,omitempty"`
-	AddedAt     string   `json:"addedAt"`
-
+	atcr.Crew
 	rkey string
 }
 
 // access is the captain and crew records in memory: every request asks them. It follows the repository by [Server.apply].
 type access struct {
 	mu      sync.RWMutex
-	captain captain
+	captain atcr.Captain
 	crew    map[string][]member // by DID; more than one record only where others wrote them
 	byKey   map[string]string   // rkey to DID
 }
@@ -47,7 +37,7 @@ func newAccess() *access {
 }
 
 func (a *access) setCaptain(value []byte) error {
-	var c captain
+	var c atcr.Captain
 	if err := json.Unmarshal(value, &c); err != nil {
 		return err
 	}
@@ -71,15 +61,14 @@ func (a *access) setCrew(rkey string, value []byte) error {
 	if value == nil {
 		return nil
 	}
-	var m member
-	if err := json.Unmarshal(value, &m); err != nil {
+	m := member{rkey: rkey}
+	if err := json.Unmarshal(value, &m.Crew); err != nil {
 		return err
 	}
-	m.rkey = rkey
 	a.byKey[rkey] = m.Member
 	list := append(a.crew[m.Member], m)
 	// The record at the key made from the DID counts; others are read where it is missing.
-	own := crewKey(m.Member)
+	own := atcr.CrewRKey(m.Member)
 	slices.SortFunc(list, func(x, y member) int {
 		return cmp.Or(-boolCmp(x.rkey == own, y.rkey == own), cmp.Compare(x.rkey, y.rkey))
 	})
@@ -112,7 +101,7 @@ func (a *access) members() int {
 	return len(a.crew)
 }
 
-func (a *access) record() captain {
+func (a *access) record() atcr.Captain {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.captain
@@ -133,8 +122,8 @@ func (a *access) rights(did string) Rights {
 		return r
 	}
 	r.Crew = true
-	r.Admin = slices.Contains(m.Permissions, CrewAdmin)
-	r.Write = r.Admin || slices.Contains(m.Permissions, BlobWrite)
-	r.Read = r.Read || r.Write || slices.Contains(m.Permissions, BlobRead)
+	r.Admin = m.Can(atcr.PermissionCrewAdmin)
+	r.Write = m.Can(atcr.PermissionBlobWrite)
+	r.Read = r.Read || m.Can(atcr.PermissionBlobRead)
 	return r
 }

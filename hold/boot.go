@@ -8,6 +8,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -29,7 +30,7 @@ func (s *Server) alignRecords(ctx context.Context) error {
 }
 
 func (s *Server) loadCrew(ctx context.Context) error {
-	for rec, err := range s.repo.List(ctx, collCrew, "", false) {
+	for rec, err := range s.repo.List(ctx, atcr.NSIDCrew, "", false) {
 		if err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func (s *Server) alignCaptain(ctx context.Context) error {
 	if s.cfg.Successor != "" {
 		want["successor"] = s.cfg.Successor
 	}
-	_, written, err := s.update(ctx, collCaptain, "self", func(o object, exists bool) bool {
+	_, written, err := s.update(ctx, atcr.NSIDCaptain, "self", func(o object, exists bool) bool {
 		if !exists {
 			o["deployedAt"] = timestamp(s.clock())
 		}
@@ -68,7 +69,7 @@ func (s *Server) alignCaptain(ctx context.Context) error {
 	if err != nil || written {
 		return err
 	}
-	o, _, err := s.getObject(ctx, collCaptain, "self")
+	o, _, err := s.getObject(ctx, atcr.NSIDCaptain, "self")
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (s *Server) alignMember(ctx context.Context, m CrewMember) error {
 		}
 		did = who.DID.String()
 	}
-	rkey := crewKey(did)
+	rkey := atcr.CrewRKey(did)
 	if have, ok := s.access.member(did); ok {
 		rkey = have.rkey
 	}
@@ -99,7 +100,7 @@ func (s *Server) alignMember(ctx context.Context, m CrewMember) error {
 	if m.Tier != "" {
 		want["tier"] = m.Tier
 	}
-	_, _, err := s.update(ctx, collCrew, rkey, func(o object, exists bool) bool {
+	_, _, err := s.update(ctx, atcr.NSIDCrew, rkey, func(o object, exists bool) bool {
 		if !exists {
 			o["addedAt"] = timestamp(s.clock())
 		}
@@ -126,22 +127,22 @@ func permissions(list []string) []string {
 // addMember makes the crew record of somebody who asks to join. created is false when there is one.
 func (s *Server) addMember(ctx context.Context, did, role string, perms []string) (res repo.Result, created bool, err error) {
 	if m, ok := s.access.member(did); ok {
-		rec, err := s.repo.Get(ctx, collCrew, m.rkey)
+		rec, err := s.repo.Get(ctx, atcr.NSIDCrew, m.rkey)
 		if err != nil {
 			return repo.Result{}, false, err
 		}
-		return repo.Result{Collection: collCrew, RKey: m.rkey, CID: rec.CID}, false, nil
+		return repo.Result{Collection: atcr.NSIDCrew, RKey: m.rkey, CID: rec.CID}, false, nil
 	}
 	if n := s.access.members(); n >= s.cfg.MaxCrew {
 		return repo.Result{}, false, forbidden("the hold has %d members, which is its limit", n)
 	}
 	value, err := repo.RecordFrom(object{
-		"$type": collCrew, "member": did, "role": role, "permissions": permissions(perms), "addedAt": timestamp(s.clock()),
+		"$type": atcr.NSIDCrew, "member": did, "role": role, "permissions": permissions(perms), "addedAt": timestamp(s.clock()),
 	})
 	if err != nil {
 		return repo.Result{}, false, err
 	}
-	commit, err := s.apply(ctx, []repo.Write{{Action: repo.Create, Collection: collCrew, RKey: crewKey(did), Record: value}})
+	commit, err := s.apply(ctx, []repo.Write{{Action: repo.Create, Collection: atcr.NSIDCrew, RKey: atcr.CrewRKey(did), Record: value}})
 	if errors.Is(err, repo.ErrExists) {
 		return s.addMember(ctx, did, role, perms)
 	}

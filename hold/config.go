@@ -11,16 +11,10 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
-)
-
-// Permissions of crew records.
-const (
-	BlobRead  = "blob:read"  // read layers of a private hold
-	BlobWrite = "blob:write" // upload layers; implies blob:read
-	CrewAdmin = "crew:admin" // both, and manage crew
 )
 
 // Config says what a hold is. DataDir, PublicURL and OwnerDID are required; the rest has defaults.
@@ -178,8 +172,8 @@ func (m *CrewMember) check() error {
 		return fmt.Errorf("member %s: role and tier have at most 32 bytes", m.Member)
 	}
 	for _, p := range m.Permissions {
-		if p != BlobRead && p != BlobWrite && p != CrewAdmin {
-			return fmt.Errorf("member %s: permission %q: want %s, %s or %s", m.Member, p, BlobRead, BlobWrite, CrewAdmin)
+		if p != atcr.PermissionBlobRead && p != atcr.PermissionBlobWrite && p != atcr.PermissionCrewAdmin {
+			return fmt.Errorf("member %s: permission %q: want %s, %s or %s", m.Member, p, atcr.PermissionBlobRead, atcr.PermissionBlobWrite, atcr.PermissionCrewAdmin)
 		}
 	}
 	return nil

@@ -7,8 +7,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/opencontainers/go-digest"
-
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -16,20 +15,9 @@ import (
 // maxLayerWrites keeps one commit, and its event, within what a firehose takes.
 const maxLayerWrites = 200
 
-// layerRecord is an io.atcr.hold.layer.
-type layerRecord struct {
-	Type      string        `json:"$type"`
-	Digest    digest.Digest `json:"digest"`
-	Size      int64         `json:"size"`
-	MediaType string        `json:"mediaType"`
-	Manifest  string        `json:"manifest"` // at-uri
-	UserDID   string        `json:"userDid"`
-	CreatedAt string        `json:"createdAt"`
-}
-
 // recordLayers writes the layer records of a manifest that are not there yet, and answers how many it wrote. The caller
 // holds the manifest's lock, so that nobody else writes them at the same time.
-func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []layerRecord) (int, error) {
+func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []atcr.Layer) (int, error) {
 	if err := s.ensureIndex(ctx); err != nil {
 		return 0, err
 	}
@@ -38,18 +26,18 @@ func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []lay
 		return 0, err
 	}
 	var writes []repo.Write
-	now := timestamp(s.clock())
+	now := atcr.NewDatetime(s.clock())
 	for _, l := range layers {
 		if _, ok := have[l.Digest]; ok {
 			continue
 		}
 		have[l.Digest] = ""
-		l.Type, l.Manifest, l.UserDID, l.CreatedAt = collLayer, uri, did, now
+		l.Manifest, l.UserDID, l.CreatedAt = uri, did, now
 		value, err := repo.RecordFrom(l)
 		if err != nil {
 			return 0, fmt.Errorf("layer record: %w", err)
 		}
-		writes = append(writes, repo.Write{Action: repo.Create, Collection: collLayer, Record: value})
+		writes = append(writes, repo.Write{Action: repo.Create, Collection: atcr.NSIDLayer, Record: value})
 	}
 	for at := 0; at < len(writes); at += maxLayerWrites {
 		if _, err := s.apply(ctx, writes[at:min(at+maxLayerWrites, len(writes))]); err != nil {
@@ -72,7 +60,7 @@ func (s *Server) removeLayers(ctx context.Context, did, uri string) (int, error)
 	for _, rkey := range have {
 		keys = append(keys, rkey)
 	}
-	return len(keys), s.deleteRecords(ctx, collLayer, keys)
+	return len(keys), s.deleteRecords(ctx, atcr.NSIDLayer, keys)
 }
 
 func (s *Server) deleteRecords(ctx context.Context, collection string, rkeys []string) error {
@@ -91,16 +79,15 @@ func (s *Server) deleteRecords(ctx context.Context, collection string, rkeys []s
 }
 
 // layersOf answers the keys of a user's layer records of a manifest, by digest.
-func (s *Server) layersOf(ctx context.Context, did, uri string) (map[digest.Digest]string, error) {
+func (s *Server) layersOf(ctx context.Context, did, uri string) (map[string]string, error) {
 	rows, err := s.db.Read().QueryContext(ctx, `select digest, rkey from hold_layer where did = $1 and manifest = $2`, did, uri)
 	if err != nil {
 		return nil, fmt.Errorf("layers of %s: %w", uri, sqlx.Wrap(err))
 	}
 	defer rows.Close()
-	have := map[digest.Digest]string{}
+	have := map[string]string{}
 	for rows.Next() {
-		var d digest.Digest
-		var rkey string
+		var d, rkey string
 		if err := rows.Scan(&d, &rkey); err != nil {
 			return nil, fmt.Errorf("layers of %s: %w", uri, sqlx.Wrap(err))
 		}
@@ -113,7 +100,7 @@ func (s *Server) layersOf(ctx context.Context, did, uri string) (map[digest.Dige
 func (s *Server) followLayers(ctx context.Context, commit repo.Commit, writes []repo.Write) {
 	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
 		for i, res := range commit.Results {
-			if res.Collection != collLayer {
+			if res.Collection != atcr.NSIDLayer {
 				continue
 			}
 			if err := indexLayer(ctx, tx, res, writes[i].Record); err != nil {
@@ -140,17 +127,17 @@ func indexLayer(ctx context.Context, tx *sql.Tx, res repo.Result, value []byte) 
 		return nil //nolint:nilerr // a record that breaks its lexicon is not indexed
 	}
 	_, err = tx.ExecContext(ctx, `insert into hold_layer (rkey, did, manifest, digest, size) values ($1, $2, $3, $4, $5)
-		on conflict do nothing`, res.RKey, l.UserDID, l.Manifest, l.Digest.String(), l.Size)
+		on conflict do nothing`, res.RKey, l.UserDID, l.Manifest, l.Digest, l.Size)
 	return err
 }
 
-func decodeLayer(value []byte) (l layerRecord, err error) {
+func decodeLayer(value []byte) (l atcr.Layer, err error) {
 	js, err := repo.RecordToJSON(value)
 	if err == nil {
 		err = json.Unmarshal(js, &l)
 	}
-	if err == nil && (l.Digest == "" || l.UserDID == "" || l.Manifest == "" || l.Size < 0) {
-		err = errors.New("layer record lacks a field")
+	if err == nil {
+		err = l.Check()
 	}
 	return l, err
 }
@@ -195,7 +182,7 @@ func (s *Server) rebuildLayers(ctx context.Context) error {
 		if _, err := tx.ExecContext(ctx, `delete from hold_layer`); err != nil {
 			return err
 		}
-		for rec, err := range s.repo.List(ctx, collLayer, "", false) {
+		for rec, err := range s.repo.List(ctx, atcr.NSIDLayer, "", false) {
 			if err != nil {
 				return err
 			}

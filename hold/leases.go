@@ -52,10 +52,10 @@ func (s *Server) lease(ctx context.Context, tx *sql.Tx, did, repository string, 
 }
 
 // dropLeases ends a user's leases on digests that layer records now name.
-func (s *Server) dropLeases(ctx context.Context, did string, digests []digest.Digest) error {
+func (s *Server) dropLeases(ctx context.Context, did string, digests []string) error {
 	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
 		for _, d := range digests {
-			if _, err := tx.ExecContext(ctx, `delete from hold_lease where did = $1 and digest = $2`, did, d.String()); err != nil {
+			if _, err := tx.ExecContext(ctx, `delete from hold_lease where did = $1 and digest = $2`, did, d); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -26,11 +27,11 @@ func (s *Server) requestCrew(ctx context.Context, c *call) (any, error) {
 		return nil, invalid("role is %q: one can ask for member only", clip(in.Role))
 	}
 	if in.Permissions == nil {
-		in.Permissions = []string{BlobRead, BlobWrite}
+		in.Permissions = []string{atcr.PermissionBlobRead, atcr.PermissionBlobWrite}
 	}
 	for _, p := range in.Permissions {
-		if p != BlobRead && p != BlobWrite {
-			return nil, invalid("permissions: one can ask for %s and %s, not for %q", BlobRead, BlobWrite, clip(p))
+		if p != atcr.PermissionBlobRead && p != atcr.PermissionBlobWrite {
+			return nil, invalid("permissions: one can ask for %s and %s, not for %q", atcr.PermissionBlobRead, atcr.PermissionBlobWrite, clip(p))
 		}
 	}
 	slices.Sort(in.Permissions)
@@ -62,7 +63,7 @@ func (s *Server) getQuota(ctx context.Context, c *call) (any, error) {
 		return nil, fail(http.StatusBadRequest, "InvalidUserDid", "userDid: %v", err)
 	}
 	if did != c.caller && !c.rights.Admin {
-		return nil, forbidden("only the captain and %s see the quota of others", CrewAdmin)
+		return nil, forbidden("only the captain and %s see the quota of others", atcr.PermissionCrewAdmin)
 	}
 	if err := s.ensureIndex(ctx); err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (s *Server) setStats(ctx context.Context, c *call) (any, error) {
 			return nil, invalid("%s: %v", name, err)
 		}
 	}
-	_, _, err := s.update(ctx, collStats, statsKey(in.OwnerDID, in.Repository), func(o object, _ bool) bool {
+	_, _, err := s.update(ctx, atcr.NSIDStats, atcr.StatsRKey(in.OwnerDID, in.Repository), func(o object, _ bool) bool {
 		set := object{
 			"ownerDid": in.OwnerDID, "repository": in.Repository, "updatedAt": timestamp(s.clock()),
 			"pullCount": o.number("pullCount"), "pushCount": o.number("pushCount"),
@@ -158,11 +159,11 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	if _, err := syntax.ParseRecordKey(in.RKey); err != nil {
 		return nil, invalid("rkey: %v", err)
 	}
-	if in.Collection == collCaptain {
+	if in.Collection == atcr.NSIDCaptain {
 		return nil, forbidden("the captain record can't be deleted; change the hold's configuration")
 	}
-	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain && in.Collection == collCrew && m.rkey == in.RKey {
-		return nil, forbidden("%s can't change its own rights", CrewAdmin)
+	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain && in.Collection == atcr.NSIDCrew && m.rkey == in.RKey {
+		return nil, forbidden("%s can't change its own rights", atcr.PermissionCrewAdmin)
 	}
 	var guards []repo.Guard
 	if in.SwapCommit.Defined() {

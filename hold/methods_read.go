@@ -8,6 +8,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
@@ -106,7 +107,7 @@ func (s *Server) getLayersForManifest(ctx context.Context, c *call) (any, error)
 	}
 	layers := []object{}
 	for _, rkey := range keys {
-		o, _, err := s.getObject(ctx, collLayer, rkey)
+		o, _, err := s.getObject(ctx, atcr.NSIDLayer, rkey)
 		if err != nil {
 			return nil, err
 		}

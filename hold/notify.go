@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
@@ -97,11 +98,11 @@ func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) 
 		return 0, err
 	}
 	_, err = s.db.Write().ExecContext(ctx, `insert into hold_manifest (did, repository, digest, uri) values ($1, $2, $3, $4)
-		on conflict (did, repository, digest) do update set uri = $4`, p.did, m.Repository, m.Digest.String(), m.URI)
+		on conflict (did, repository, digest) do update set uri = $4`, p.did, m.Repository, m.Digest, m.URI)
 	if err != nil {
 		return 0, fmt.Errorf("note manifest: %w", sqlx.Wrap(err))
 	}
-	digests := make([]digest.Digest, 0, len(layers))
+	digests := make([]string, 0, len(layers))
 	for _, l := range layers {
 		digests = append(digests, l.Digest)
 	}
@@ -110,7 +111,7 @@ func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) 
 
 // layersAtHand are the blobs a manifest names, with the sizes they have here. One that must be here and isn't is an
 // error; one that may lie elsewhere (nondistributable, or with urls) is left out.
-func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]layerRecord, error) {
+func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.Layer, error) {
 	required := map[digest.Digest]bool{}
 	for _, d := range man.RequiredBlobs() {
 		required[d.Digest] = true
@@ -123,7 +124,7 @@ func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]layerRe
 		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the manifest names %d blobs, at most %d are taken", len(all), maxManifestBlobs)
 	}
 	seen := map[digest.Digest]bool{}
-	var layers []layerRecord
+	var layers []atcr.Layer
 	for _, d := range all {
 		if seen[d.Digest] {
 			continue
@@ -139,7 +140,7 @@ func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]layerRe
 		if err != nil {
 			return nil, fmt.Errorf("stat %s: %w", d.Digest, err)
 		}
-		layers = append(layers, layerRecord{Digest: d.Digest, Size: info.Size, MediaType: limitText(d.MediaType, 128)})
+		layers = append(layers, atcr.Layer{Digest: d.Digest.String(), Size: info.Size, MediaType: limitText(d.MediaType, 128)})
 	}
 	return layers, nil
 }
@@ -250,7 +251,7 @@ func (s *Server) count(ctx context.Context, op, caller string, n notice) (bool, 
 	if rows, err := res.RowsAffected(); err != nil || rows == 0 {
 		return false, err
 	}
-	_, _, err = s.update(ctx, collStats, statsKey(n.UserDID, n.Repository), func(o object, exists bool) bool {
+	_, _, err = s.update(ctx, atcr.NSIDStats, atcr.StatsRKey(n.UserDID, n.Repository), func(o object, exists bool) bool {
 		counter, last := "pullCount", "lastPull"
 		if op == "push" {
 			counter, last = "pushCount", "lastPush"
@@ -288,12 +289,12 @@ func (s *Server) settlePusher(ctx context.Context, did string) error {
 
 // settleManifest is one of them: what is wrong with the record itself is logged and passed over.
 func (s *Server) settleManifest(ctx context.Context, p *pds, m *manifestRecord) error {
-	unlock, err := s.notices.lock(ctx, p.did+" "+m.Digest.String())
+	unlock, err := s.notices.lock(ctx, p.did+" "+m.Digest)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if noted, err := s.notedURI(ctx, notice{UserDID: p.did, Repository: m.Repository, ManifestDigest: m.Digest}); err != nil || noted == m.URI {
+	if noted, err := s.notedURI(ctx, notice{UserDID: p.did, Repository: m.Repository, ManifestDigest: m.OCIDigest()}); err != nil || noted == m.URI {
 		return err // its layers were recorded before it was noted
 	}
 	created, err := s.recordManifest(ctx, p, m)

@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/oci"
@@ -30,25 +31,10 @@ const (
 // errNoRecord: the owner's PDS answered, and has no such record.
 var errNoRecord = errors.New("no such record at the owner's PDS")
 
-// manifestRecord is what the hold reads of an io.atcr.manifest.
+// manifestRecord is an io.atcr.manifest at its owner's PDS.
 type manifestRecord struct {
-	URI  string
-	RKey string
-
-	Repository   string        `json:"repository"`
-	Digest       digest.Digest `json:"digest"`
-	MediaType    string        `json:"mediaType"`
-	HoldDID      string        `json:"holdDid"`
-	HoldEndpoint string        `json:"holdEndpoint"` // oldest form: a URL
-	ManifestBlob *blobRef      `json:"manifestBlob"`
-}
-
-// blobRef is a blob in a record's JSON.
-type blobRef struct {
-	Ref struct {
-		Link string `json:"$link"`
-	} `json:"ref"`
-	Size int64 `json:"size"`
+	atcr.Manifest
+	URI string
 }
 
 // pds is one user's PDS.
@@ -139,7 +125,7 @@ func (p *pds) manifest(ctx context.Context, repository string, d digest.Digest, 
 		if err != nil {
 			return nil, err
 		}
-		if m.Repository == repository && m.Digest == d {
+		if m.Repository == repository && m.OCIDigest() == d {
 			return m, nil
 		}
 	}
@@ -150,7 +136,7 @@ func (p *pds) manifest(ctx context.Context, repository string, d digest.Digest, 
 		if err != nil {
 			return nil, err
 		}
-		if m.Repository == repository && m.Digest == d {
+		if m.Repository == repository && m.OCIDigest() == d {
 			return m, nil
 		}
 	}
@@ -159,23 +145,23 @@ func (p *pds) manifest(ctx context.Context, repository string, d digest.Digest, 
 
 // manifestKeys are the record keys that a manifest is written under.
 func manifestKeys(repository string, d digest.Digest) []string {
-	return []string{d.Encoded(), d.Encoded() + "~" + strings.ReplaceAll(repository, "/", "~")}
+	return []string{atcr.ManifestRKey(d), atcr.ManifestRKeyIn(repository, d)}
 }
 
 func (p *pds) manifestURI(rkey string) string {
-	return "at://" + p.did + "/" + collManifest + "/" + rkey
+	return "at://" + p.did + "/" + atcr.NSIDManifest + "/" + rkey
 }
 
 func (p *pds) record(ctx context.Context, rkey string) (*manifestRecord, error) {
-	b, err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {p.did}, "collection": {collManifest}, "rkey": {rkey}}, maxRecordAnswer)
+	b, err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {p.did}, "collection": {atcr.NSIDManifest}, "rkey": {rkey}}, maxRecordAnswer)
 	if err != nil {
 		return nil, err
 	}
 	var out struct {
 		Value json.RawMessage `json:"value"`
 	}
-	m := &manifestRecord{URI: p.manifestURI(rkey), RKey: rkey}
-	if err := json.Unmarshal(b, &out); err != nil || json.Unmarshal(out.Value, m) != nil {
+	m := &manifestRecord{URI: p.manifestURI(rkey)}
+	if err := json.Unmarshal(b, &out); err != nil || json.Unmarshal(out.Value, &m.Manifest) != nil {
 		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the record %s can't be read", m.URI)
 	}
 	return m, nil
@@ -187,7 +173,7 @@ func (p *pds) manifests(ctx context.Context) iter.Seq2[*manifestRecord, error] {
 	return func(yield func(*manifestRecord, error) bool) {
 		cursor := ""
 		for range maxListPages {
-			q := url.Values{"repo": {p.did}, "collection": {collManifest}, "limit": {fmt.Sprint(listPage)}}
+			q := url.Values{"repo": {p.did}, "collection": {atcr.NSIDManifest}, "limit": {fmt.Sprint(listPage)}}
 			if cursor != "" {
 				q.Set("cursor", cursor)
 			}
@@ -208,12 +194,11 @@ func (p *pds) manifests(ctx context.Context) iter.Seq2[*manifestRecord, error] {
 				return
 			}
 			for _, r := range page.Records {
-				m := &manifestRecord{}
-				rkey, ok := strings.CutPrefix(r.URI, p.manifestURI(""))
-				if !ok || json.Unmarshal(r.Value, m) != nil {
+				m := &manifestRecord{URI: r.URI}
+				if !strings.HasPrefix(r.URI, p.manifestURI("")) || json.Unmarshal(r.Value, &m.Manifest) != nil {
 					continue
 				}
-				if m.URI, m.RKey = r.URI, rkey; !yield(m, nil) {
+				if !yield(m, nil) {
 					return
 				}
 			}
@@ -234,7 +219,7 @@ func (p *pds) body(ctx context.Context, m *manifestRecord) (*oci.Manifest, error
 	if m.ManifestBlob == nil {
 		return nil, bad("it has no manifestBlob; push the manifest again")
 	}
-	cid, err := repo.ParseCID(m.ManifestBlob.Ref.Link)
+	cid, err := repo.ParseCID(m.ManifestBlob.CID)
 	if err != nil || !cid.IsBlob() {
 		return nil, bad("manifestBlob is no blob")
 	}
@@ -248,7 +233,7 @@ func (p *pds) body(ctx context.Context, m *manifestRecord) (*oci.Manifest, error
 	if repo.BlobCID(b) != cid {
 		return nil, bad("the PDS gave other bytes than manifestBlob names")
 	}
-	man, err := oci.ParseManifestAs(m.MediaType, b, m.Digest)
+	man, err := oci.ParseManifestAs(m.MediaType, b, m.OCIDigest())
 	if err != nil {
 		return nil, bad("%v", err)
 	}
@@ -257,11 +242,12 @@ func (p *pds) body(ctx context.Context, m *manifestRecord) (*oci.Manifest, error
 
 // namesUs tells whether a record names this hold, by DID or, in its oldest form, by address.
 func (s *Server) namesUs(m *manifestRecord) bool {
-	if m.HoldDID == "" {
-		return m.HoldEndpoint != "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"), s.cfg.PublicURL)
+	hold, err := m.Hold()
+	if err != nil {
+		return false
 	}
-	did, err := identity.NormalizeDID(m.HoldDID)
-	return err == nil && s.id.Is(did)
+	did, err := identity.NormalizeDID(hold)
+	return err == nil && s.id.Is(did) || m.HoldDID == "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"), s.cfg.PublicURL)
 }
 
 func clip(text string) string {

@@ -3,38 +3,16 @@ package hold
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/repo"
 )
-
-// Collections in a hold's repository, and the one of manifests in users'.
-const (
-	collCaptain  = "io.atcr.hold.captain"
-	collCrew     = "io.atcr.hold.crew"
-	collLayer    = "io.atcr.hold.layer"
-	collStats    = "io.atcr.hold.stats"
-	collManifest = "io.atcr.manifest"
-)
-
-func shortHash(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
-}
-
-// crewKey is the record key of a member's crew record.
-func crewKey(did string) string { return shortHash(did) }
-
-// statsKey is the record key of a repository's counts.
-func statsKey(owner, repository string) string { return shortHash(owner + "/" + repository) }
 
 // timestamp in the form of records.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
@@ -123,8 +101,8 @@ func (s *Server) update(ctx context.Context, collection, rkey string, f func(o o
 func (s *Server) apply(ctx context.Context, writes []repo.Write, guards ...repo.Guard) (repo.Commit, error) {
 	var people, layers bool
 	for _, w := range writes {
-		people = people || w.Collection == collCrew || w.Collection == collCaptain
-		layers = layers || w.Collection == collLayer
+		people = people || w.Collection == atcr.NSIDCrew || w.Collection == atcr.NSIDCaptain
+		layers = layers || w.Collection == atcr.NSIDLayer
 	}
 	if people {
 		s.peopleMu.Lock()
@@ -152,7 +130,7 @@ func (s *Server) apply(ctx context.Context, writes []repo.Write, guards ...repo.
 
 func layerSeam(writes []repo.Write) string {
 	for _, w := range writes {
-		if w.Collection == collLayer && w.Action != repo.Delete {
+		if w.Collection == atcr.NSIDLayer && w.Action != repo.Delete {
 			return seamLayersRecorded
 		}
 	}
@@ -169,9 +147,9 @@ func (s *Server) follow(res repo.Result, value []byte) error {
 		}
 	}
 	switch {
-	case res.Collection == collCrew:
+	case res.Collection == atcr.NSIDCrew:
 		return s.access.setCrew(res.RKey, js)
-	case res.Collection == collCaptain && js != nil:
+	case res.Collection == atcr.NSIDCaptain && js != nil:
 		return s.access.setCaptain(js)
 	}
 	return nil

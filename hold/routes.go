@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
@@ -194,11 +195,11 @@ func (s *Server) identify(c *call, name string, want who) error {
 func (s *Server) allow(c *call, want who) error {
 	switch {
 	case want == reader && !c.rights.Read:
-		return forbidden("%s may not read the layers of %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), BlobRead)
+		return forbidden("%s may not read the layers of %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), atcr.PermissionBlobRead)
 	case want == writer && !c.rights.Write:
-		return forbidden("%s may not write to %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), BlobWrite)
+		return forbidden("%s may not write to %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), atcr.PermissionBlobWrite)
 	case want == admin && !c.rights.Admin:
-		return forbidden("%s is neither captain nor %s of %s", c.caller, CrewAdmin, s.DID())
+		return forbidden("%s is neither captain nor %s of %s", c.caller, atcr.PermissionCrewAdmin, s.DID())
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -32,7 +33,7 @@ func (s *Server) userRecords(ctx context.Context, did string) (layers, stats []s
 	if err := rows.Err(); err != nil {
 		return nil, nil, fmt.Errorf("records of %s: %w", did, sqlx.Wrap(err))
 	}
-	for rec, err := range s.repo.List(ctx, collStats, "", false) {
+	for rec, err := range s.repo.List(ctx, atcr.NSIDStats, "", false) {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -52,15 +53,15 @@ func (s *Server) deleteUserData(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.deleteRecords(ctx, collLayer, layers); err != nil {
+	if err := s.deleteRecords(ctx, atcr.NSIDLayer, layers); err != nil {
 		return nil, err
 	}
-	if err := s.deleteRecords(ctx, collStats, stats); err != nil {
+	if err := s.deleteRecords(ctx, atcr.NSIDStats, stats); err != nil {
 		return nil, err
 	}
 	crew := false
 	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain {
-		if err := s.deleteRecords(ctx, collCrew, []string{m.rkey}); err != nil {
+		if err := s.deleteRecords(ctx, atcr.NSIDCrew, []string{m.rkey}); err != nil {
 			return nil, err
 		}
 		crew = true
@@ -84,9 +85,9 @@ func (s *Server) exportUserData(ctx context.Context, c *call) (any, error) {
 		"blueskyPosts": []any{},
 	}
 	for name, keys := range map[string][]string{"layerRecords": layers, "statsRecords": stats} {
-		collection := collLayer
+		collection := atcr.NSIDLayer
 		if name == "statsRecords" {
-			collection = collStats
+			collection = atcr.NSIDStats
 		}
 		list := []object{}
 		for _, k := range keys {
