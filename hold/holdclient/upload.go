@@ -2,6 +2,7 @@ package holdclient
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
@@ -38,14 +39,18 @@ type UploadState struct {
 }
 
 // InitiateUpload begins an upload and gives its id, which is the right to its parts: keep it secret. The digest is
-// what the bytes shall hash to; when the client hasn't said it yet, give any placeholder that the hold takes, such as the
-// digest of the upload's own id; CompleteUpload decides. Errors: ErrUnauthorized, ErrForbidden, ErrInvalidDigest,
-// ErrQuotaExceeded, ErrUnavailable, ….
+// what the bytes shall hash to; leave it empty while that isn't known (a temporary name is sent, as upstream's AppView
+// does): CompleteUpload decides. Errors: ErrUnauthorized, ErrForbidden, ErrInvalidDigest, ErrQuotaExceeded,
+// ErrUnavailable, ….
 func (c *Client) InitiateUpload(ctx context.Context, d digest.Digest) (uploadID string, err error) {
 	var out struct {
 		UploadID string `json:"uploadId"`
 	}
-	in := map[string]string{"digest": d.String()}
+	name := d.String()
+	if name == "" {
+		name = "uploads/temp-" + rand.Text()
+	}
+	in := map[string]string{"digest": name}
 	if err := c.call(ctx, http.MethodPost, methodInitiate, nil, in, &out); err != nil {
 		return "", err
 	}
