@@ -7,14 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/opencontainers/go-digest"
 )
-
-func dirOf(path string) string { return filepath.Dir(path) }
 
 // Commit implements [storage.Upload].
 func (u *upload) Commit(ctx context.Context, d digest.Digest) (storage.Info, error) {
@@ -73,10 +70,10 @@ func (u *upload) verify(ctx context.Context, d digest.Digest) error {
 // publish makes the verified bytes visible and durable.
 func (u *upload) publish(d digest.Digest) error {
 	dir, path := u.s.blobDir(d), u.s.blob(d)
-	u.s.at(SeamBytesWritten)
+	u.s.disk.at(SeamBytesWritten)
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Size() == u.size {
 		// Someone was first. Their folder may not be durable yet, and this answer promises that it is.
-		if err := syncBlob(dir); err == nil {
+		if err := u.s.disk.syncBlob(dir); err == nil {
 			u.discard()
 			return nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -90,35 +87,35 @@ func (u *upload) publish(d digest.Digest) error {
 		return err
 	}
 	if u.synced != u.size {
-		if err := u.f.Sync(); err != nil {
+		if err := u.s.disk.sync(u.f); err != nil {
 			u.err = failed("fsync upload", errors.Join(errSync, err))
 			return u.err
 		}
 		u.synced = u.size
 	}
-	u.s.at(SeamBytesSynced)
+	u.s.disk.at(SeamBytesSynced)
 	if err := u.rename(dir, path); err != nil {
 		return failed("commit blob "+d.String(), err)
 	}
-	u.s.at(SeamBlobNamed)
-	if err := syncBlob(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	u.s.disk.at(SeamBlobNamed)
+	if err := u.s.disk.syncBlob(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("commit blob "+d.String(), err)
 	}
-	u.s.at(SeamBlobDurable)
+	u.s.disk.at(SeamBlobDurable)
 	return nil
 }
 
 // rename moves the file to its place. A Delete at the same moment may take the folder away, hence the loop.
 func (u *upload) rename(dir, path string) error {
 	for try := 0; ; try++ {
-		err := os.Mkdir(dir, dirPerm)
+		err := u.s.disk.mkdir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = durable.MkdirAll(dir, dirPerm)
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		err = os.Rename(u.f.Name(), path)
+		err = u.s.disk.rename(u.f.Name(), path)
 		if err == nil || try == 10 || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -126,14 +123,6 @@ func (u *upload) rename(dir, path string) error {
 			return err
 		}
 	}
-}
-
-// syncBlob makes durable that the blob is in its folder and the folder in its shard.
-func syncBlob(dir string) error {
-	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
-	return durable.SyncDir(dirOf(dir))
 }
 
 // discard removes bytes that turned out to be there already.

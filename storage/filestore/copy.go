@@ -155,7 +155,7 @@ func (u *upload) write(p []byte) (int, error) {
 	if err := u.create(); err != nil {
 		return 0, err
 	}
-	n, err := u.f.WriteAt(p, u.size)
+	n, err := u.s.disk.writeAt(u.f, p, u.size)
 	u.size += int64(n)
 	u.e.size.Store(u.size)
 	u.e.touched.Store(u.s.now().UnixNano())

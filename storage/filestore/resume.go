@@ -131,7 +131,7 @@ func (s *Store) restore(id string, e *entry, f *os.File) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{s: s, id: id, e: e, alg: st.alg, h: h, size: st.offset, saved: st.offset, synced: st.offset, seq: seq}
+	u := &upload{s: s, id: id, e: e, alg: st.alg, h: h, size: st.offset, saved: st.offset, synced: st.offset, seq: seq, found: true}
 	if fi.Size() != st.offset {
 		if err := f.Truncate(st.offset); err != nil {
 			return nil, err

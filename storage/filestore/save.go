@@ -2,8 +2,6 @@ package filestore
 
 import (
 	"errors"
-
-	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 // errSync marks a failed fsync of bytes: the kernel may have dropped them, so nothing may be built on them.
@@ -53,18 +51,18 @@ func (u *upload) startSave(offset int64) {
 
 // save makes the bytes durable, then the state.
 func (u *upload) save(st state) saveResult {
-	if err := u.f.Sync(); err != nil {
+	if err := u.s.disk.sync(u.f); err != nil {
 		return saveResult{sync: failed("fsync upload", errors.Join(errSync, err))}
 	}
-	u.s.at(SeamBytesSynced)
+	u.s.disk.at(SeamBytesSynced)
 	r := saveResult{offset: st.offset}
-	if err := writeState(u.s.state(u.id), st); err != nil {
+	if err := u.s.disk.writeState(u.s.state(u.id), st); err != nil {
 		r.err = failed("save upload state", err)
 		return r
 	}
-	u.s.at(SeamStateSaved)
+	u.s.disk.at(SeamStateSaved)
 	if !u.named {
-		if err := durable.SyncDir(u.s.uploads); err != nil {
+		if err := u.s.disk.syncDir(u.s.uploads); err != nil {
 			r.err = failed("save upload state", err)
 			return r
 		}

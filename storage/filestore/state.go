@@ -51,7 +51,7 @@ func (st state) hash() (hash.Hash, error) {
 }
 
 // writeState stores st in its slot and fsyncs. The bytes it speaks of must be durable already.
-func writeState(path string, st state) error {
+func (d *disk) writeState(path string, st state) error {
 	if slotHeader+len(st.sum)+4 > slotSize {
 		return errors.New("hash state too long")
 	}
@@ -67,9 +67,9 @@ func writeState(path string, st state) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(b[:slotSize], int64(st.seq%2)*slotSize)
+	_, err = d.writeAt(f, b[:slotSize], int64(st.seq%2)*slotSize)
 	if err == nil {
-		err = f.Sync()
+		err = d.sync(f)
 	}
 	return errors.Join(err, f.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,7 @@ type Store struct {
 	table  table
 	pool   buffers
 	closed atomic.Bool
-	seam   func(Seam) // tests only: what to do where a crash is interesting
+	disk   disk
 }
 
 var _ storage.Store = (*Store)(nil)
@@ -197,12 +198,12 @@ func (s *Store) Delete(_ context.Context, d digest.Digest) error {
 	dir := s.blobDir(d)
 	// The folder stays when someone else's file is in it, or when a Commit just put the blob there again.
 	_ = os.Remove(dir)
-	if err := durable.SyncDir(dir); err == nil {
+	if err := s.disk.syncDir(dir); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return failed("delete blob "+d.String(), err)
 	}
-	return failed("delete blob "+d.String(), durable.SyncDir(dirOf(dir)))
+	return failed("delete blob "+d.String(), s.disk.syncDir(filepath.Dir(dir)))
 }
 
 // missing makes an error of the file system that means "no such blob" ErrNotFound.

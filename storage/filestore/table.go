@@ -15,6 +15,7 @@ type table struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	rests   int
+	max     int                 // how many may rest in memory
 	ended   map[string]struct{} // ids of earlier runs that ended in this one
 }
 
@@ -26,6 +27,7 @@ type entry struct {
 
 func (t *table) init() {
 	t.entries = make(map[string]*entry)
+	t.max = maxResting
 	t.ended = make(map[string]struct{})
 }
 
@@ -51,7 +53,7 @@ func (t *table) claim(id string) (e *entry, rest *upload, err error) {
 func (t *table) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.rests >= maxResting
+	return t.rests >= t.max
 }
 
 // keep lets go of the upload and remembers it in memory.
@@ -74,7 +76,7 @@ func (t *table) end(id string, thisRun bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.entries, id)
-	if !thisRun && len(t.ended) < maxResting {
+	if !thisRun && len(t.ended) < t.max {
 		t.ended[id] = struct{}{}
 	}
 }

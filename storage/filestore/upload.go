@@ -41,6 +41,7 @@ type upload struct {
 	saved   int64  // offset of the newest state
 	named   bool   // the names of file and state are durable
 	planned int64  // offset of the last save that was started
+	found   bool   // taken up from disk, where a spoilt state may lie too
 }
 
 // again is a handle on what a closed one left in memory.
@@ -142,7 +143,7 @@ func (u *upload) end() error {
 	if u.f != nil {
 		err = u.f.Close()
 	}
-	if u.seq > 0 {
+	if u.seq > 0 || u.found {
 		if rerr := os.Remove(u.s.state(u.id)); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 			// The next Open removes it.
 			u.s.log.Warn("filestore: hash state of an ended upload stays", "err", rerr)
