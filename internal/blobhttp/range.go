@@ -82,6 +82,9 @@ func resolve(first, last string, size int64) (span, error) {
 		if err != nil {
 			return span{}, err
 		}
+		if n == 0 {
+			return span{}, fmt.Errorf("%w: a suffix of no bytes", ErrRange)
+		}
 		n = min(n, size)
 		return span{size - n, n}, nil
 	}
