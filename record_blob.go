@@ -91,11 +91,11 @@ func (r *ManifestReference) UnmarshalJSON(data []byte) (err error) {
 
 // Platform says what an image runs on. Its names are the record's, not OCI's "os.version".
 type Platform struct {
-	Architecture string   `json:"architecture" max:"32"`
-	OS           string   `json:"os" max:"32"`
-	OSVersion    string   `json:"osVersion,omitempty" max:"64"`
+	Architecture string   `json:"architecture"`
+	OS           string   `json:"os"`
+	OSVersion    string   `json:"osVersion,omitempty"`
 	OSFeatures   []string `json:"osFeatures,omitempty"`
-	Variant      string   `json:"variant,omitempty" max:"32"`
+	Variant      string   `json:"variant,omitempty"`
 	Extra        Extra    `json:"-"`
 }
 
