@@ -22,7 +22,7 @@ var (
 	ErrKeyFile = errors.New("key file unreadable")
 )
 
-const maxKeyFile = 4 << 10
+const maxKeyFile = 16 << 10 // an RSA key of 4096 bits has some 3 KiB as PEM
 
 // ParseKey reads a private key as key files hold it: multibase text ("z…", P-256 or K-256), which is what we write, or a
 // K-256 key as 32 raw bytes or 64 hex digits, as other programs do.
@@ -120,4 +120,31 @@ func readSecret(path string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return b, nil
+}
+
+// LoadOrCreateSecret reads a file that only its owner may read, by the rules of [LoadKey], and makes it from fresh when it does
+// not exist, as [LoadOrCreateKey] does. For secrets that are no signing keys of an identity.
+func LoadOrCreateSecret(path string, fresh func() ([]byte, error)) (secret []byte, created bool, err error) {
+	secret, err = readSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return secret, false, err
+	}
+	if secret, err = fresh(); err != nil {
+		return nil, false, fmt.Errorf("making %s: %w", path, err)
+	}
+	if err := writeSecret(path, secret); err != nil {
+		return nil, false, fmt.Errorf("writing %s: %w", path, err)
+	}
+	return secret, true, nil
+}
+
+// ReplaceSecret writes such a file, over an older one if there is one; durable before it returns.
+func ReplaceSecret(path string, secret []byte) error {
+	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := durable.WriteFile(path, secret, 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
 }

@@ -1,0 +1,211 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+// Leeway is how far two clocks may differ.
+const Leeway = 2 * time.Minute
+
+// Options configures [New]. DB, Directory and KeyPath are required.
+type Options struct {
+	// DB keeps the sessions; New migrates its own tables. The caller closes it.
+	DB *sqlx.DB
+	// Directory resolves user names and the first parts of repositories' names.
+	Directory identity.Directory
+	// HTTP asks PDSes, whose addresses strangers chose: give it a guard. nil is a guarded client for the public internet,
+	// under TestMode for loopback, too.
+	HTTP *http.Client
+	// BaseURL is where clients reach this server, for example https://registry.example.com. Empty: http:// and the
+	// request's Host when that is loopback or ListenAddr; any other Host is answered 421.
+	BaseURL string
+	// ListenAddr is the host:port that the server listens on; it matters when BaseURL is empty.
+	ListenAddr string
+	// KeyPath is the RS256 key's PEM file; CertPath its certificate's, by default beside it with the ending .crt.
+	KeyPath, CertPath string
+	// SessionKeyPath is the file of the key that sessions are encrypted under; empty is session.key beside KeyPath.
+	SessionKeyPath string
+	// AllowAccountPassword takes main passwords, which give this server full access to an account.
+	AllowAccountPassword bool
+	// TestMode allows PDSes that are reached by http.
+	TestMode bool
+	// ClientAddr is whose guesses are counted; nil is the connection's address. A server behind a proxy answers here what
+	// its proxy says.
+	ClientAddr func(*http.Request) netip.Addr
+	Logger     *slog.Logger     // nil: silent
+	Clock      func() time.Time // nil: time.Now
+}
+
+// Auth issues and checks the registry's tokens. Make one with [New].
+type Auth struct {
+	opts     Options
+	base     baseURL
+	keys     *keyring
+	tokens   *tokenCache
+	sessions *Sessions
+	guesses  *guessLimiter
+	signIns  *prometheus.CounterVec
+}
+
+var _ registry.Authorizer = (*Auth)(nil)
+
+// New reads or makes the keys, migrates its tables and drops old sessions. It asks nobody.
+func New(ctx context.Context, opts Options) (*Auth, error) {
+	if opts.DB == nil || opts.Directory == nil || opts.KeyPath == "" {
+		return nil, errors.New("auth: DB, Directory and KeyPath are required")
+	}
+	opts.setDefaults()
+	base, err := newBaseURL(opts.BaseURL, opts.ListenAddr)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := loadKeyring(opts.KeyPath, opts.CertPath, opts.Clock(), opts.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	sealer, err := loadSealer(opts.SessionKeyPath)
+	if err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	if err := sqlx.Migrate(ctx, opts.DB, migrationFiles(), "auth_version"); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	a := &Auth{
+		opts: opts, base: base, keys: keys,
+		tokens:  newTokenCache(10_000),
+		guesses: newGuessLimiter(),
+		sessions: &Sessions{
+			store: &store{db: opts.DB, sealer: sealer}, http: opts.HTTP, clock: opts.Clock, log: opts.Logger,
+			locks: newKeyedLocks(),
+		},
+		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "atcr_sign_ins_total",
+			Help: "Sign-ins at the token endpoint, by result.",
+		}, []string{"result"}),
+	}
+	if err := a.sessions.prune(ctx); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	return a, nil
+}
+
+func (o *Options) setDefaults() {
+	if o.HTTP == nil {
+		// A PDS that is reached in test mode is on loopback.
+		o.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: o.TestMode}, MaxRedirects: -1, UserAgent: "atcr-appview"})
+	}
+	if o.CertPath == "" {
+		o.CertPath = strings.TrimSuffix(o.KeyPath, filepath.Ext(o.KeyPath)) + ".crt"
+	}
+	if o.SessionKeyPath == "" {
+		o.SessionKeyPath = filepath.Join(filepath.Dir(o.KeyPath), "session.key")
+	}
+	if o.ClientAddr == nil {
+		o.ClientAddr = remoteAddr
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+}
+
+func remoteAddr(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+// Handler serves /auth/token and /auth/jwks.json. Mount it at "/auth/".
+func (a *Auth) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /auth/token", a.serveToken)
+	mux.HandleFunc("POST /auth/token", a.serveToken)
+	mux.HandleFunc("GET /auth/jwks.json", a.serveJWKS)
+	return mux
+}
+
+// Sessions acts for accounts that signed in.
+func (a *Auth) Sessions() *Sessions { return a.sessions }
+
+// Run drops old sessions once an hour, until ctx ends.
+func (a *Auth) Run(ctx context.Context) error {
+	t := time.NewTicker(time.Hour)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := a.sessions.prune(ctx); err != nil && ctx.Err() == nil {
+				a.opts.Logger.Error("dropping old sessions", "err", err)
+			}
+		}
+	}
+}
+
+// Metrics answers the collectors, for the caller's registry.
+func (a *Auth) Metrics() []prometheus.Collector { return []prometheus.Collector{a.signIns} }
+
+// baseURL knows under which URL a request reached the server.
+type baseURL struct {
+	fixed  *url.URL
+	listen string
+}
+
+func newBaseURL(fixed, listen string) (baseURL, error) {
+	b := baseURL{listen: strings.ToLower(listen)}
+	if fixed == "" {
+		return b, nil
+	}
+	u, err := url.Parse(strings.TrimRight(fixed, "/"))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+		return b, fmt.Errorf("server.base_url %q: write scheme and host alone, like https://registry.example.com", fixed)
+	}
+	b.fixed = u
+	return b, nil
+}
+
+// of answers the base of a request: the configured one, else the request's Host where that can't be somebody else's choice.
+func (b baseURL) of(r *http.Request) (*url.URL, error) {
+	if b.fixed != nil {
+		return b.fixed, nil
+	}
+	host := strings.ToLower(r.Host)
+	u, err := url.Parse("http://" + host)
+	if err != nil || u.Host != host || u.Hostname() == "" {
+		return nil, errMisdirected
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	if u.Hostname() == "localhost" || err == nil && ip.IsLoopback() || b.listen != "" && host == b.listen {
+		return u, nil
+	}
+	return nil, errMisdirected
+}
+
+// issuer is the tokens' iss: it does not depend on how a client spells this server.
+func (b baseURL) issuer() string {
+	if b.fixed != nil {
+		return b.fixed.String()
+	}
+	return "atcr"
+}

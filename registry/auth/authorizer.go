@@ -1,0 +1,160 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+// uploadLife is how long after its end a token still continues an upload of its holder.
+const uploadLife = 24 * time.Hour
+
+// Authorize implements [registry.Authorizer]. Errors: ErrUnauthorized with a challenge; ErrDenied for a push into somebody else's
+// namespace; ErrUnavailable when a name can't be resolved now; 421 when BaseURL is not set and the Host is not known to be ours.
+func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Actor, error) {
+	base, err := a.base.of(r)
+	if err != nil {
+		return registry.Actor{}, err
+	}
+	challenge := challengeFor(base, wanted)
+	token, given := bearer(r)
+	if !given {
+		if onlyPull(wanted) {
+			return registry.Actor{Challenge: challenge}, nil
+		}
+		return registry.Actor{}, unauthorized(challenge, "")
+	}
+	var late time.Duration
+	if len(wanted) == 1 && wanted[0].Upload != "" {
+		late = uploadLife
+	}
+	c, err := a.verify(token, late)
+	if err != nil {
+		return registry.Actor{}, unauthorized(challenge, "invalid_token")
+	}
+	actor := registry.Actor{ID: c.DID, Session: c.Session, Challenge: challenge}
+	for _, want := range wanted {
+		if want.Repository == "" {
+			continue // /v2/ and the catalog: any token of ours
+		}
+		if writes(want.Actions) {
+			if actor.Name, err = a.ownNamespace(r.Context(), c.DID, want.Repository); err != nil {
+				return registry.Actor{}, withChallenge(err, challenge)
+			}
+		}
+		if !covers(c.Access, want.Repository, want.Actions) {
+			return registry.Actor{}, unauthorized(challenge, "insufficient_scope")
+		}
+	}
+	return actor, nil
+}
+
+// ownNamespace answers the DID that the name's first part resolves to, which must be did.
+func (a *Auth) ownNamespace(ctx context.Context, did, name string) (string, error) {
+	if did == "" {
+		return "", registry.ErrUnauthorized
+	}
+	owner, err := a.ownerOf(ctx, name)
+	switch {
+	case err != nil:
+		return "", err
+	case owner != did:
+		return "", registry.ErrDenied.With("you are %s, and may push to and delete from your own repositories only", did)
+	}
+	return owner, nil
+}
+
+// ownerOf resolves a repository name's first part. A name that leads to nobody is ErrDenied: nobody may write there.
+func (a *Auth) ownerOf(ctx context.Context, name string) (string, error) {
+	first, _, _ := strings.Cut(name, "/")
+	id, ok := parseIdentity(first)
+	if !ok {
+		return "", registry.ErrDenied.With("%.64q is neither a handle nor a DID: push to HANDLE/REPOSITORY", first)
+	}
+	if did, err := id.AsDID(); err == nil {
+		return did.String(), nil
+	}
+	acc, err := a.opts.Directory.Lookup(ctx, id)
+	switch {
+	case err == nil:
+		return acc.DID.String(), nil
+	case errors.Is(err, identity.ErrHandleResolutionFailed), errors.Is(err, identity.ErrDIDResolutionFailed):
+		return "", registry.ErrUnavailable.With("the handle %s can't be resolved now: try again", id).Wrap(err)
+	}
+	return "", registry.ErrDenied.With("the handle %s leads to no account", id).Wrap(err)
+}
+
+func writes(actions []registry.Action) bool {
+	return slices.ContainsFunc(actions, func(a registry.Action) bool { return a != registry.Pull })
+}
+
+// onlyPull reports whether anonymous callers may go on: reading repositories, but not /v2/, whose 401 tells clients where
+// to get a token.
+func onlyPull(wanted []registry.Access) bool {
+	for _, w := range wanted {
+		if len(w.Actions) == 0 || writes(w.Actions) || w.Upload != "" {
+			return false
+		}
+	}
+	return len(wanted) > 0
+}
+
+func bearer(r *http.Request) (token string, given bool) {
+	h := r.Header.Get("Authorization")
+	if h == "" {
+		return "", false
+	}
+	scheme, token, _ := strings.Cut(h, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", true // Basic and others are refused, with the challenge that says what to send
+	}
+	return strings.TrimSpace(token), true
+}
+
+// challengeFor writes the Bearer challenge (RFC 6750 §3, docker token specification).
+func challengeFor(base *url.URL, wanted []registry.Access) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `Bearer realm="%s/auth/token",service="%s"`, base, base.Host)
+	var scopes []string
+	for _, w := range wanted {
+		if w.Repository != "" && len(w.Actions) > 0 {
+			actions := make([]string, len(w.Actions))
+			for i, a := range w.Actions {
+				actions[i] = string(a)
+			}
+			if !slices.Contains(w.Actions, registry.Pull) {
+				actions = append([]string{string(registry.Pull)}, actions...)
+			}
+			scopes = append(scopes, "repository:"+w.Repository+":"+strings.Join(actions, ","))
+		}
+	}
+	if len(scopes) > 0 {
+		fmt.Fprintf(&b, `,scope="%s"`, strings.Join(scopes, " "))
+	}
+	return b.String()
+}
+
+func unauthorized(challenge, reason string) error {
+	if reason != "" {
+		challenge += `,error="` + reason + `"`
+	}
+	e := *registry.ErrUnauthorized
+	e.Challenge = challenge
+	return &e
+}
+
+// withChallenge gives an ErrUnauthorized its challenge.
+func withChallenge(err error, challenge string) error {
+	if errors.Is(err, registry.ErrUnauthorized) {
+		return unauthorized(challenge, "")
+	}
+	return err
+}

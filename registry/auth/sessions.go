@@ -1,0 +1,243 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const (
+	checkEvery   = 10 * time.Minute // a session in use is refreshed at the PDS at least so often
+	keepUnused   = 30 * 24 * time.Hour
+	touchEvery   = time.Hour
+	expiryMargin = 30 * time.Second
+	serviceTTL   = time.Minute
+)
+
+// Sessions acts for signed-in accounts at their PDSes. A session is named by the id in the registry's token
+// (registry.Actor.Session); it outlives a restart. Safe for concurrent use.
+//
+// Errors are of kind registry.ErrUnauthorized when the session is unknown, has ended or was refused by the PDS (signing in again
+// is the remedy), registry.ErrTooManyRequests with RetryAfter when the PDS says so, registry.ErrUnavailable when it does
+// not answer.
+type Sessions struct {
+	store *store
+	http  *http.Client
+	clock func() time.Time
+	log   *slog.Logger
+	locks *keyedLocks // by DID: one refresh at a time
+}
+
+// Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host and
+// Authorization are filled in. It may be sent twice, when the access token turns out to have ended: a body needs GetBody (as
+// http.NewRequest sets it for bytes and strings), else the first answer stands. Redirects are not followed. The caller
+// closes the answer's body and judges its status.
+func (s *Sessions) Do(ctx context.Context, id string, req *http.Request) (*http.Response, error) {
+	e, err := s.live(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.send(ctx, e, req)
+	if err != nil {
+		return nil, err
+	}
+	ended, err := tokenEnded(resp)
+	if err != nil {
+		return nil, down(e.pds, err)
+	}
+	if !ended || req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+		return resp, nil
+	}
+	httpx.Drain(resp)
+	if e, err = s.refresh(ctx, e); err != nil {
+		return nil, err
+	}
+	return s.send(ctx, e, req)
+}
+
+func (s *Sessions) send(ctx context.Context, e *session, req *http.Request) (*http.Response, error) {
+	base, err := url.Parse(e.pds)
+	if err != nil {
+		return nil, fmt.Errorf("session of %s: %w", e.did, err)
+	}
+	r := req.Clone(ctx)
+	r.URL.Scheme, r.URL.Host, r.Host = base.Scheme, base.Host, ""
+	r.Header.Set("Authorization", "Bearer "+e.tokens.Access)
+	if req.GetBody != nil {
+		if r.Body, err = req.GetBody(); err != nil {
+			return nil, fmt.Errorf("body of %s: %w", req.URL.Path, err)
+		}
+	}
+	client := *s.http
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Do(r)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, down(e.pds, err)
+	}
+	return resp, nil
+}
+
+// tokenEnded reports whether an answer says that the access token is no longer good: the reference PDS answers 400 ExpiredToken,
+// others 401. The answer's body can still be read.
+func tokenEnded(resp *http.Response) (bool, error) {
+	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusUnauthorized {
+		return false, nil
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		resp.Body.Close()
+		return false, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	if resp.StatusCode == http.StatusUnauthorized {
+		return true, nil
+	}
+	switch readError(resp, head).name {
+	case "ExpiredToken", "InvalidToken":
+		return true, nil
+	}
+	return false, nil
+}
+
+// ServiceToken gets a token by com.atproto.server.getServiceAuth for one method of a service: aud is "did:…" or "did:…#atcr_hold". It is
+// for one call within a minute: holds take none twice. An audience that the PDS refuses is registry.ErrDenied.
+func (s *Sessions) ServiceToken(ctx context.Context, id, aud, lxm string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
+	defer cancel()
+	q := url.Values{"aud": {aud}, "lxm": {lxm}, "exp": {strconv.FormatInt(s.clock().Add(serviceTTL).Unix(), 10)}}
+	req, err := http.NewRequest(http.MethodGet, "/xrpc/com.atproto.server.getServiceAuth?"+q.Encode(), nil)
+	if err != nil {
+		return "", err
+	}
+	var out struct{ Token string }
+	err = s.doJSON(ctx, id, req, &out)
+	var x *xrpcError
+	switch {
+	case err == nil && out.Token == "":
+		return "", registry.ErrUnavailable.With("the account's server gave no service token")
+	case errors.As(err, &x) && (x.status == http.StatusBadRequest || x.status == http.StatusForbidden):
+		return "", registry.ErrDenied.With("the account's server gives no token for %.128s of %.128s: %s", lxm, aud, x.message).Wrap(err)
+	}
+	return out.Token, err
+}
+
+// doJSON is Do for short answers. Errors besides those of Do: *xrpcError within the chain for an answer that is not 200.
+func (s *Sessions) doJSON(ctx context.Context, id string, req *http.Request, out any) error {
+	resp, err := s.Do(ctx, id, req)
+	if err != nil {
+		return err
+	}
+	b, err := httpx.ReadLimited(resp, maxAnswer)
+	if err != nil {
+		return registry.ErrUnavailable.With("the account's server does not answer").Wrap(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return decode(b, out)
+	}
+	x := readError(resp, b)
+	switch {
+	case x.status == http.StatusTooManyRequests:
+		return busy(hostOf(resp.Request.URL.String()), x)
+	case x.status == http.StatusUnauthorized:
+		return errNoSession.Wrap(x)
+	case x.status >= 500:
+		return down(resp.Request.URL.String(), x)
+	}
+	return x
+}
+
+// live answers a session that may be used now: refreshed when its token is about to end or the PDS has not been asked for ten
+// minutes. A PDS that is down does not end a session whose token still holds.
+func (s *Sessions) live(ctx context.Context, id string) (*session, error) {
+	if id == "" {
+		return nil, errNoSession
+	}
+	e, err := s.store.byID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil || s.clock().Sub(e.used) > keepUnused {
+		return nil, errNoSession
+	}
+	return s.fresh(ctx, e)
+}
+
+// fresh is live for a session that was read already.
+func (s *Sessions) fresh(ctx context.Context, e *session) (*session, error) {
+	now := s.clock()
+	_, expires := accessClaims(e.tokens.Access)
+	ending := !expires.IsZero() && !now.Before(expires.Add(-expiryMargin))
+	if !ending && now.Sub(e.checked) < checkEvery {
+		if now.Sub(e.used) > touchEvery {
+			if err := s.store.touch(ctx, e.id, now); err != nil {
+				return nil, err
+			}
+		}
+		return e, nil
+	}
+	return s.refresh(ctx, e)
+}
+
+// refresh gets new tokens for a session, or finds that somebody just did. A PDS that refuses ends it.
+func (s *Sessions) refresh(ctx context.Context, old *session) (*session, error) {
+	unlock, err := s.locks.lock(ctx, old.did)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	e, err := s.store.byID(ctx, old.id)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil {
+		return nil, errNoSession
+	}
+	if e.tokens != old.tokens {
+		return e, nil
+	}
+	// What the PDS answers is kept even when the caller has gone: the old refresh token may be spent.
+	ctx = context.WithoutCancel(ctx)
+	var out struct{ AccessJwt, RefreshJwt, Did string }
+	err = call(ctx, s.http, http.MethodPost, e.pds, "com.atproto.server.refreshSession", e.tokens.Refresh, nil, &out)
+	var x *xrpcError
+	switch {
+	case err == nil && out.Did == e.did && out.AccessJwt != "" && out.RefreshJwt != "":
+		e.tokens, e.used, e.checked = tokens{out.AccessJwt, out.RefreshJwt}, s.clock(), s.clock()
+		return e, s.store.refreshed(ctx, e, e.checked)
+	case err == nil:
+		return nil, down(e.pds, errors.New("refreshSession answered for another account or without tokens"))
+	case errors.As(err, &x) && x.status == http.StatusTooManyRequests:
+		return nil, busy(e.pds, x)
+	case errors.As(err, &x) && (x.status == http.StatusBadRequest || x.status == http.StatusUnauthorized):
+		s.log.Info("session refused by its server", "did", e.did, "pds", hostOf(e.pds), "err", x)
+		return nil, errors.Join(errNoSession.Wrap(x), s.store.drop(ctx, e.id))
+	}
+	return nil, down(e.pds, err)
+}
+
+func (s *Sessions) prune(ctx context.Context) error {
+	n, err := s.store.dropUnused(ctx, s.clock().Add(-keepUnused))
+	if err != nil {
+		return fmt.Errorf("dropping old sessions: %w", err)
+	}
+	if n > 0 {
+		s.log.Info("old sessions dropped", "count", n)
+	}
+	return nil
+}

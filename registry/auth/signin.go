@@ -1,0 +1,179 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const (
+	maxUser     = 512
+	maxPassword = 1024
+	// trustUnchecked is how long a known password may pull while its server is down.
+	trustUnchecked = 24 * time.Hour
+	fullAccess     = "com.atproto.access" // the scope of a session made by the main password
+)
+
+// account is who signed in; the zero value is anonymous.
+type account struct {
+	did, session, method string
+	// pullOnly: the password is known to be good, but its server could not be asked just now.
+	pullOnly error
+}
+
+// Errors of a sign-in, besides those that name a server.
+var (
+	errCredentials  = registry.ErrUnauthorized.With("sign-in failed: use your handle and an app password of your account")
+	errMainPassword = registry.ErrDenied.With("this is the account's main password, which gives full access: " +
+		"make an app password in your account's settings (Privacy and security, App passwords) and sign in with that")
+)
+
+// credentials are a user name and a secret as a client sent them.
+type credentials struct {
+	user   string
+	secret string
+}
+
+// joinDID puts a DID together that Basic cut at its first colon: user "did", password "plc:…:SECRET".
+func (c credentials) joinDID() credentials {
+	if !strings.EqualFold(c.user, "did") {
+		return c
+	}
+	method, rest, ok1 := strings.Cut(c.secret, ":")
+	id, secret, ok2 := strings.Cut(rest, ":")
+	if !ok1 || !ok2 || method != "plc" && method != "web" {
+		return c
+	}
+	return credentials{"did:" + method + ":" + id, secret}
+}
+
+// signIn checks credentials. Errors: errCredentials, errMainPassword, ErrTooManyRequests, ErrUnavailable.
+func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (account, error) {
+	c = c.joinDID()
+	id, ok := parseIdentity(c.user)
+	if !ok || c.secret == "" || len(c.user) > maxUser || len(c.secret) > maxPassword {
+		id = "" // pays as a guess, like every other
+	}
+	var acc *identity.Account
+	var lookup error
+	if id != "" {
+		acc, lookup = a.opts.Directory.Lookup(ctx, id)
+		if unresolved(lookup) {
+			return account{}, registry.ErrUnavailable.With("%.128s can't be resolved now: try again", id).Wrap(lookup)
+		}
+	}
+	pds := ""
+	if acc != nil {
+		pds = pdsOf(acc, a.opts.TestMode)
+	}
+	if pds != "" {
+		who, known, err := a.knownPassword(ctx, acc.DID, c.secret, pds)
+		if known || err != nil {
+			return who, err
+		}
+	}
+	refund, err := a.guesses.pay(guessKey(acc, c.user), addr, a.opts.Clock())
+	if err != nil {
+		return account{}, err
+	}
+	if pds == "" {
+		return account{}, errCredentials.Wrap(fmt.Errorf("%.128q has no account: %w", c.user, errors.Join(lookup, errNoPDS)))
+	}
+	who, err := a.createSession(ctx, acc.DID, c.secret, pds)
+	if !errors.Is(err, registry.ErrUnauthorized) {
+		refund()
+	}
+	return who, err
+}
+
+var errNoPDS = errors.New("no server to ask")
+
+func unresolved(err error) bool {
+	return errors.Is(err, identity.ErrDIDResolutionFailed) || errors.Is(err, identity.ErrHandleResolutionFailed)
+}
+
+// guessKey is one for all spellings of an account.
+func guessKey(acc *identity.Account, user string) string {
+	if acc != nil {
+		return acc.DID.String()
+	}
+	user = strings.ToLower(user)
+	return user[:min(len(user), 64)]
+}
+
+// knownPassword answers the session that this password made before, if the PDS has confirmed it within ten minutes or does
+// now. While the PDS is down the account is known all the same for a day, for pulling.
+func (a *Auth) knownPassword(ctx context.Context, did syntax.DID, secret, pds string) (who account, known bool, err error) {
+	e, err := a.sessions.store.byPassword(ctx, did.String(), secret)
+	if err != nil || e == nil || e.pds != pds {
+		return account{}, false, err
+	}
+	who = account{did: e.did, session: e.id, method: "app_password"}
+	_, err = a.sessions.fresh(ctx, e)
+	switch {
+	case errors.Is(err, registry.ErrUnauthorized):
+		return account{}, false, nil // perhaps an app password made anew: let the PDS decide
+	case errors.Is(err, registry.ErrUnavailable), errors.Is(err, registry.ErrTooManyRequests):
+		if a.opts.Clock().Sub(e.checked) > trustUnchecked {
+			return account{}, false, err
+		}
+		who.pullOnly = err
+		return who, true, nil
+	case err != nil:
+		return account{}, false, err
+	}
+	return who, true, nil
+}
+
+// createSession asks the PDS about a password and stores the session.
+func (a *Auth) createSession(ctx context.Context, did syntax.DID, secret, pds string) (account, error) {
+	var out struct {
+		AccessJwt, RefreshJwt, Did string
+		Active                     *bool
+	}
+	in := map[string]string{"identifier": did.String(), "password": secret}
+	err := call(ctx, a.opts.HTTP, http.MethodPost, pds, "com.atproto.server.createSession", "", in, &out)
+	var x *xrpcError
+	switch {
+	case errors.As(err, &x) && x.name == "AuthFactorTokenRequired":
+		return account{}, errMainPassword.Wrap(x) // only a main password has a second factor
+	case errors.As(err, &x) && x.status == http.StatusTooManyRequests:
+		return account{}, busy(pds, x)
+	case errors.As(err, &x) && x.status >= 400 && x.status < 500:
+		return account{}, errCredentials.Wrap(x)
+	case err != nil:
+		return account{}, down(pds, err)
+	case out.Did != did.String() || out.AccessJwt == "" || out.RefreshJwt == "" || out.Active != nil && !*out.Active:
+		return account{}, errCredentials.Wrap(errors.New("the server answered for another or an inactive account"))
+	}
+	if scope, _ := accessClaims(out.AccessJwt); scope == fullAccess && !a.opts.AllowAccountPassword {
+		ctx := context.WithoutCancel(ctx)
+		if err := call(ctx, a.opts.HTTP, http.MethodPost, pds, "com.atproto.server.deleteSession", out.RefreshJwt, nil, nil); err != nil {
+			a.opts.Logger.Debug("ending a refused session", "did", did, "err", err)
+		}
+		return account{}, errMainPassword
+	}
+	// The PDS has made the session: it is stored even when the client has gone.
+	id, err := a.sessions.store.put(context.WithoutCancel(ctx), did.String(), secret, pds, tokens{out.AccessJwt, out.RefreshJwt}, a.opts.Clock())
+	if err != nil {
+		return account{}, err
+	}
+	return account{did: did.String(), session: id, method: "app_password"}, nil
+}
+
+func decode(b []byte, out any) error {
+	if err := json.Unmarshal(b, out); err != nil {
+		return registry.ErrUnavailable.With("the account's server gave an answer that can't be read").Wrap(err)
+	}
+	return nil
+}

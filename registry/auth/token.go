@@ -1,0 +1,156 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const maxForm = 16 << 10
+
+// tokenRequest is a GET or POST to the token endpoint, parsed.
+type tokenRequest struct {
+	scopes []string
+	creds  *credentials // nil: anonymous
+}
+
+// tokenAnswer is the docker token specification's, and OAuth2's.
+type tokenAnswer struct {
+	Token       string `json:"token"`
+	AccessToken string `json:"access_token"`
+	ExpiresIn   int    `json:"expires_in"`
+	IssuedAt    string `json:"issued_at"`
+}
+
+func (a *Auth) serveToken(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	answer, err := a.answerToken(w, r)
+	if err != nil {
+		if errors.Is(err, registry.ErrUnauthorized) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="ATCR", charset="UTF-8"`)
+		}
+		status := writeError(w, err)
+		a.signIns.WithLabelValues(resultOf(status)).Inc()
+		a.opts.Logger.Debug("token refused", "status", status, "err", err)
+		return
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer, error) {
+	if _, err := a.base.of(r); err != nil {
+		return nil, err
+	}
+	req, err := parseTokenRequest(w, r)
+	if err != nil {
+		return nil, err
+	}
+	wanted, ok := parseScopes(req.scopes)
+	if !ok {
+		return nil, badRequest("more than %d scopes", maxScopes)
+	}
+	var who account
+	if req.creds != nil {
+		if who, err = a.signIn(r.Context(), *req.creds, a.opts.ClientAddr(r)); err != nil {
+			return nil, err
+		}
+	}
+	if who.pullOnly != nil && !onlyPulls(wanted) {
+		return nil, who.pullOnly
+	}
+	token, issued, err := a.mint(who, a.grant(r.Context(), who.did, wanted))
+	if err != nil {
+		return nil, err
+	}
+	a.signIns.WithLabelValues(map[bool]string{true: "ok", false: "anonymous"}[who.did != ""]).Inc()
+	return &tokenAnswer{Token: token, AccessToken: token, ExpiresIn: int(tokenLife / time.Second), IssuedAt: issued.UTC().Format(time.RFC3339)}, nil
+}
+
+// grant leaves of what is wanted what the account may have: pull of everything, the rest in its own namespace.
+func (a *Auth) grant(ctx context.Context, did string, wanted []access) []access {
+	var granted []access
+	for _, w := range wanted {
+		own := false
+		if did != "" && slices.ContainsFunc(w.Actions, func(s string) bool { return registry.Action(s) != registry.Pull }) {
+			owner, err := a.ownerOf(ctx, w.Name)
+			own = err == nil && owner == did
+		}
+		var actions []string
+		for _, action := range w.Actions {
+			if own || registry.Action(action) == registry.Pull {
+				actions = append(actions, action)
+			}
+		}
+		if len(actions) > 0 {
+			granted = append(granted, access{w.Type, w.Name, actions})
+		}
+	}
+	return granted
+}
+
+// onlyPulls reports whether something is wanted, and nothing but pulls.
+func onlyPulls(wanted []access) bool {
+	for _, w := range wanted {
+		for _, action := range w.Actions {
+			if registry.Action(action) != registry.Pull {
+				return false
+			}
+		}
+	}
+	return len(wanted) > 0
+}
+
+func parseTokenRequest(w http.ResponseWriter, r *http.Request) (tokenRequest, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return tokenRequest{}, badRequest("the query can't be read")
+	}
+	req := tokenRequest{scopes: q["scope"]}
+	if r.Method == http.MethodPost {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if err := r.ParseForm(); err != nil {
+			return req, badRequest("the form can't be read, or is longer than %d bytes", maxForm)
+		}
+		req.scopes = r.Form["scope"]
+		// Secrets count from the body alone: a URL ends up in logs.
+		switch grant := r.PostForm.Get("grant_type"); grant {
+		case "password":
+			req.creds = &credentials{r.PostForm.Get("username"), r.PostForm.Get("password")}
+		case "":
+		default:
+			return req, badRequest("grant_type %.32q: this server takes password", grant)
+		}
+	}
+	if h := r.Header.Get("Authorization"); h != "" && req.creds == nil {
+		user, secret, ok := r.BasicAuth()
+		if !ok {
+			return req, errCredentials
+		}
+		req.creds = &credentials{user, secret}
+	}
+	return req, nil
+}
+
+func badRequest(format string, args ...any) error {
+	return (&registry.Error{Code: "UNSUPPORTED", Status: http.StatusBadRequest}).With(format, args...)
+}
+
+func resultOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "refused"
+	case http.StatusTooManyRequests:
+		return "slowed"
+	case http.StatusServiceUnavailable:
+		return "unavailable"
+	case http.StatusBadRequest, http.StatusMisdirectedRequest:
+		return "bad_request"
+	default:
+		return "failed"
+	}
+}
