@@ -22,7 +22,7 @@ func NewPodman(t testing.TB, login Login) *Podman {
 	c := &Podman{newTool(t, tools.Path(tools.Podman))}
 	c.env = append(c.env, "REGISTRY_AUTH_FILE="+filepath.Join(writeAuth(t, login), "config.json"), "TMPDIR="+c.dir)
 	c.args = []string{"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc",
-		"--root", filepath.Join(c.dir, "root"), "--runroot", filepath.Join(c.dir, "run")}
+		"--root", filepath.Join(c.dir, "root"), "--runroot", shortDir(t)}
 	return c
 }
 
@@ -75,6 +75,18 @@ func (c *Podman) forget() error {
 	return err
 }
 
+// shortDir is a temporary folder for sockets: their paths are limited, and that
+// of t.TempDir grows with the test's name.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // Docker is a docker CLI with a daemon of its own.
 type Docker struct {
 	tool
@@ -92,19 +104,14 @@ func NewDocker(t testing.TB, login Login) *Docker {
 	if os.Getuid() != 0 {
 		t.Skip("realtest: skipped: dockerd needs root")
 	}
-	// A socket's path is limited to 108 bytes; t.TempDir may be longer.
-	short, err := os.MkdirTemp("", "rt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(short) })
+	short := shortDir(t)
 	c := &Docker{tool: newTool(t, tools.Path(tools.Docker)), host: "unix://" + filepath.Join(short, "d")}
 	p := Start(t, Command{Path: "dockerd", Dir: c.dir, Env: []string{"HOME=" + c.dir, "TMPDIR=" + c.dir}, Args: []string{
 		"--data-root", filepath.Join(c.dir, "data"), "--exec-root", filepath.Join(short, "x"), "-H", c.host, "-p", filepath.Join(short, "pid"),
-		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--max-concurrent-uploads=2"}})
+		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--log-level=error"}})
 	c.path, c.config = "docker", writeAuth(t, Login{})
 	c.env = append(c.env, "DOCKER_HOST="+c.host, "DOCKER_CONFIG="+c.config)
-	err = WaitFor(30*time.Second, func() error {
+	err := WaitFor(30*time.Second, func() error {
 		select {
 		case <-p.Done():
 			t.Fatalf("realtest: dockerd ended:\n%s", p.Log())

@@ -17,7 +17,7 @@ import (
 
 const (
 	stopLimit   = 15 * time.Second // from the polite signal to the other one
-	keepLines   = 200              // of output, shown when a test fails
+	keepLines   = 60               // of output, shown when a test fails
 	maxLineSize = 1 << 20
 )
 

@@ -1,0 +1,34 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
+)
+
+// conformance runs the OCI suite: nothing fails. What it skips is in the log.
+func conformance(t *testing.T, s *stack, set map[string]string) {
+	t.Helper()
+	r := realtest.Conformance(t, realtest.ConformanceOptions{
+		Login: s.Login, Repository1: s.name("conformance/one"), Repository2: s.name("conformance/two"), Set: set,
+	})
+	t.Log(r)
+	for _, skip := range r.Skips {
+		t.Log("skipped ", skip)
+	}
+	for i, failure := range r.Failures {
+		if i < 40 {
+			t.Error(failure)
+		}
+	}
+	if r.Fail != 0 || r.Pass < 500 {
+		t.Errorf("%s; want no failure and at least 500 passes", r)
+	}
+}
+
+func TestConformanceEmbedRegistry(t *testing.T) { conformance(t, embedRegistry(t), nil) }
+
+func TestConformanceSandbox(t *testing.T) {
+	s, _ := sandbox(t, t.TempDir())
+	conformance(t, s, nil)
+}
