@@ -1,7 +1,7 @@
 // Package pds is a registry.Backend whose manifests and tags are records in their owners' AT Protocol repositories
 // (one PDS each, anywhere), and whose layers lie in holds.
 //
-//	backend, err := pds.New(ctx, pds.Options{DB: db, Directory: directory, Sessions: sessions, Holds: holds, DefaultHold: "did:web:hold.example"})
+//	backend, err := pds.New(ctx, pds.Options{DB: db, Directory: directory, Sessions: sessions, DefaultHold: "did:web:hold.example"})
 //	go backend.Run(ctx) // settles what a crash or a silent server left open
 //	http.Handle("/v2/", registry.NewHandler(backend, nil))
 //

@@ -2,12 +2,13 @@ package pds
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/identity"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
 )
 
 // Sessions acts for signed-in accounts at their own PDS. The session is what the registry's Authorizer put into
@@ -39,14 +40,14 @@ const (
 	RedirectNever Redirect = "never"
 )
 
-// Options makes a Backend. DB, Directory and Holds are needed; without Sessions nothing can be pushed.
+// Options makes a Backend. DB and Directory are needed; without Sessions nothing can be pushed.
 type Options struct {
 	// DB keeps the copies, uploads and intents; it is migrated by New. The caller closes it.
-	DB *sql.DB
+	DB *sqlx.DB
 	// Directory resolves owners, holds and the actors' PDSes.
 	Directory identity.Directory
-	// HTTP asks the owners' PDSes, whose addresses strangers chose: give it a guarded dialer. Nil is
-	// http.DefaultClient without redirects, for tests.
+	// HTTP asks PDSes and holds, whose addresses strangers chose: give it a guarded dialer, and no timeout over the
+	// whole exchange (layers pass through it; calls that are short are bounded here). Nil is a plain client, for tests.
 	HTTP *http.Client
 	// Sessions acts for signed-in accounts.
 	Sessions Sessions

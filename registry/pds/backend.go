@@ -1,0 +1,137 @@
+package pds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+)
+
+// Backend is a registry.Backend over owners' PDSes and holds. Make it with [New]; safe for concurrent use.
+type Backend struct {
+	db          *sqlx.DB
+	directory   identity.Directory
+	http        *http.Client
+	sessions    Sessions
+	defaultHold string
+	redirect    Redirect
+	serveStale  time.Duration
+	cacheBytes  int64
+	clock       func() time.Time
+	log         *slog.Logger
+	seam        func(string) error
+
+	flight     singleflight.Group
+	locks      locks
+	unresolved *memo[string, error]       // identities that could not be resolved just now
+	names      *memo[string, struct{}]    // names written to pds_name lately
+	silent     *memo[string, error]       // owners whose PDS did not answer just now
+	refused    *memo[string, error]       // records whose bytes can't be served
+	hot        *memo[digest.Digest, body] // bytes of small manifests
+	rightsMemo *memo[string, holdclient.Rights]
+	lastRights *memo[string, holdclient.Rights] // what a hold last said, for when it is silent
+	present    *memo[string, string]            // the hold that an owner's pushes go to
+	leased     *memo[string, place]             // blobs that the present hold was asked for lately
+	bare       *memo[string, struct{}]          // public holds that give bytes, not addresses
+	skipped    atomic.Int64                     // records that broke their lexicon
+	mismatched atomic.Int64                     // records whose bytes are not those of their digest
+
+	clientsMu sync.Mutex
+	clients   map[string]*holdclient.Client // by hold
+
+	claimsMu sync.Mutex
+	claims   map[string]bool // intents that somebody is at
+	slots    chan struct{}   // settling
+
+	uploadsMu sync.Mutex
+	uploads   map[string]*uploadState // open or resting uploads whose state needs no asking
+	buffers   *semaphore.Weighted     // chunks of parts in memory
+
+	pullsMu sync.Mutex
+	pulls   map[pull]pulled
+
+	stop context.CancelFunc // ends the tails of pushes
+	life context.Context
+	work sync.WaitGroup
+}
+
+// New makes a Backend and migrates its tables. Nothing is asked of the network.
+func New(ctx context.Context, o Options) (*Backend, error) {
+	switch {
+	case o.DB == nil:
+		return nil, errors.New("pds: Options.DB is missing")
+	case o.Directory == nil:
+		return nil, errors.New("pds: Options.Directory is missing")
+	case o.Redirect != "" && o.Redirect != RedirectAuto && o.Redirect != RedirectNever:
+		return nil, fmt.Errorf("pds: Options.Redirect is %q: use auto or never", o.Redirect)
+	}
+	if err := sqlx.Migrate(ctx, o.DB, migrationFiles(), "pds_version"); err != nil {
+		return nil, err
+	}
+	b := &Backend{
+		db: o.DB, directory: o.Directory, sessions: o.Sessions, defaultHold: o.DefaultHold,
+		redirect: o.Redirect, serveStale: o.ServeStale, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
+		unresolved: newMemo[string, error](10_000),
+		names:      newMemo[string, struct{}](10_000),
+		silent:     newMemo[string, error](10_000),
+		refused:    newMemo[string, error](10_000),
+		hot:        newMemo[digest.Digest, body](256),
+		rightsMemo: newMemo[string, holdclient.Rights](10_000),
+		lastRights: newMemo[string, holdclient.Rights](10_000),
+		present:    newMemo[string, string](10_000),
+		leased:     newMemo[string, place](10_000),
+		bare:       newMemo[string, struct{}](10_000),
+		clients:    map[string]*holdclient.Client{},
+		claims:     map[string]bool{},
+		slots:      make(chan struct{}, tails),
+		uploads:    map[string]*uploadState{},
+		buffers:    semaphore.NewWeighted(maxChunks),
+		pulls:      map[pull]pulled{},
+	}
+	b.http = withoutRedirects(o.HTTP)
+	if b.serveStale == 0 {
+		b.serveStale = 7 * 24 * time.Hour
+	}
+	if b.cacheBytes == 0 {
+		b.cacheBytes = 1 << 30
+	}
+	if b.clock == nil {
+		b.clock = time.Now
+	}
+	if b.log == nil {
+		b.log = slog.Default()
+	}
+	if b.seam == nil {
+		b.seam = func(string) error { return nil }
+	}
+	// What a crash left between a commit and the copy shows by the intent that is still there.
+	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = 0 where did in (select owner from pds_intent where state in ($1, $2))`, stateOpen, stateSession)
+	if err != nil {
+		return nil, fmt.Errorf("pds: mark copies for checking: %w", sqlx.Wrap(err))
+	}
+	b.life, b.stop = context.WithCancel(context.Background())
+	return b, nil
+}
+
+// withoutRedirects copies a client so that it follows no redirect: neither a PDS nor a hold has reason to send one here.
+func withoutRedirects(c *http.Client) *http.Client {
+	out := http.Client{}
+	if c != nil {
+		out = *c
+	}
+	out.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	out.Jar = nil
+	return &out
+}

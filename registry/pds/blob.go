@@ -1,0 +1,320 @@
+package pds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+// place is a hold that a blob lies in.
+type place struct {
+	Hold string
+	Size int64 // 0 when the record didn't say
+}
+
+// Blob answers from what manifests and uploads told of where blobs lie. For the owner the present hold is asked
+// first, which leases the blob: a push that is told "it exists" relies on it.
+func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, error) {
+	v, err := r.reader(ctx)
+	if err != nil {
+		return registry.Blob{}, err
+	}
+	owns := r.isOwner(v.owner)
+	var asked error
+	if owns {
+		p, err := r.lease(ctx, v.owner, d)
+		if err == nil {
+			return r.b.blobAt(ctx, r.actor, v.DID, d, p)
+		}
+		if ctx.Err() != nil {
+			return registry.Blob{}, ctx.Err()
+		}
+		if !errors.Is(err, registry.ErrBlobUnknown) {
+			asked = err
+		}
+	}
+	places, err := r.places(ctx, v.owner, d, owns)
+	if err != nil {
+		return registry.Blob{}, err
+	}
+	var refused error
+	for _, p := range places {
+		if err := r.b.mayRead(ctx, r.actor, p.Hold); err != nil {
+			refused = errors.Join(refused, err)
+			continue
+		}
+		return r.b.blobAt(ctx, r.actor, v.DID, d, p)
+	}
+	switch {
+	case refused != nil:
+		return registry.Blob{}, refused
+	case asked != nil && !errors.Is(asked, registry.ErrDenied):
+		return registry.Blob{}, asked
+	}
+	return registry.Blob{}, r.unknown(ctx, v.DID, registry.ErrBlobUnknown)
+}
+
+// lease asks the owner's present hold for a blob. ErrBlobUnknown: it isn't there.
+func (r *repository) lease(ctx context.Context, o owner, d digest.Digest) (place, error) {
+	key := o.DID + "/" + r.name + "@" + d.String()
+	now := r.b.clock()
+	if p, ok := r.b.leased.get(key, now); ok {
+		return p, nil
+	}
+	hold, err := r.b.presentHold(ctx, o, "")
+	if err != nil {
+		return place{}, err
+	}
+	c, err := r.b.holdAs(ctx, hold, r.actor.Session)
+	if err != nil {
+		return place{}, err
+	}
+	present, err := c.CheckBlobs(ctx, o.DID, r.name, []digest.Digest{d})
+	if err != nil {
+		return place{}, holdError(hold, err)
+	}
+	size, ok := present[d]
+	if !ok {
+		return place{}, registry.ErrBlobUnknown
+	}
+	p := place{hold, size}
+	r.b.leased.put(key, p, now.Add(rightsFor))
+	return p, nil
+}
+
+// places finds the holds that a blob of this repository lies in, by its manifests, and for the owner by uploads.
+func (r *repository) places(ctx context.Context, o owner, d digest.Digest, owns bool) ([]place, error) {
+	found, err := r.b.placesOf(ctx, o.DID, r.name, d, owns)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	// Records that were too large leave their layers to the bytes.
+	rows, err := r.b.db.Read().QueryContext(ctx, `select `+manifestColumns+` from pds_manifest
+		where owner = $1 and repository = $2 and layers_known = 0 limit 1000`, o.DID, r.name)
+	if err != nil {
+		return nil, sqlx.Wrap(err)
+	}
+	var pending []manifestRow
+	for rows.Next() {
+		m, err := scanManifest(rows)
+		if err != nil {
+			rows.Close()
+			return nil, sqlx.Wrap(err)
+		}
+		pending = append(pending, m)
+	}
+	rows.Close()
+	for _, m := range pending {
+		if err := r.b.learnLayers(ctx, o, m); err != nil {
+			return nil, err
+		}
+	}
+	if len(pending) == 0 {
+		return nil, nil
+	}
+	return r.b.placesOf(ctx, o.DID, r.name, d, owns)
+}
+
+func (b *Backend) placesOf(ctx context.Context, owner, repository string, d digest.Digest, uploads bool) ([]place, error) {
+	rows, err := b.db.Read().QueryContext(ctx, `select hold, max(size) from pds_layer
+		where owner = $1 and repository = $2 and digest = $3 and (manifest <> '' or $4 = 1)
+		group by hold order by max(seen) desc, hold limit 20`, owner, repository, string(d), number(uploads))
+	if err != nil {
+		return nil, sqlx.Wrap(err)
+	}
+	defer rows.Close()
+	var out []place
+	for rows.Next() {
+		var p place
+		if err := rows.Scan(&p.Hold, &p.Size); err != nil {
+			return nil, sqlx.Wrap(err)
+		}
+		out = append(out, p)
+	}
+	return out, sqlx.Wrap(rows.Err())
+}
+
+// blobAt answers a blob that the actor may read at a hold.
+func (b *Backend) blobAt(ctx context.Context, actor registry.Actor, owner string, d digest.Digest, p place) (registry.Blob, error) {
+	c, err := b.holdAs(ctx, p.Hold, actor.Session)
+	if err != nil {
+		return registry.Blob{}, err
+	}
+	if p.Size <= 0 {
+		if p.Size, err = c.StatBlob(ctx, owner, d); err != nil {
+			return registry.Blob{}, holdError(p.Hold, err)
+		}
+	}
+	out := registry.Blob{Digest: d, Size: p.Size}
+	out.Open = func(ctx context.Context, rng registry.Range) (io.ReadCloser, error) {
+		return b.relay(ctx, c, owner, d, rng)
+	}
+	if b.redirect != RedirectNever {
+		if out.Link, err = b.linkTo(ctx, c, owner, d); err != nil {
+			return registry.Blob{}, err
+		}
+	}
+	return out, nil
+}
+
+// linkTo asks the hold for an address to send a reader to; empty when the hold gives bytes. A public hold that gives
+// bytes to everyone is named itself.
+func (b *Backend) linkTo(ctx context.Context, c *holdclient.Client, owner string, d digest.Digest) (string, error) {
+	direct := c.URL() + "/xrpc/com.atproto.sync.getBlob?" + url.Values{"did": {owner}, "cid": {d.String()}}.Encode()
+	now := b.clock()
+	rights, err := b.rights(ctx, c.DID(), "")
+	if err != nil {
+		return "", err
+	}
+	if _, ok := b.bare.get(c.DID(), now); ok && rights.Public {
+		return direct, nil
+	}
+	// One byte is enough to see how the hold answers.
+	got, err := c.GetBlob(ctx, owner, d, "bytes=0-0")
+	if errors.Is(err, holdclient.ErrRangeNotSatisfiable) { // of an empty blob
+		return "", nil
+	}
+	if err != nil {
+		return "", holdError(c.DID(), err)
+	}
+	if got.URL != "" {
+		return got.URL, nil
+	}
+	got.Body.Close()
+	if rights.Public {
+		b.bare.put(c.DID(), struct{}{}, now.Add(rightsFor))
+		return direct, nil
+	}
+	return "", nil
+}
+
+// relay passes bytes of a hold on. The hold's bytes are not hashed here: clients check what they pull.
+func (b *Backend) relay(ctx context.Context, c *holdclient.Client, owner string, d digest.Digest, rng registry.Range) (io.ReadCloser, error) {
+	header := ""
+	switch {
+	case rng.End > 0:
+		header = fmt.Sprintf("bytes=%d-%d", rng.Start, rng.End-1)
+	case rng.Start > 0:
+		header = fmt.Sprintf("bytes=%d-", rng.Start)
+	}
+	got, err := c.GetBlob(ctx, owner, d, header)
+	if errors.Is(err, holdclient.ErrRangeNotSatisfiable) {
+		return http.NoBody, nil
+	}
+	if err != nil {
+		return nil, holdError(c.DID(), err)
+	}
+	body, partial := got.Body, got.ContentRange != ""
+	if got.URL != "" {
+		if body, partial, err = b.follow(ctx, got.URL, header); err != nil {
+			return nil, err
+		}
+	}
+	if partial || header == "" {
+		return body, nil
+	}
+	// The whole came although a range was asked.
+	if _, err := io.CopyN(io.Discard, body, rng.Start); err != nil {
+		body.Close()
+		return nil, fmt.Errorf("blob %s at %s: skip to %d: %w", d, c.DID(), rng.Start, err)
+	}
+	if rng.End > 0 {
+		return readCloser{io.LimitReader(body, rng.End-rng.Start), body}, nil
+	}
+	return body, nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// follow gets the bytes at an address that a hold gave. No token goes there.
+func (b *Backend) follow(ctx context.Context, link, byteRange string) (io.ReadCloser, bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
+	if err != nil {
+		return nil, false, registry.ErrUnavailable.With("the hold gave an address that is none").Wrap(err)
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+	}
+	resp, err := b.http.Do(req)
+	if err != nil {
+		return nil, false, registry.ErrUnavailable.With("the hold's storage does not answer: try again later").Wrap(err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusPartialContent:
+		return resp.Body, resp.StatusCode == http.StatusPartialContent, nil
+	case http.StatusRequestedRangeNotSatisfiable:
+		resp.Body.Close()
+		return http.NoBody, true, nil
+	}
+	resp.Body.Close()
+	return nil, false, registry.ErrUnavailable.With("the hold's storage answers %d: try again later", resp.StatusCode)
+}
+
+// Mount makes a blob present that already lies in the hold that pushes go to.
+func (r *repository) Mount(ctx context.Context, d digest.Digest, from string) (ocispec.Descriptor, error) {
+	o, err := r.writer(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	hold, err := r.b.presentHold(ctx, o, r.actor.Session)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if err := r.b.ensureWriter(ctx, r.actor, hold); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if from != "" {
+		if ok, err := r.mountable(ctx, d, from, hold); err != nil || !ok {
+			// No reason is given: it would tell what exists.
+			return ocispec.Descriptor{}, registry.ErrBlobUnknown.Wrap(err)
+		}
+	}
+	p, err := r.lease(ctx, o, d)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if p.Hold != hold {
+		return ocispec.Descriptor{}, registry.ErrBlobUnknown
+	}
+	if err := r.b.rememberUpload(ctx, o.DID, r.name, d, hold, p.Size); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: p.Size}, nil
+}
+
+// mountable tells whether the actor may read a manifest of the other repository that names the blob and lies in hold.
+func (r *repository) mountable(ctx context.Context, d digest.Digest, from, hold string) (bool, error) {
+	id, name, err := splitName(from)
+	if err != nil {
+		return false, err
+	}
+	other := &repository{b: r.b, actor: r.actor, id: id, name: name}
+	v, err := other.reader(ctx)
+	if err != nil {
+		return false, err
+	}
+	places, err := other.places(ctx, v.owner, d, false)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range places {
+		if p.Hold == hold {
+			return true, r.b.mayRead(ctx, r.actor, hold)
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,245 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const maxHot = 64 << 10 // bytes of a manifest that is also kept in memory
+
+// body is a manifest's bytes, and the media type when they tell it themselves.
+type body struct {
+	bytes     []byte
+	mediaType string
+}
+
+// manifest gives a manifest that a record names, whole: from the cache, else from the owner's PDS. What does not hash to the
+// record's digest is refused.
+func (b *Backend) manifest(ctx context.Context, o owner, m manifestRow) (registry.Manifest, error) {
+	c, err := b.body(ctx, o, m)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	mediaType := c.mediaType
+	if mediaType == "" {
+		p, err := registry.ParseManifest(m.MediaType, c.bytes, m.Digest)
+		if err != nil {
+			return registry.Manifest{}, b.refuse(o, m, err)
+		}
+		mediaType = p.MediaType
+	}
+	return registry.Manifest{Digest: m.Digest, MediaType: mediaType, Bytes: c.bytes}, nil
+}
+
+// refuse counts a record whose manifest can't be served.
+func (b *Backend) refuse(o owner, m manifestRow, why error) error {
+	b.mismatched.Add(1)
+	b.log.Warn("manifest refused", "did", o.DID, "rkey", m.RKey, "digest", m.Digest, "why", why)
+	return registry.ErrManifestUnknown.With("the record of %s does not hold that manifest", m.Digest).Wrap(why)
+}
+
+func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error) {
+	now := b.clock()
+	if c, ok := b.hot.get(m.Digest, now); ok {
+		return c, nil
+	}
+	key := o.DID + "/" + m.RKey + "/" + m.CID
+	if why, ok := b.refused.get(key, now); ok {
+		return body{}, why
+	}
+	c, ok, err := b.cachedBody(ctx, m.Digest)
+	if err != nil {
+		return c, err
+	}
+	if ok {
+		b.keepHot(m.Digest, c)
+		return c, nil
+	}
+	ch := b.flight.DoChan("body "+key, func() (any, error) {
+		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		raw, err := b.fetchBody(work, o, m)
+		if err != nil {
+			return nil, err
+		}
+		return b.cacheBody(work, m.Digest, raw)
+	})
+	select {
+	case r := <-ch:
+		if r.Err != nil {
+			if errors.Is(r.Err, registry.ErrManifestUnknown) {
+				b.refused.put(key, r.Err, now.Add(freshFor))
+			}
+			return body{}, r.Err
+		}
+		return r.Val.(body), nil
+	case <-ctx.Done():
+		return body{}, ctx.Err()
+	}
+}
+
+// fetchBody asks the owner's PDS for the bytes; the oldest form of records has none, then they are rebuilt.
+func (b *Backend) fetchBody(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
+	if m.Blob == "" {
+		return b.rebuild(ctx, o, m)
+	}
+	raw, err := b.pdsOf(o).blob(ctx, o.DID, m.Blob)
+	if errors.Is(err, errNoRecord) || errors.Is(err, errTooLarge) {
+		return nil, b.refuse(o, m, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if got := m.Digest.Algorithm().FromBytes(raw); got != m.Digest {
+		return nil, b.refuse(o, m, fmt.Errorf("its bytes hash to %s", got))
+	}
+	return raw, nil
+}
+
+// rebuild makes a manifest from the fields of its record, in the layouts that docker and OCI tools write, and takes
+// the one that hashes to the digest.
+func (b *Backend) rebuild(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
+	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, nsManifest, m.RKey)
+	if errors.Is(err, errNoRecord) {
+		return nil, b.refuse(o, m, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, raw := range rebuilds(rec.Value) {
+		if m.Digest.Algorithm().FromBytes(raw) == m.Digest {
+			return raw, nil
+		}
+	}
+	return nil, b.refuse(o, m, errors.New("the record has no manifestBlob, and no manifest rebuilt from its fields has the digest"))
+}
+
+// rebuilds gives the candidates for the bytes of a record without manifestBlob.
+func rebuilds(value []byte) [][]byte {
+	var v struct {
+		MediaType     string               `json:"mediaType"`
+		SchemaVersion int                  `json:"schemaVersion"`
+		Config        *ocispec.Descriptor  `json:"config"`
+		Layers        []ocispec.Descriptor `json:"layers"`
+		Manifests     []struct {
+			ocispec.Descriptor
+			Platform *struct {
+				Architecture string   `json:"architecture"`
+				OS           string   `json:"os"`
+				OSVersion    string   `json:"osVersion"`
+				OSFeatures   []string `json:"osFeatures"`
+				Variant      string   `json:"variant"`
+			} `json:"platform"`
+		} `json:"manifests"`
+		Subject     *ocispec.Descriptor `json:"subject"`
+		Annotations map[string]string   `json:"annotations"`
+	}
+	if json.Unmarshal(value, &v) != nil {
+		return nil
+	}
+	var forms []any
+	for _, mediaType := range []string{v.MediaType, ""} {
+		if len(v.Manifests) > 0 {
+			index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: v.SchemaVersion}, MediaType: mediaType, Subject: v.Subject, Annotations: v.Annotations}
+			for _, c := range v.Manifests {
+				d := c.Descriptor
+				if p := c.Platform; p != nil {
+					d.Platform = &ocispec.Platform{Architecture: p.Architecture, OS: p.OS, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures, Variant: p.Variant}
+				}
+				index.Manifests = append(index.Manifests, d)
+			}
+			forms = append(forms, index)
+		} else if v.Config != nil {
+			forms = append(forms, ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: v.SchemaVersion}, MediaType: mediaType, Config: *v.Config, Layers: v.Layers, Subject: v.Subject, Annotations: v.Annotations})
+		}
+	}
+	var out [][]byte
+	for _, f := range forms {
+		for _, indent := range []string{"", "   ", "  ", "\t"} {
+			raw, err := json.Marshal(f)
+			if indent != "" {
+				raw, err = json.MarshalIndent(f, "", indent)
+			}
+			if err == nil {
+				out = append(out, raw, append(raw[:len(raw):len(raw)], '\n'))
+			}
+		}
+	}
+	return out
+}
+
+func (b *Backend) keepHot(d digest.Digest, c body) {
+	if len(c.bytes) <= maxHot {
+		b.hot.put(d, c, b.clock().Add(24*time.Hour))
+	}
+}
+
+func (b *Backend) cachedBody(ctx context.Context, d digest.Digest) (body, bool, error) {
+	var c body
+	err := b.db.Read().QueryRowContext(ctx, `select media_type, body from pds_bytes where digest = $1`, string(d)).Scan(&c.mediaType, &c.bytes)
+	return found(c, err)
+}
+
+// cacheBody keeps bytes that have the digest.
+func (b *Backend) cacheBody(ctx context.Context, d digest.Digest, raw []byte) (body, error) {
+	c := newBody(d, raw)
+	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error { return b.writeBody(ctx, tx, d, c) })
+	if err != nil {
+		// The answer is right all the same.
+		b.log.Warn("a manifest could not be cached", "digest", d, "err", err)
+	}
+	b.keepHot(d, c)
+	return c, nil
+}
+
+func newBody(d digest.Digest, raw []byte) body {
+	c := body{bytes: raw}
+	if p, err := registry.ParseManifest("", raw, d); err == nil {
+		c.mediaType = p.MediaType
+	}
+	return c
+}
+
+func (b *Backend) writeBody(ctx context.Context, tx *sql.Tx, d digest.Digest, c body) error {
+	_, err := tx.ExecContext(ctx, `insert into pds_bytes (digest, media_type, body, size, used) values ($1, $2, $3, $4, $5)
+		on conflict (digest) do update set used = $5`, string(d), c.mediaType, c.bytes, len(c.bytes), b.clock().Unix())
+	return err
+}
+
+// trimBytes drops the oldest bytes when the cache is over its limit.
+func (b *Backend) trimBytes(ctx context.Context) error {
+	var total sql.NullInt64
+	if err := b.db.Read().QueryRowContext(ctx, `select sum(size) from pds_bytes`).Scan(&total); err != nil {
+		return fmt.Errorf("size of the manifest cache: %w", sqlx.Wrap(err))
+	}
+	for over := total.Int64 - b.cacheBytes; over > 0; {
+		var freed sql.NullInt64
+		err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
+			const oldest = `select digest from pds_bytes order by used limit 100`
+			if err := tx.QueryRowContext(ctx, `select sum(size) from pds_bytes where digest in (`+oldest+`)`).Scan(&freed); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, `delete from pds_bytes where digest in (`+oldest+`)`)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("trim the manifest cache: %w", err)
+		}
+		if freed.Int64 == 0 {
+			return nil
+		}
+		over -= freed.Int64
+	}
+	return nil
+}

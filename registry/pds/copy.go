@@ -1,0 +1,219 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const (
+	freshFor   = 60 * time.Second // how long the copy is believed unasked
+	failureFor = 5 * time.Second  // how long a silent server is not asked again
+	listPages  = 100              // pages of one run of a listing
+	waitForOwn = 3 * time.Second  // how long a reader waits for a writer of the same owner
+)
+
+// view is what an answer from the copy rests on: the owner, and a warning when it may be old.
+type view struct {
+	owner
+	Warning string
+}
+
+// read makes sure that the copy of an owner may be answered from: it is at most a minute old, or has just been confirmed or
+// listed anew, or the PDS is silent and the copy not too old, which the view then says.
+func (b *Backend) read(ctx context.Context, o owner) (view, error) {
+	v := view{owner: o}
+	row, err := readOwner(ctx, b.db.Read(), o.DID)
+	if err != nil {
+		return v, err
+	}
+	now := b.clock()
+	if !o.staleName.IsZero() {
+		return b.stale(v, row, o.cause)
+	}
+	if row.Complete && now.Sub(time.Unix(row.Checked, 0)) < freshFor {
+		return v, nil
+	}
+	if err, ok := b.silent.get(o.DID, now); ok {
+		return b.stale(v, row, err)
+	}
+	// The work outlives a reader who goes away, so that others who wait get it.
+	ch := b.flight.DoChan(o.DID, func() (any, error) {
+		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
+		defer cancel()
+		return nil, b.refreshForReaders(work, o)
+	})
+	select {
+	case r := <-ch:
+		err = r.Err
+	case <-ctx.Done():
+		return v, ctx.Err()
+	}
+	if err == nil {
+		return v, nil
+	}
+	if row, rerr := readOwner(ctx, b.db.Read(), o.DID); rerr == nil {
+		return b.stale(v, row, err)
+	}
+	return v, err
+}
+
+// stale answers from what is known when err says that the PDS does not answer.
+func (b *Backend) stale(v view, row ownerRow, err error) (view, error) {
+	if errors.Is(err, errRepoGone) {
+		return v, registry.ErrNameUnknown.With("the PDS %s has no such account any more", v.PDS).Wrap(err)
+	}
+	if !errors.Is(err, registry.ErrUnavailable) && !errors.Is(err, registry.ErrTooManyRequests) {
+		return v, err
+	}
+	checked := time.Unix(row.Checked, 0)
+	if !row.Complete || b.clock().Sub(checked) > b.serveStale {
+		return v, err
+	}
+	v.Warning = fmt.Sprintf("as of %s; the owner's PDS does not answer", checked.UTC().Format(time.RFC3339))
+	return v, nil
+}
+
+// refreshForReaders confirms the copy or lists anew, unless a writer of the same owner takes long: it will leave the
+// copy true.
+func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
+	wait, cancel := context.WithTimeout(ctx, waitForOwn)
+	defer cancel()
+	release, err := b.locks.take(wait, o.DID)
+	if err != nil {
+		return registry.ErrUnavailable.With("a write to this account is under way: try again").Wrap(err)
+	}
+	defer release()
+	row, err := readOwner(ctx, b.db.Read(), o.DID)
+	if err != nil {
+		return err
+	}
+	if row.Complete && b.clock().Sub(time.Unix(row.Checked, 0)) < freshFor {
+		return nil
+	}
+	if _, err := b.refresh(ctx, o, row); err != nil {
+		if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) || errors.Is(err, errRepoGone) {
+			b.silent.put(o.DID, err, b.clock().Add(failureFor))
+		}
+		return err
+	}
+	return nil
+}
+
+// refresh asks the PDS whether the copy still holds, and lists the records when it doesn't. The caller has the owner's lock.
+func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow, error) {
+	p := b.pdsOf(o)
+	head, err := p.latestCommit(ctx, o.DID)
+	if err != nil {
+		return row, err
+	}
+	now := b.clock().Unix()
+	if row.Complete && row.Rev == head.Rev && row.ListCollection == "" {
+		row.Checked, row.Head = now, head.CID
+		return row, b.saveOwner(ctx, row)
+	}
+	if row.ListCollection == "" {
+		row.ListCollection, row.ListCursor, row.ListRev, row.ListHead = nsManifest, "", head.Rev, head.CID
+	}
+	return b.list(ctx, o, row, now)
+}
+
+func (b *Backend) saveOwner(ctx context.Context, row ownerRow) error {
+	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error { return writeOwner(ctx, tx, row) })
+	if err != nil {
+		return fmt.Errorf("write the copy of %s: %w", row.DID, err)
+	}
+	return nil
+}
+
+// list reads up to listPages pages, manifests before tags so that no tag is seen before what it points to, and
+// stamps the copy when it came to the end.
+func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (ownerRow, error) {
+	p := b.pdsOf(o)
+	for range listPages {
+		records, cursor, err := p.listRecords(ctx, o.DID, row.ListCollection, row.ListCursor)
+		if err != nil {
+			return row, err
+		}
+		collection := row.ListCollection
+		row.ListCursor = cursor
+		switch {
+		case cursor != "":
+		case collection == nsManifest:
+			row.ListCollection = nsTag
+		default:
+			row.Rev, row.Head, row.Checked, row.Complete = row.ListRev, row.ListHead, now, true
+			row.Gen++
+			row.ListCollection, row.ListRev, row.ListHead = "", "", ""
+		}
+		done := row.ListCollection == ""
+		gen := row.Gen
+		if !done {
+			gen++
+		}
+		err = sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
+			if err := b.writePage(ctx, tx, o.DID, collection, gen, now, records); err != nil {
+				return err
+			}
+			if done {
+				if err := sweep(ctx, tx, o.DID, gen); err != nil {
+					return err
+				}
+			}
+			return writeOwner(ctx, tx, row)
+		})
+		if err != nil {
+			return row, fmt.Errorf("write the copy of %s: %w", o.DID, err)
+		}
+		if done {
+			return row, nil
+		}
+	}
+	e := registry.ErrUnavailable.With("the records of this account are still being listed: try again")
+	e.RetryAfter = time.Second
+	return row, e
+}
+
+func (b *Backend) writePage(ctx context.Context, tx *sql.Tx, did, collection string, gen, now int64, records []record) error {
+	for _, r := range records {
+		rkey, ok := strings.CutPrefix(r.URI, "at://"+did+"/"+collection+"/")
+		if !ok || len(rkey) > 512 || len(r.CID) > 128 {
+			b.skip(did, collection, r.URI, errors.New("it lies in another repository or collection"))
+			continue
+		}
+		var err error
+		if collection == nsManifest {
+			var m manifestRow
+			if m, err = parseManifest(rkey, r.CID, r.Value); err == nil {
+				if err := writeManifest(ctx, tx, did, gen, now, m); err != nil {
+					return err
+				}
+			}
+		} else {
+			var t tagRow
+			if t, err = parseTag(did, rkey, r.CID, r.Value); err == nil {
+				if err := writeTag(ctx, tx, did, gen, t); err != nil {
+					return err
+				}
+			}
+		}
+		if err != nil {
+			b.skip(did, collection, rkey, err)
+		}
+	}
+	return nil
+}
+
+// skip counts and logs a record that is no use.
+func (b *Backend) skip(did, collection, rkey string, why error) {
+	b.skipped.Add(1)
+	b.log.Info("record skipped", "did", did, "collection", collection, "rkey", clip(rkey), "why", clip(why.Error()))
+}
+
+func (b *Backend) pdsOf(o owner) pds { return pds{base: o.PDS, http: b.http, clock: b.clock} }

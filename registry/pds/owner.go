@@ -1,0 +1,208 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+// owner is whose repository a name lies in.
+type owner struct {
+	DID string
+	PDS string // scheme and host
+	// staleName is when the name was last seen to mean this DID, when it can't be resolved now; zero when it was.
+	staleName time.Time
+	cause     error // why it can't be resolved now
+}
+
+// splitName cuts IDENTITY/REPOSITORY.
+func splitName(name string) (id, repository string, err error) {
+	id, repository, ok := strings.Cut(name, "/")
+	if !ok || id == "" {
+		return "", "", registry.ErrNameInvalid.With("%q: a name is IDENTITY/REPOSITORY, for example alice.example.com/app", clip(name))
+	}
+	if !validRepository(repository) {
+		return "", "", registry.ErrNameInvalid.With("%q is no valid repository name", clip(repository))
+	}
+	// The spelling of a did:plc that OCI names allow.
+	if rest, ok := strings.CutPrefix(id, "did-plc-"); ok && len(rest) == 24 && !strings.Contains(id, ".") {
+		id = "did:plc:" + rest
+	}
+	if !strings.HasPrefix(id, "did:") {
+		id = strings.ToLower(id)
+	}
+	return id, repository, nil
+}
+
+// owner resolves an identity. While it can't be resolved the last known answer stands in, marked as such.
+func (b *Backend) owner(ctx context.Context, id string) (owner, error) {
+	atid, err := syntax.ParseAtIdentifier(id)
+	if err != nil {
+		return owner{}, registry.ErrNameUnknown.With("%q is neither a handle nor a DID", clip(id)).Wrap(err)
+	}
+	if err, ok := b.unresolved.get(id, b.clock()); ok {
+		return b.lastKnownOwner(ctx, id, err)
+	}
+	ident, err := b.directory.Lookup(ctx, atid)
+	if err != nil {
+		if ctx.Err() != nil {
+			return owner{}, ctx.Err()
+		}
+		if unknownIdentity(err) {
+			return owner{}, registry.ErrNameUnknown.With("there is no account %q", clip(id)).Wrap(err)
+		}
+		b.unresolved.put(id, err, b.clock().Add(failureFor))
+		return b.lastKnownOwner(ctx, id, err)
+	}
+	o := owner{DID: ident.DID.String(), PDS: strings.TrimRight(ident.PDSEndpoint(), "/")}
+	if o.PDS == "" {
+		return owner{}, registry.ErrNameUnknown.With("the account %q has no PDS", clip(id))
+	}
+	b.rememberName(ctx, id, o)
+	return o, nil
+}
+
+// unknownIdentity tells an answer ("there is none") from a failure to ask.
+func unknownIdentity(err error) bool {
+	for _, e := range []error{
+		identity.ErrHandleNotFound, identity.ErrHandleMismatch, identity.ErrHandleNotDeclared, identity.ErrHandleReservedTLD,
+		identity.ErrDIDNotFound, identity.ErrInvalidHandle,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// rememberName keeps what a name means, for times when it can't be resolved. A failure to write is logged.
+func (b *Backend) rememberName(ctx context.Context, id string, o owner) {
+	now := b.clock()
+	key := id + " " + o.DID + " " + o.PDS
+	if _, ok := b.names.get(key, now); ok {
+		return
+	}
+	_, err := b.db.Write().ExecContext(ctx, `insert into pds_name (name, did, endpoint, seen) values ($1, $2, $3, $4)
+		on conflict (name) do update set did = $2, endpoint = $3, seen = $4`, id, o.DID, o.PDS, now.Unix())
+	if err != nil {
+		b.log.Warn("a name could not be remembered", "name", id, "err", err)
+		return
+	}
+	b.names.put(key, struct{}{}, now.Add(10*time.Minute))
+}
+
+func (b *Backend) lastKnownOwner(ctx context.Context, id string, cause error) (owner, error) {
+	unavailable := registry.ErrUnavailable.With("the identity %q can't be resolved now: try again later", clip(id)).Wrap(cause)
+	unavailable.RetryAfter = 10 * time.Second
+	var o owner
+	var seen int64
+	err := b.db.Read().QueryRowContext(ctx, `select did, endpoint, seen from pds_name where name = $1`, id).Scan(&o.DID, &o.PDS, &seen)
+	if errors.Is(err, sql.ErrNoRows) {
+		return owner{}, unavailable
+	}
+	if err != nil {
+		return owner{}, fmt.Errorf("read the name %s: %w", id, sqlx.Wrap(err))
+	}
+	o.staleName = time.Unix(seen, 0)
+	if b.clock().Sub(o.staleName) > b.serveStale {
+		return owner{}, unavailable
+	}
+	unavailable.Message = fmt.Sprintf("the identity %q can't be resolved now (its PDS is %s): try again later", clip(id), o.PDS)
+	o.cause = unavailable
+	return o, nil
+}
+
+// memo is a small map of what is believed for a while. Safe for concurrent use.
+type memo[K comparable, V any] struct {
+	mu    sync.Mutex
+	m     map[K]memoEntry[V]
+	limit int
+}
+
+type memoEntry[V any] struct {
+	v     V
+	until time.Time
+}
+
+func newMemo[K comparable, V any](limit int) *memo[K, V] {
+	return &memo[K, V]{m: map[K]memoEntry[V]{}, limit: limit}
+}
+
+func (m *memo[K, V]) get(k K, now time.Time) (V, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.m[k]
+	if !ok || !now.Before(e.until) {
+		var zero V
+		return zero, false
+	}
+	return e.v, true
+}
+
+func (m *memo[K, V]) put(k K, v V, until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.m[k]; !ok && len(m.m) >= m.limit {
+		for old := range m.m { // any: what falls out is only asked again
+			delete(m.m, old)
+			break
+		}
+	}
+	m.m[k] = memoEntry[V]{v, until}
+}
+
+func (m *memo[K, V]) drop(k K) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.m, k)
+}
+
+// locks serialises what is done to one owner's records. The zero value is ready.
+type locks struct {
+	mu sync.Mutex
+	m  map[string]*lock
+}
+
+type lock struct {
+	refs int
+	held chan struct{} // capacity 1
+}
+
+// take waits for the lock of a key, as long as ctx lets it.
+func (l *locks) take(ctx context.Context, key string) (release func(), err error) {
+	l.mu.Lock()
+	if l.m == nil {
+		l.m = map[string]*lock{}
+	}
+	k := l.m[key]
+	if k == nil {
+		k = &lock{held: make(chan struct{}, 1)}
+		l.m[key] = k
+	}
+	k.refs++
+	l.mu.Unlock()
+	drop := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if k.refs--; k.refs == 0 {
+			delete(l.m, key)
+		}
+	}
+	select {
+	case k.held <- struct{}{}:
+		return func() { <-k.held; drop() }, nil
+	case <-ctx.Done():
+		drop()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,233 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const listChunk = 500 // rows of a list read at once
+
+// Manifest answers a manifest from the owner's copy and the bytes kept by digest.
+func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.Manifest, error) {
+	v, err := r.reader(ctx)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	row, ok, err := r.find(ctx, v.DID, ref)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	if !ok {
+		return registry.Manifest{}, r.unknown(ctx, v.DID, registry.ErrManifestUnknown)
+	}
+	if err := r.b.mayRead(ctx, r.actor, row.Hold); err != nil {
+		return registry.Manifest{}, err
+	}
+	m, err := r.b.manifest(ctx, v.owner, row)
+	m.Warning = v.Warning
+	return m, err
+}
+
+// find looks a manifest up in the copy.
+func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (manifestRow, bool, error) {
+	q := r.b.db.Read()
+	if ref.Tag == "" {
+		return manifestByDigest(ctx, q, did, r.name, ref.Digest)
+	}
+	t, ok, err := tagByName(ctx, q, did, r.name, ref.Tag)
+	if err != nil || !ok {
+		return manifestRow{}, false, err
+	}
+	return resolveTag(ctx, q, did, t)
+}
+
+// readable tells which of the holds of a repository the actor may read. Nothing readable is the first hold's refusal.
+func (r *repository) readable(ctx context.Context, did string) (allowed map[string]bool, all bool, err error) {
+	rows, err := r.b.db.Read().QueryContext(ctx, `select distinct hold from pds_manifest where owner = $1 and repository = $2 order by hold limit 100`, did, r.name)
+	if err != nil {
+		return nil, false, sqlx.Wrap(err)
+	}
+	holds, err := column(rows)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(holds) == 0 {
+		return nil, false, registry.ErrNameUnknown.With("%s has no repository %s", r.id, r.name)
+	}
+	allowed, all = map[string]bool{}, true
+	var refused error
+	for _, h := range holds {
+		err := r.b.mayRead(ctx, r.actor, h)
+		if err == nil {
+			allowed[h] = true
+			continue
+		}
+		all = false
+		if refused == nil || errors.Is(refused, registry.ErrUnavailable) {
+			refused = err
+		}
+	}
+	if len(allowed) == 0 {
+		return nil, false, refused
+	}
+	return allowed, all, nil
+}
+
+func column(rows *sql.Rows) ([]string, error) {
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, sqlx.Wrap(err)
+		}
+		out = append(out, s)
+	}
+	return out, sqlx.Wrap(rows.Err())
+}
+
+// Tags lists the tags whose manifests the actor may read.
+func (r *repository) Tags(ctx context.Context, after string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		v, err := r.reader(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		allowed, _, err := r.readable(ctx, v.DID)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for {
+			page, last, err := r.tagPage(ctx, v.DID, after, allowed)
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, tag := range page {
+				if !yield(tag, nil) {
+					return
+				}
+			}
+			if last == "" {
+				return
+			}
+			after = last
+		}
+	}
+}
+
+// tagPage reads a page of tags in byte order; last is where the next begins, empty at the end.
+func (r *repository) tagPage(ctx context.Context, did, after string, allowed map[string]bool) (page []string, last string, err error) {
+	rows, err := r.b.db.Read().QueryContext(ctx, `select t.tag, m.hold from pds_tag t join pds_manifest m
+		on m.owner = t.owner and m.repository = t.repository and (m.rkey = t.manifest_rkey or m.digest = t.digest)
+		where t.owner = $1 and t.repository = $2 and t.tag > $3 order by t.tag limit $4`, did, r.name, after, listChunk)
+	if err != nil {
+		return nil, "", sqlx.Wrap(err)
+	}
+	defer rows.Close()
+	n, before := 0, ""
+	for rows.Next() {
+		var tag, hold string
+		if err := rows.Scan(&tag, &hold); err != nil {
+			return nil, "", sqlx.Wrap(err)
+		}
+		n++
+		last = tag
+		if allowed[hold] && tag != before {
+			page, before = append(page, tag), tag
+		}
+	}
+	if n < listChunk {
+		last = ""
+	}
+	return page, last, sqlx.Wrap(rows.Err())
+}
+
+// Referrers lists manifests by the subject that their records name.
+func (r *repository) Referrers(ctx context.Context, d digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
+	return func(yield func(ocispec.Descriptor, error) bool) {
+		v, err := r.reader(ctx)
+		if err != nil {
+			yield(ocispec.Descriptor{}, err)
+			return
+		}
+		allowed, _, err := r.readable(ctx, v.DID)
+		if errors.Is(err, registry.ErrNameUnknown) {
+			return // nothing refers to it
+		}
+		if err != nil {
+			yield(ocispec.Descriptor{}, err)
+			return
+		}
+		for {
+			page, err := r.referrerPage(ctx, v.DID, d, after)
+			if err != nil {
+				yield(ocispec.Descriptor{}, err)
+				return
+			}
+			for _, m := range page {
+				if m.Digest == after || !allowed[m.Hold] {
+					continue
+				}
+				after = m.Digest
+				desc, ok, err := r.referrer(ctx, v.owner, m, d)
+				if err != nil {
+					yield(ocispec.Descriptor{}, err)
+					return
+				}
+				if ok && (artifactType == "" || desc.ArtifactType == artifactType) && !yield(desc, nil) {
+					return
+				}
+			}
+			if len(page) < listChunk {
+				return
+			}
+			after = page[len(page)-1].Digest
+		}
+	}
+}
+
+func (r *repository) referrerPage(ctx context.Context, did string, subject, after digest.Digest) ([]manifestRow, error) {
+	rows, err := r.b.db.Read().QueryContext(ctx, `select `+manifestColumns+` from pds_manifest
+		where owner = $1 and repository = $2 and subject = $3 and digest > $4 order by digest limit $5`,
+		did, r.name, string(subject), string(after), listChunk)
+	if err != nil {
+		return nil, sqlx.Wrap(err)
+	}
+	defer rows.Close()
+	var page []manifestRow
+	for rows.Next() {
+		m, err := scanManifest(rows)
+		if err != nil {
+			return nil, sqlx.Wrap(err)
+		}
+		page = append(page, m)
+	}
+	return page, sqlx.Wrap(rows.Err())
+}
+
+// referrer describes one referrer from its bytes; a record that can't be served is no referrer.
+func (r *repository) referrer(ctx context.Context, o owner, m manifestRow, subject digest.Digest) (ocispec.Descriptor, bool, error) {
+	served, err := r.b.manifest(ctx, o, m)
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		return ocispec.Descriptor{}, false, nil
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, false, err
+	}
+	p, err := registry.ParseManifest(served.MediaType, served.Bytes, m.Digest)
+	if err != nil || p.Subject == nil || p.Subject.Digest != subject {
+		return ocispec.Descriptor{}, false, nil // the record is an index of the bytes; they say otherwise
+	}
+	return p.Referrer(), true, nil
+}

@@ -1,0 +1,309 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// PutManifest writes the manifest and its tags into the owner's repository, one commit, and sees to it that the hold hears of
+// it: now, or after a restart.
+func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest, tags []string) error {
+	o, err := r.writer(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if !validTag(tag) {
+			return registry.ErrTagInvalid.With("%q is no valid tag", clip(tag))
+		}
+	}
+	hold, err := r.b.presentHold(ctx, o, r.actor.Session)
+	if err != nil {
+		return err
+	}
+	if err := r.b.ensureWriter(ctx, r.actor, hold); err != nil {
+		return err
+	}
+	if err := r.checkHold(ctx, o, hold, m); err != nil {
+		return err
+	}
+	p := &push{owner: o, repository: r.name, manifest: m, tags: unique(tags), hold: hold, blobCID: repo.BlobCID(m.Bytes).String()}
+	in := intent{
+		ID: newID(), Kind: kindPush, Owner: o.DID, Session: r.actor.Session, Repository: r.name, Digest: m.Digest,
+		Tags: p.tags, Hold: hold, Created: r.b.clock().Unix(), NextTry: r.b.clock().Unix(),
+	}
+	release, err := r.b.locks.take(ctx, o.DID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r.b.claim(in.ID)
+	if err := r.b.push(ctx, p, &in); err != nil {
+		r.b.unclaim(in.ID)
+		return err
+	}
+	r.b.adopt(ctx, o.DID, r.actor.Session)
+	r.b.settleSoon(in) // unclaims
+	return nil
+}
+
+func unique(tags []string) []string {
+	out := make([]string, 0, len(tags))
+	seen := map[string]bool{}
+	for _, t := range tags {
+		if !seen[t] {
+			seen[t] = true
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// checkHold asks the hold for all that the manifest names (which leases it), and for the pusher's quota.
+func (r *repository) checkHold(ctx context.Context, o owner, hold string, m registry.ParsedManifest) error {
+	c, err := r.b.holdAs(ctx, hold, r.actor.Session)
+	if err != nil {
+		return err
+	}
+	blobs, _ := m.MustExist()
+	digests := make([]digest.Digest, len(blobs))
+	for i, d := range blobs {
+		digests[i] = d.Digest
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if len(digests) == 0 {
+			return nil
+		}
+		present, err := c.CheckBlobs(gctx, o.DID, r.name, digests)
+		if err != nil {
+			return holdError(hold, err)
+		}
+		for _, d := range digests {
+			if _, ok := present[d]; !ok {
+				return registry.ErrManifestBlobUnknown.With("the hold %s has no blob %s: push it first", hold, d).WithDetail(map[string]any{"digest": d})
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		q, err := c.GetQuota(gctx, o.DID)
+		switch {
+		case errors.Is(err, holdclient.ErrNotSupported):
+			return nil
+		case err != nil:
+			return holdError(hold, err)
+		case q.Limit != nil && q.TotalSize > *q.Limit:
+			return registry.ErrDenied.With("the quota at the hold %s is used up: %d of %d bytes; delete images or ask its captain for a larger tier", hold, q.TotalSize, *q.Limit).
+				WithDetail(map[string]any{"usage": q.TotalSize, "limit": *q.Limit, "tier": q.Tier})
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// push does what has to be done in order. The caller has the owner's lock. What failed for certain leaves no intent.
+func (b *Backend) push(ctx context.Context, p *push, in *intent) error {
+	unknown, err := b.tryPush(ctx, p, in)
+	if err == nil || unknown || errors.Is(err, errSeam) {
+		return err
+	}
+	b.dropIntent(context.WithoutCancel(ctx), *in)
+	return err
+}
+
+func (b *Backend) tryPush(ctx context.Context, p *push, in *intent) (unknown bool, err error) {
+	// The plan is made once before anything is written: it finds what is missing, and the record's key for the intent.
+	started := false
+	return b.change(ctx, p.owner, in.Session, func(ctx context.Context, retry bool) ([]planned, error) {
+		if err := b.checkChildren(ctx, p); err != nil {
+			return nil, err
+		}
+		row, exists, _, err := b.current(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if !started {
+			if err := b.writeIntent(ctx, in, p); err != nil {
+				return nil, err
+			}
+			started = true
+			if err := b.at(SeamIntentWritten); err != nil {
+				return nil, err
+			}
+		}
+		if p.blob.Ref.Link == "" && (!exists || row.Blob != p.blobCID) {
+			if p.blob, err = b.uploadBlob(ctx, in.Session, p.manifest.MediaType, p.manifest.Bytes); err != nil {
+				return nil, err
+			}
+			if err := b.at(SeamBlobUploaded); err != nil {
+				return nil, err
+			}
+		}
+		if p.blob.Ref.Link == "" { // the record has it, perhaps to be rewritten for another reason
+			p.blob = blobRef{Type: "blob", Ref: link{p.blobCID}, MimeType: p.manifest.MediaType, Size: int64(len(p.manifest.Bytes))}
+		}
+		return b.planPush(ctx, p, retry)
+	})
+}
+
+// checkChildren makes sure that an index names manifests of its own repository.
+func (b *Backend) checkChildren(ctx context.Context, p *push) error {
+	_, children := p.manifest.MustExist()
+	for _, c := range children {
+		_, ok, err := manifestByDigest(ctx, b.db.Read(), p.owner.DID, p.repository, c.Digest)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return registry.ErrManifestBlobUnknown.With("the repository %s has no manifest %s: push it first", p.repository, c.Digest).WithDetail(map[string]any{"digest": c.Digest})
+		}
+	}
+	return nil
+}
+
+// writeIntent makes the intent durable, and with it the bytes that the hold will be told.
+func (b *Backend) writeIntent(ctx context.Context, in *intent, p *push) error {
+	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
+		if err := b.writeBody(ctx, tx, p.manifest.Digest, newBody(p.manifest.Digest, p.manifest.Bytes)); err != nil {
+			return err
+		}
+		return insertIntent(ctx, tx, *in)
+	})
+	if errors.Is(err, sqlx.ErrNoSpace) {
+		return registry.ErrNoSpace.Wrap(err)
+	}
+	if err != nil {
+		return fmt.Errorf("write the intent: %w", err)
+	}
+	return nil
+}
+
+// DeleteManifest removes the manifest's records and every tag that points to it.
+func (r *repository) DeleteManifest(ctx context.Context, d digest.Digest) error {
+	o, err := r.writer(ctx)
+	if err != nil {
+		return err
+	}
+	release, err := r.b.locks.take(ctx, o.DID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	in := intent{
+		ID: newID(), Kind: kindDelete, Owner: o.DID, Session: r.actor.Session, Repository: r.name, Digest: d,
+		Created: r.b.clock().Unix(), NextTry: r.b.clock().Unix(),
+	}
+	r.b.claim(in.ID)
+	if err := r.b.deleteManifest(ctx, r, o, &in); err != nil {
+		r.b.unclaim(in.ID)
+		return err
+	}
+	r.b.settleSoon(in)
+	return nil
+}
+
+func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in *intent) error {
+	started := false
+	unknown, err := b.change(ctx, o, in.Session, func(ctx context.Context, _ bool) ([]planned, error) {
+		rows, err := manifestRecords(ctx, b.db.Read(), o.DID, r.name, in.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == 0 {
+			if started {
+				return nil, nil
+			}
+			return nil, r.unknown(ctx, o.DID, registry.ErrManifestUnknown)
+		}
+		if !started {
+			in.Hold = rows[0].Hold
+			if err := b.saveIntent(ctx, *in); err != nil {
+				return nil, err
+			}
+			started = true
+			if err := b.at(SeamIntentWritten); err != nil {
+				return nil, err
+			}
+		}
+		return b.planDelete(ctx, o.DID, rows)
+	})
+	if err != nil && started && !unknown && !errors.Is(err, errSeam) {
+		b.dropIntent(context.WithoutCancel(ctx), *in)
+	}
+	return err
+}
+
+// planDelete deletes tags before what they point to, when one commit does not take all.
+func (b *Backend) planDelete(ctx context.Context, owner string, rows []manifestRow) ([]planned, error) {
+	var out []planned
+	seen := map[string]bool{}
+	for _, m := range rows {
+		tags, err := tagsOf(ctx, b.db.Read(), owner, m)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tags {
+			all, err := tagRecords(ctx, b.db.Read(), owner, t.Repository, t.Tag)
+			if err != nil {
+				return nil, err
+			}
+			if len(all) > 0 && all[0].RKey != t.RKey {
+				all = []tagRow{t} // an old record of a tag that has moved on
+			}
+			for _, one := range all {
+				if !seen[one.RKey] {
+					seen[one.RKey] = true
+					out = append(out, planned{write: write{Type: opDelete, Collection: nsTag, RKey: one.RKey}})
+				}
+			}
+		}
+	}
+	if len(out)+len(rows) > maxWrites && len(out) > 0 {
+		return out[:min(len(out), maxWrites)], nil
+	}
+	for _, m := range rows {
+		out = append(out, planned{write: write{Type: opDelete, Collection: nsManifest, RKey: m.RKey}})
+	}
+	return out, nil
+}
+
+// DeleteTag removes every record of the tag.
+func (r *repository) DeleteTag(ctx context.Context, tag string) error {
+	o, err := r.writer(ctx)
+	if err != nil {
+		return err
+	}
+	release, err := r.b.locks.take(ctx, o.DID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	seen := false
+	_, err = r.b.change(ctx, o, r.actor.Session, func(ctx context.Context, _ bool) ([]planned, error) {
+		rows, err := tagRecords(ctx, r.b.db.Read(), o.DID, r.name, tag)
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == 0 && !seen {
+			return nil, r.unknown(ctx, o.DID, registry.ErrManifestUnknown.With("%s has no tag %s", r.name, clip(tag)))
+		}
+		seen = true
+		var out []planned
+		for _, t := range rows {
+			out = append(out, planned{write: write{Type: opDelete, Collection: nsTag, RKey: t.RKey}})
+		}
+		return out, nil
+	})
+	return err
+}

@@ -1,0 +1,77 @@
+package pds
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+)
+
+const (
+	settleEvery = time.Second
+	houseEvery  = 10 * time.Minute
+)
+
+// Run settles open intents at once and from then on when they are due, counts pulls, lets go of old uploads and trims
+// the cache, until ctx ends. One Run at a time. It answers ctx's error.
+func (b *Backend) Run(ctx context.Context) error {
+	settle, house := time.NewTicker(settleEvery), time.NewTicker(houseEvery)
+	defer settle.Stop()
+	defer house.Stop()
+	b.keepHouse(ctx)
+	for {
+		if _, err := b.Settle(ctx); err != nil && ctx.Err() == nil {
+			b.log.Error("open intents could not be read", "err", err)
+		}
+		b.sendPulls(ctx, false)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-settle.C:
+		case <-house.C:
+			b.keepHouse(ctx)
+		}
+	}
+}
+
+// Close ends what goes on in the background and waits for it; pulls that were counted are sent. Requests must have
+// ended. The database stays open.
+func (b *Backend) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	b.sendPulls(ctx, true)
+	b.stop()
+	b.work.Wait()
+	b.http.CloseIdleConnections()
+	return nil
+}
+
+func (b *Backend) keepHouse(ctx context.Context) {
+	for what, f := range map[string]func(context.Context) error{
+		"uploads": b.expireUploads, "cache": b.trimBytes, "names": b.forgetOld,
+	} {
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("housekeeping failed", "of", what, "err", err)
+		}
+	}
+}
+
+// forgetOld drops what nobody can need any more.
+func (b *Backend) forgetOld(ctx context.Context) error {
+	now := b.clock()
+	for _, q := range []struct {
+		sql   string
+		until int64
+	}{
+		{`delete from pds_name where seen < $1`, now.Add(-max(b.serveStale, 24*time.Hour) - time.Hour).Unix()},
+		// What no manifest names after a day is for the hold to tell.
+		{`delete from pds_layer where manifest = '' and seen < $1`, now.Add(-uploadLife).Unix()},
+		{`delete from pds_intent where state in ('refused', 'expired') and created < $1`, now.Add(-30 * 24 * time.Hour).Unix()},
+	} {
+		if _, err := b.db.Write().ExecContext(ctx, q.sql, q.until); err != nil {
+			return fmt.Errorf("forget what is old: %w", sqlx.Wrap(err))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,328 @@
+package pds
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// Limits of what a PDS may answer.
+const (
+	callTimeout   = 30 * time.Second
+	maxAnswer     = 4 << 20  // JSON of one record or commit
+	maxPageAnswer = 16 << 20 // JSON of one page of records
+	maxBlob       = 4 << 20  // a manifest
+	pageSize      = 100
+)
+
+// Answers of a PDS that callers tell apart.
+var (
+	errNoRecord    = errors.New("no such record")
+	errInvalidSwap = errors.New("the repository has changed since it was read")
+	errTooLarge    = errors.New("the answer is too large")
+	errRepoGone    = errors.New("the repository is not to be had at its PDS")
+	// errUnknownOutcome marks a write of which nobody knows whether it took place.
+	errUnknownOutcome = errors.New("outcome unknown")
+)
+
+// pds is one PDS, read without credentials.
+type pds struct {
+	base  string // scheme and host
+	http  *http.Client
+	clock func() time.Time
+}
+
+type record struct {
+	URI   string          `json:"uri"`
+	CID   string          `json:"cid"`
+	Value json.RawMessage `json:"value"`
+}
+
+type commit struct {
+	CID string `json:"cid"`
+	Rev string `json:"rev"`
+}
+
+// get asks a query method and reads its JSON answer into out.
+func (p pds) get(ctx context.Context, method string, q url.Values, limit int64, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+method+"?"+q.Encode(), nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return silent(p.base, method, err)
+	}
+	return readAnswer(p.base, method, resp, limit, p.clock(), out)
+}
+
+// silent is the error of a PDS that does not answer.
+func silent(host, method string, err error) error {
+	e := registry.ErrUnavailable.With("the PDS %s does not answer: try again later", host).Wrap(fmt.Errorf("%s: %w", method, err))
+	e.RetryAfter = 10 * time.Second
+	return e
+}
+
+// readAnswer reads a JSON answer, or turns a refusal into an error.
+func readAnswer(host, method string, resp *http.Response, limit int64, now time.Time, out any) error {
+	body, err := httpx.ReadLimited(resp, limit)
+	if errors.Is(err, httpx.ErrTooLarge) {
+		return fmt.Errorf("%s at %s: %w: %w", method, host, errTooLarge, err)
+	}
+	if err != nil {
+		return silent(host, method, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return refusal(host, method, resp, body, now)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return silent(host, method, fmt.Errorf("answer is no JSON of the method's form: %w", err))
+	}
+	return nil
+}
+
+// refusal maps what a PDS refused. The messages name the PDS, since its owner is who can help.
+func refusal(host, method string, resp *http.Response, body []byte, now time.Time) error {
+	var x struct {
+		Error   string `json:"error"`
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(body, &x) // no JSON is no name
+	cause := fmt.Errorf("%s at %s: %d %s: %s", method, host, resp.StatusCode, clip(x.Error), clip(x.Message))
+	switch x.Error {
+	case "RecordNotFound", "BlobNotFound":
+		return fmt.Errorf("%w: %w", errNoRecord, cause)
+	case "InvalidSwap":
+		return fmt.Errorf("%w: %w", errInvalidSwap, cause)
+	case "RepoNotFound", "RepoDeactivated", "RepoTakendown", "RepoSuspended", "AccountDeactivated", "AccountTakedown":
+		return fmt.Errorf("%w: %w", errRepoGone, cause)
+	}
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests:
+		e := registry.ErrTooManyRequests.With("the PDS %s asks to slow down", host).Wrap(cause)
+		e.RetryAfter = retryAfter(resp.Header, now)
+		return e
+	case resp.StatusCode == http.StatusUnauthorized:
+		return registry.ErrUnauthorized.With("the PDS %s does not take this session any more: sign in again", host).Wrap(cause)
+	case resp.StatusCode == http.StatusForbidden:
+		return registry.ErrDenied.With("the PDS %s refuses: %s", host, clip(x.Message)).Wrap(cause)
+	case resp.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%w: %w", errNoRecord, cause)
+	case resp.StatusCode == http.StatusRequestEntityTooLarge || x.Error == "BlobTooLarge":
+		return registry.ErrManifestTooLarge.With("the PDS %s does not take a blob or record of this size: %s", host, clip(x.Message)).Wrap(cause)
+	case resp.StatusCode >= 500 || resp.StatusCode < 400:
+		e := registry.ErrUnavailable.With("the PDS %s fails (%d): try again later", host, resp.StatusCode).Wrap(cause)
+		e.RetryAfter = max(retryAfter(resp.Header, now), 10*time.Second)
+		return e
+	}
+	return registry.ErrManifestInvalid.With("the PDS %s refuses it: %s: %s", host, clip(x.Error), clip(x.Message)).Wrap(cause)
+}
+
+// retryAfter reads Retry-After, or the ratelimit-reset (unix seconds) that PDSes send in its place; at least a second.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	if d, ok := httpx.RetryAfter(h, now); ok {
+		return max(d, time.Second)
+	}
+	if s, err := strconv.ParseInt(h.Get("Ratelimit-Reset"), 10, 64); err == nil {
+		return min(max(time.Unix(s, 0).Sub(now), time.Second), httpx.MaxRetryAfter)
+	}
+	return time.Second
+}
+
+func (p pds) getRecord(ctx context.Context, did, collection, rkey string) (record, error) {
+	var r record
+	err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {did}, "collection": {collection}, "rkey": {rkey}}, maxAnswer, &r)
+	// Older PDSes answer 400 InvalidRequest "Could not locate record".
+	if re := (*registry.Error)(nil); errors.As(err, &re) && re.Is(registry.ErrManifestInvalid) && bytes.Contains([]byte(re.Message), []byte("ould not locate record")) {
+		err = fmt.Errorf("%w: %w", errNoRecord, err)
+	}
+	return r, err
+}
+
+// listRecords gives one page; a cursor of "" ends the list. A page that is too large is asked for in smaller ones.
+func (p pds) listRecords(ctx context.Context, did, collection, cursor string) ([]record, string, error) {
+	var out struct {
+		Cursor  string   `json:"cursor"`
+		Records []record `json:"records"`
+	}
+	for limit := pageSize; ; limit /= 10 {
+		q := url.Values{"repo": {did}, "collection": {collection}, "limit": {strconv.Itoa(limit)}}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		err := p.get(ctx, "com.atproto.repo.listRecords", q, maxPageAnswer, &out)
+		if errors.Is(err, errTooLarge) && limit > 1 {
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		if len(out.Records) > limit {
+			return nil, "", silent(p.base, "com.atproto.repo.listRecords", fmt.Errorf("%d records, %d asked for", len(out.Records), limit))
+		}
+		if len(out.Records) == 0 || out.Cursor == cursor {
+			out.Cursor = ""
+		}
+		return out.Records, out.Cursor, nil
+	}
+}
+
+func (p pds) latestCommit(ctx context.Context, did string) (commit, error) {
+	var c commit
+	err := p.get(ctx, "com.atproto.sync.getLatestCommit", url.Values{"did": {did}}, maxAnswer, &c)
+	if err == nil && (c.CID == "" || c.Rev == "") {
+		err = silent(p.base, "com.atproto.sync.getLatestCommit", errors.New("neither cid nor rev"))
+	}
+	return c, err
+}
+
+// blob gives a record's blob, checked against its CID.
+func (p pds) blob(ctx context.Context, did, cid string) ([]byte, error) {
+	const method = "com.atproto.sync.getBlob"
+	want, err := repo.ParseCID(cid)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	q := url.Values{"did": {did}, "cid": {cid}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+method+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return nil, silent(p.base, method, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, readAnswer(p.base, method, resp, maxAnswer, p.clock(), nil)
+	}
+	body, err := httpx.ReadLimited(resp, maxBlob)
+	if errors.Is(err, httpx.ErrTooLarge) {
+		return nil, fmt.Errorf("%s at %s: %w", method, p.base, errTooLarge)
+	}
+	if err != nil {
+		return nil, silent(p.base, method, err)
+	}
+	if repo.BlobCID(body) != want {
+		return nil, silent(p.base, method, fmt.Errorf("the bytes of %s are not those of its CID", cid))
+	}
+	return body, nil
+}
+
+// post calls a procedure as the session's account. An error of which the outcome is unknown wraps errUnknownOutcome.
+func (b *Backend) post(ctx context.Context, session, method, contentType string, body []byte, out any) error {
+	if b.sessions == nil || session == "" {
+		return registry.ErrUnauthorized.With("sign in to write: there is no session")
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "/xrpc/"+method, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	req.Header.Set("Content-Type", contentType)
+	resp, err := b.sessions.Do(ctx, session, req)
+	if err != nil {
+		for _, known := range []error{registry.ErrUnauthorized, registry.ErrTooManyRequests, registry.ErrDenied} {
+			if errors.Is(err, known) {
+				return fmt.Errorf("%s: %w", method, err)
+			}
+		}
+		if !errors.Is(err, registry.ErrUnavailable) {
+			err = silent("of the account", method, err)
+		}
+		return fmt.Errorf("%w: %w", errUnknownOutcome, err)
+	}
+	host := "of the account"
+	if resp.Request != nil && resp.Request.URL != nil && resp.Request.URL.Host != "" {
+		host = resp.Request.URL.Scheme + "://" + resp.Request.URL.Host
+	}
+	err = readAnswer(host, method, resp, maxAnswer, b.clock(), out)
+	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, errTooLarge) {
+		err = fmt.Errorf("%w: %w", errUnknownOutcome, err)
+	}
+	return err
+}
+
+type blobRef struct {
+	Type     string `json:"$type"`
+	Ref      link   `json:"ref"`
+	MimeType string `json:"mimeType"`
+	Size     int64  `json:"size"`
+}
+
+type link struct {
+	Link string `json:"$link"`
+}
+
+// uploadBlob puts bytes into the account's PDS.
+func (b *Backend) uploadBlob(ctx context.Context, session, mediaType string, body []byte) (blobRef, error) {
+	var out struct {
+		Blob blobRef `json:"blob"`
+	}
+	if err := b.post(ctx, session, "com.atproto.repo.uploadBlob", mediaType, body, &out); err != nil {
+		return blobRef{}, err
+	}
+	if want := repo.BlobCID(body).String(); out.Blob.Ref.Link != want {
+		return blobRef{}, silent("of the account", "com.atproto.repo.uploadBlob", fmt.Errorf("it names the blob %s, must be %s", clip(out.Blob.Ref.Link), want))
+	}
+	return out.Blob, nil
+}
+
+// write is one operation of applyWrites.
+type write struct {
+	Type       string         `json:"$type"`
+	Collection string         `json:"collection"`
+	RKey       string         `json:"rkey"`
+	Value      map[string]any `json:"value,omitempty"`
+}
+
+const (
+	opCreate = "com.atproto.repo.applyWrites#create"
+	opUpdate = "com.atproto.repo.applyWrites#update"
+	opDelete = "com.atproto.repo.applyWrites#delete"
+)
+
+// applyWrites commits all writes or none, if the repository's head is still swap. PDSes from before 2024 name no
+// commit in their answer; then it is empty.
+func (b *Backend) applyWrites(ctx context.Context, session, did, swap string, writes []write) (commit, error) {
+	in, err := json.Marshal(struct {
+		Repo       string  `json:"repo"`
+		Validate   bool    `json:"validate"`
+		Writes     []write `json:"writes"`
+		SwapCommit string  `json:"swapCommit,omitempty"`
+	}{did, false, writes, swap})
+	if err != nil {
+		return commit{}, fmt.Errorf("applyWrites: %w", err)
+	}
+	var out struct {
+		Commit commit `json:"commit"`
+	}
+	err = b.post(ctx, session, "com.atproto.repo.applyWrites", "application/json", in, &out)
+	return out.Commit, err
+}
+
+func clip(s string) string {
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return s
+}
