@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/opencontainers/go-digest"
 )
@@ -110,7 +109,7 @@ func (u *upload) rename(dir, path string) error {
 	for try := 0; ; try++ {
 		err := u.s.disk.mkdir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = durable.MkdirAll(dir, dirPerm)
+			err = u.s.disk.makeShard(dir)
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err

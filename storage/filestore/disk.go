@@ -76,6 +76,18 @@ func (d *disk) syncDir(dir string) error {
 	return durable.SyncDir(dir)
 }
 
+// makeShard makes a blob's folder and those above it. Another goroutine may have made the shard without having fsynced
+// its name yet, hence the fsync in any case.
+func (d *disk) makeShard(dir string) error {
+	if err := durable.MkdirAll(dir, dirPerm); err != nil {
+		return err
+	}
+	if err := d.syncDir(filepath.Dir(filepath.Dir(dir))); err != nil {
+		return err
+	}
+	return d.syncDir(filepath.Dir(filepath.Dir(filepath.Dir(dir))))
+}
+
 // syncBlob makes durable that the blob is in its folder and the folder in its shard.
 func (d *disk) syncBlob(dir string) error {
 	if err := d.syncDir(dir); err != nil {

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/atcr-dev/atcr/storage"
-	"github.com/atcr-dev/atcr/storage/storagetest"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -31,16 +30,6 @@ func smallDisk(t *testing.T, options string) string {
 		}
 	})
 	return dir
-}
-
-func TestSuiteOnSmallDisk(t *testing.T) {
-	smallDisk(t, "size=64k") // skips as a whole
-	cfg := suiteConfig(t)
-	cfg.Small = func(limit int64) (storage.Store, error) {
-		return Open(smallDisk(t, fmt.Sprintf("size=%d", limit+64<<10)), nil)
-	}
-	cfg.Leftovers, cfg.Crash = nil, nil
-	storagetest.Run(t, cfg)
 }
 
 // TestDiskFull walks through the places where a disk can be full.
@@ -94,7 +83,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestNoInodes: bytes have room but a new folder doesn't.
 func TestNoInodes(t *testing.T) {
-	s := open(t, smallDisk(t, "size=8m,nr_inodes=528"))
+	s := open(t, smallDisk(t, "size=8m,nr_inodes=280"))
 	up := create(t, s)
 	write(t, up, pattern(1000))
 	var others []*upload

@@ -39,31 +39,24 @@ func newLayout(dir, prefix string) (layout, error) {
 	}, nil
 }
 
-// make creates the folders, and every shard so that a first use owes no fsync further up.
+// make creates the shards of sha256, so that a first use owes no fsync further up. Those of sha512 are made on first use.
 func (l layout) make() error {
-	if err := durable.MkdirAll(l.uploads, dirPerm); err != nil {
+	dir := filepath.Join(l.blobs, digest.SHA256.String())
+	if err := durable.MkdirAll(dir, dirPerm); err != nil {
 		return err
 	}
-	for _, a := range algorithms {
-		dir := filepath.Join(l.blobs, a.String())
-		if err := durable.MkdirAll(dir, dirPerm); err != nil {
+	made := false
+	for i := range 256 {
+		err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), dirPerm)
+		if err != nil && !os.IsExist(err) {
 			return err
 		}
-		made := false
-		for i := range 256 {
-			err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), dirPerm)
-			if err != nil && !os.IsExist(err) {
-				return err
-			}
-			made = made || err == nil
-		}
-		if made {
-			if err := durable.SyncDir(dir); err != nil {
-				return err
-			}
-		}
+		made = made || err == nil
 	}
-	return nil
+	if !made {
+		return nil
+	}
+	return durable.SyncDir(dir)
 }
 
 // blobDir is the folder of one blob; d is valid.

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"testing"
@@ -11,6 +12,17 @@ import (
 
 func TestSuite(t *testing.T) {
 	storagetest.Run(t, suiteConfig(t))
+}
+
+// TestSuiteOnSmallDisk is the suite's case on a full disk.
+func TestSuiteOnSmallDisk(t *testing.T) {
+	smallDisk(t, "size=64k") // skips when there can't be one
+	cfg := suiteConfig(t)
+	cfg.Small = func(limit int64) (storage.Store, error) {
+		return Open(smallDisk(t, fmt.Sprintf("size=%d", limit+64<<10)), nil)
+	}
+	cfg.Leftovers, cfg.Only = nil, []string{"NoSpace"}
+	storagetest.Run(t, cfg)
 }
 
 func suiteConfig(t *testing.T) storagetest.Config {

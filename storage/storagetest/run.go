@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,8 @@ type Config struct {
 	Small func(limit int64) (storage.Store, error)
 	// Leftovers names what lies in the store's place beside what an empty store has. Nil: not tested.
 	Leftovers func(storage.Store) ([]string, error)
+	// Only names the cases to run, as Run names its subtests. Nil: all.
+	Only []string
 	// Seed of all that is random. 0: by the clock; it is printed with every failure.
 	Seed uint64
 }
@@ -90,6 +93,8 @@ type testCase struct {
 
 func (c testCase) missing(cfg Config) string {
 	switch {
+	case cfg.Only != nil && !slices.Contains(cfg.Only, c.name):
+		return "not among Config.Only"
 	case c.needs == "crash" && cfg.Crash == nil:
 		return "Config.Crash is nil: this store keeps nothing past its process"
 	case c.needs == "small" && cfg.Small == nil:
