@@ -1,0 +1,182 @@
+package appview
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/internal/sqlx/open"
+	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/auth"
+	"github.com/atcr-dev/atcr/registry/pds"
+)
+
+// Server is an AppView. Make it with New; all methods are safe for concurrent use.
+type Server struct {
+	cfg     Config
+	lock    *durable.Lock
+	db      *sqlx.DB
+	guard   httpx.Guard
+	own     *identity.Resolver // nil when the configuration gives a directory
+	auth    *auth.Auth
+	backend *pds.Backend
+	handler http.Handler
+	close   []func() error // in reverse order
+}
+
+// New opens an AppView: it locks the data folder, makes or reads the keys and migrates the database. It asks nothing of the network.
+// A folder that another process has is refused with that process's pid (durable's ErrLocked). Close it when it is no longer used.
+func New(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{s.openData, s.openNetwork, s.openAuth, s.openBackend} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+func (s *Server) openData(ctx context.Context) error {
+	for _, dir := range []string{s.cfg.DataDir, filepath.Dir(s.cfg.DatabasePath), filepath.Dir(s.cfg.KeyPath), filepath.Dir(s.cfg.CertPath)} {
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("appview: make data folder: %w", err)
+		}
+	}
+	lock, err := durable.LockDir(s.cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("appview: %w", err)
+	}
+	s.close = append(s.close, lock.Close)
+	if s.db, err = open.SQLite(ctx, s.cfg.DatabasePath, nil); err != nil {
+		return fmt.Errorf("appview: open database: %w", err)
+	}
+	s.close = append(s.close, s.db.Close)
+	return nil
+}
+
+// openNetwork makes the clients that ask addresses which strangers chose. What may be asked beyond the public internet is what
+// the configuration names.
+func (s *Server) openNetwork(context.Context) error {
+	s.guard = httpx.Guard{Allow: s.cfg.AllowNetworks}
+	if s.cfg.TestMode {
+		s.guard.Loopback = true
+		s.guard.Hosts = httpx.HostsOf(s.cfg.BaseURL, s.cfg.PLCURL, s.cfg.HandleResolverURL)
+	}
+	if s.cfg.HTTP == nil {
+		s.cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: s.guard, Timeout: -1, MaxRedirects: -1, UserAgent: "atcr-appview"})
+		s.onClose(s.cfg.HTTP.CloseIdleConnections)
+	}
+	if s.cfg.Directory == nil {
+		client := httpx.NewClient(httpx.ClientOptions{Guard: s.guard, UserAgent: "atcr-appview"})
+		s.onClose(client.CloseIdleConnections)
+		s.own = identity.NewResolver(identity.ResolverOptions{
+			Client: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
+			Logger: s.cfg.Log, Clock: s.cfg.Clock,
+		})
+		s.cfg.Directory = s.own
+	}
+	return nil
+}
+
+func (s *Server) openAuth(ctx context.Context) (err error) {
+	client := httpx.NewClient(httpx.ClientOptions{Guard: s.guard, MaxRedirects: -1, UserAgent: "atcr-appview"})
+	s.onClose(client.CloseIdleConnections)
+	s.auth, err = auth.New(ctx, auth.Options{
+		DB: s.db, Directory: s.cfg.Directory, HTTP: client, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
+		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
+		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode,
+		Logger: s.cfg.Log, Clock: s.cfg.Clock,
+	})
+	return err
+}
+
+func (s *Server) openBackend(ctx context.Context) (err error) {
+	s.backend, err = pds.New(ctx, pds.Options{
+		DB: s.db, Directory: s.cfg.Directory, HTTP: s.cfg.HTTP, Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
+		Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Clock: s.cfg.Clock, Log: s.cfg.Log, Seam: s.cfg.Seam,
+	})
+	if err != nil {
+		return err
+	}
+	s.close = append(s.close, s.backend.Close)
+	return nil
+}
+
+func (s *Server) onClose(f func()) {
+	s.close = append(s.close, func() error { f(); return nil })
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/auth/", s.auth.Handler())
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"status":"ok"}` + "\n"))
+	})
+	v2 := registry.NewHandler(s.backend, &registry.Options{
+		Authorizer: s.auth, Log: s.cfg.Log,
+		Name: func(name string) (string, error) { return atcr.RewriteName(name), nil },
+	})
+	return v2.Beside(mux)
+}
+
+// Handler serves /v2/, /auth/ and /health at the root of its host.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Run does what an AppView does by itself until ctx ends: it settles pushes and deletes that a crash or a silent server left open, and
+// drops what is old. With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.backend.Run(ctx) })
+	group.Go(func() error { return s.auth.Run(ctx) })
+	if s.cfg.Addr != "" {
+		ln, err := net.Listen("tcp", s.cfg.Addr)
+		if err != nil {
+			return fmt.Errorf("appview: listen on %s: %w", s.cfg.Addr, err)
+		}
+		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.cfg.Log}) })
+	}
+	if err := group.Wait(); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
+		return err
+	}
+	return nil
+}
+
+// Metrics are the AppView's own collectors, registered nowhere.
+func (s *Server) Metrics() []prometheus.Collector {
+	all := s.auth.Metrics()
+	if s.own != nil {
+		all = append(all, s.own.Metrics()...)
+	}
+	return all
+}
+
+// Close lets go of everything New opened. Stop serving first. Calling it again does nothing.
+func (s *Server) Close() error {
+	var errs []error
+	for i := len(s.close) - 1; i >= 0; i-- {
+		errs = append(errs, s.close[i]())
+	}
+	s.close = nil
+	return errors.Join(errs...)
+}
