@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +180,3 @@ func xrpc(t *testing.T, server, method string, query url.Values, out any) error 
 	}
 	return json.Unmarshal(body, out)
 }
-
-// inDir is a path in the test's own folder.
-func inDir(t *testing.T, name string) string { return filepath.Join(t.TempDir(), name) }

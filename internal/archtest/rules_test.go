@@ -49,7 +49,7 @@ var rules = []rule{
 	{"internal/httpx", nil, 1},
 	{"internal/sqlx/open", []string{"internal/sqlx"}, 35},
 	{"internal/sqlx", nil, 18},
-	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx"}, 150},
+	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 150},
 	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci"}, 200},
 	{"internal/archtest", nil, 0},
 

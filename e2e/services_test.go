@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
+)
+
+// servicesOptions says what stands between the clients and the reference PDS.
+type servicesOptions struct {
+	Network realtest.NetworkOptions
+	Captain string // account; empty: the one who pushes
+	Private bool
+	Crew    map[string][]string // account -> permissions
+	Hold    string              // DID of another default hold; empty: ours is started
+}
+
+// services are AppView and hold as they ship, with a network of the reference
+// PDS. The stack pushes as the account alice, with an app password.
+type services struct {
+	*stack
+	net *realtest.Net
+	dir string
+	o   servicesOptions
+
+	holdPort, appPort int
+	holdPath, appPath string
+	hold, app         *realtest.Process
+}
+
+func startServices(t *testing.T, o servicesOptions) *services {
+	t.Helper()
+	s := &services{o: o, dir: t.TempDir(), net: realtest.Network(t, o.Network), holdPort: realtest.FreePort(t), appPort: realtest.FreePort(t)}
+	alice := s.net.Account("alice")
+	registry := fmt.Sprintf("127.0.0.1:%d", s.appPort)
+	s.stack = &stack{
+		Registry: registry, Login: realtest.Login{Registry: registry, User: alice.Handle, Password: s.net.AppPassword(t, "alice")},
+		Namespace: alice.Handle, DID: alice.DID, PDS: alice.PDS,
+	}
+	s.appPath = realtest.Build(t, "./cmd/atcr-appview")
+	if o.Hold == "" {
+		s.holdPath = realtest.Build(t, "./cmd/atcr-hold")
+		s.Hold = fmt.Sprintf("http://127.0.0.1:%d", s.holdPort)
+		s.startHold(t)
+		var doc struct{ ID string }
+		if err := getJSON(s.Hold+"/.well-known/did.json", &doc); err != nil {
+			t.Fatal(err)
+		}
+		s.HoldDID = doc.ID
+	}
+	s.startAppView(t)
+	return s
+}
+
+// login is one of the network's accounts at the registry, with an app password.
+func (s *services) login(t *testing.T, name string) realtest.Login {
+	t.Helper()
+	return realtest.Login{Registry: s.Registry, User: s.net.Account(name).Handle, Password: s.net.AppPassword(t, name)}
+}
+
+// startHold writes the configuration and starts the hold; it is the same hold
+// each time.
+func (s *services) startHold(t *testing.T) {
+	t.Helper()
+	captain := s.o.Captain
+	if captain == "" {
+		captain = "alice"
+	}
+	crew := []map[string]any{}
+	for name, permissions := range s.o.Crew {
+		crew = append(crew, map[string]any{"member": s.net.Account(name).DID, "permissions": permissions})
+	}
+	s.hold = s.start(t, s.holdPath, "hold.yaml", map[string]any{
+		"server": map[string]any{
+			"addr": fmt.Sprintf("127.0.0.1:%d", s.holdPort), "public_url": s.Hold, "public": !s.o.Private,
+			"test_mode": true, "handle_resolver_url": s.net.PDS[0],
+		},
+		"registration": map[string]any{"owner_did": s.net.Account(captain).DID, "allow_all_crew": false, "crew": crew},
+		"storage":      map[string]any{"driver": "file", "path": filepath.Join(s.dir, "hold", "blobs")},
+		"database":     map[string]any{"path": filepath.Join(s.dir, "hold")},
+		"identity":     map[string]any{"plc_directory_url": s.net.PLC},
+	})
+	s.waitFor(t, s.hold, s.Hold+"/xrpc/_health")
+}
+
+// startAppView does the same for the AppView. Its default hold is written as the
+// documentation writes it, did:web:127.0.0.1:PORT.
+func (s *services) startAppView(t *testing.T) {
+	t.Helper()
+	hold := s.o.Hold
+	if hold == "" {
+		hold = fmt.Sprintf("did:web:127.0.0.1:%d", s.holdPort)
+	}
+	s.app = s.start(t, s.appPath, "appview.yaml", map[string]any{
+		"server": map[string]any{
+			"addr": s.Registry, "base_url": "http://" + s.Registry, "default_hold_did": hold, "test_mode": true,
+			"plc_directory_url": s.net.PLC, "handle_resolver_url": s.net.PDS[0],
+		},
+		"ui":   map[string]any{"database_path": filepath.Join(s.dir, "appview", "appview.db")},
+		"auth": map[string]any{"key_path": filepath.Join(s.dir, "appview", "key.pem"), "cert_path": filepath.Join(s.dir, "appview", "cert.pem")},
+	})
+	s.waitFor(t, s.app, "http://"+s.Registry+"/health")
+}
+
+func (s *services) start(t *testing.T, path, name string, config map[string]any) *realtest.Process {
+	t.Helper()
+	text, err := yaml.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(s.dir, name)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return realtest.Start(t, realtest.Command{Name: filepath.Base(path), Path: path, Args: []string{"serve", "--config", file}, Dir: s.dir})
+}
+
+func (s *services) waitFor(t *testing.T, p *realtest.Process, url string) {
+	t.Helper()
+	if err := p.WaitListening(strings.Split(strings.TrimPrefix(url, "http://"), "/")[0], startLimit); err != nil {
+		t.Fatal(err)
+	}
+	err := realtest.WaitFor(startLimit, func() error {
+		resp, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", url, resp.Status)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServices(t *testing.T) { scripts(t, startServices(t, servicesOptions{}).stack) }
