@@ -41,7 +41,11 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	ln, err := listen(dir, want)
+	want, err = recall(dir, want)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := listen(want)
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +59,17 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 	}()
 
 	n.devnet, err = devnet.Start(ctx, devnet.Config{
-		Dir: filepath.Join(dir, "network"), PDS: ln.pds, PLC: ln.plc, Log: log,
-		Accounts: []devnet.Account{{Handle: handle, Password: password}},
+		Dir: filepath.Join(dir, "network"), PDSAddr: want.PDS, PLCAddr: want.PLC, Log: log.With("service", "pds"),
+		Accounts: []devnet.NewAccount{{Handle: handle, Password: password}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("start the PDS: %w", err)
+		return nil, taken("pds", want.PDS, err)
+	}
+	err = keep(dir, addresses{
+		Registry: ln.registry.Addr().String(), Hold: ln.hold.Addr().String(), PDS: host(n.devnet.PDSURL()), PLC: host(n.devnet.PLCURL()),
+	})
+	if err != nil {
+		return nil, err
 	}
 	alice := n.devnet.Accounts()[0]
 
@@ -87,6 +97,12 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 	n.group.Go(func() error { return n.hold.Run(ctx) })
 	n.group.Go(func() error { return n.app.Run(ctx) })
 	return n, nil
+}
+
+// host is the listening address behind a URL of localhost.
+func host(url string) string {
+	_, p, _ := net.SplitHostPort(url[len("http://"):])
+	return net.JoinHostPort("127.0.0.1", p)
 }
 
 // port is a listener's address under another name for its host.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 )
 
+const addressFile = "addresses.json"
+
 // addresses are what the services listen on. The file that keeps them makes a restart on the same folder the same network: the
 // ports are part of the hold's DID and of URLs in records.
 type addresses struct {
@@ -20,69 +22,75 @@ type addresses struct {
 	PLC      string `json:"plc"`
 }
 
+// listeners are the sandbox's own; directory and PDS open theirs.
 type listeners struct {
-	registry, hold, pds, plc net.Listener
+	registry, hold net.Listener
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.registry, l.hold, l.pds, l.plc} {
+	for _, ln := range []net.Listener{l.registry, l.hold} {
 		if ln != nil {
 			ln.Close()
 		}
 	}
 }
 
-// listen opens all four. An address with port 0 takes what was found at the first start on this folder.
-func listen(dir string, want addresses) (_ *listeners, err error) {
-	file := filepath.Join(dir, "addresses.json")
+// recall answers the addresses to listen on: those wanted, and where the port is 0, those of the first start on this folder.
+func recall(dir string, want addresses) (addresses, error) {
 	var kept addresses
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(filepath.Join(dir, addressFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, err
+		return addresses{}, err
 	default:
 		if err := json.Unmarshal(data, &kept); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return addresses{}, fmt.Errorf("%s: %w", filepath.Join(dir, addressFile), err)
 		}
 	}
+	for _, one := range []struct {
+		name, kept string
+		want       *string
+	}{
+		{"registry", kept.Registry, &want.Registry}, {"hold", kept.Hold, &want.Hold}, {"pds", kept.PDS, &want.PDS}, {"plc", kept.PLC, &want.PLC},
+	} {
+		if *one.want, err = choose(one.name, *one.want, one.kept); err != nil {
+			return addresses{}, err
+		}
+	}
+	return want, nil
+}
+
+// keep writes down what was found.
+func keep(dir string, now addresses) error {
+	data, err := json.MarshalIndent(now, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, addressFile), append(data, '\n'), 0o600)
+}
+
+// listen opens the sandbox's own listeners.
+func listen(want addresses) (_ *listeners, err error) {
 	l := &listeners{}
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	now := addresses{}
 	for _, one := range []struct {
-		name, want, kept string
-		ln               *net.Listener
-		now              *string
-	}{
-		{"registry", want.Registry, kept.Registry, &l.registry, &now.Registry},
-		{"hold", want.Hold, kept.Hold, &l.hold, &now.Hold},
-		{"pds", want.PDS, kept.PDS, &l.pds, &now.PDS},
-		{"plc", want.PLC, kept.PLC, &l.plc, &now.PLC},
-	} {
-		addr, err := choose(one.name, one.want, one.kept)
-		if err != nil {
-			return nil, err
-		}
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			return nil, fmt.Errorf("--%s %s: %w; stop what listens there, or start on another folder with another port", one.name, addr, err)
-		}
-		*one.ln, *one.now = ln, ln.Addr().String()
-	}
-	if now != kept {
-		data, err := json.MarshalIndent(now, "", "  ")
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(file, append(data, '\n'), 0o600); err != nil {
-			return nil, err
+		name, addr string
+		ln         *net.Listener
+	}{{"registry", want.Registry, &l.registry}, {"hold", want.Hold, &l.hold}} {
+		if *one.ln, err = net.Listen("tcp", one.addr); err != nil {
+			return nil, taken(one.name, one.addr, err)
 		}
 	}
 	return l, nil
+}
+
+func taken(name, addr string, err error) error {
+	return fmt.Errorf("--%s %s: %w; stop what listens there, or start on another folder (--data) with another port", name, addr, err)
 }
 
 // choose answers the address to listen on.
