@@ -188,21 +188,44 @@ func (d *Directory) document(w http.ResponseWriter, r *http.Request) {
 	if entry == nil {
 		return
 	}
-	op := entry.Op.AsOpEnum()
-	if op.Tombstone != nil {
+	if entry.Op.AsOpEnum().Tombstone != nil {
 		plcError(w, http.StatusGone, "DID not available: "+did)
 		return
 	}
-	doc, err := entry.Op.Doc(did)
+	doc, err := render(did, entry)
 	if err != nil {
 		plcError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", "application/did+ld+json")
-	plcJSON(w, http.StatusOK, struct {
-		Context []string `json:"@context"`
-		didplc.Doc
-	}{[]string{"https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"}, doc})
+	plcJSON(w, http.StatusOK, doc)
+}
+
+// plcDocument is a DID document as the public directory renders it.
+type plcDocument struct {
+	Context []string `json:"@context"`
+	didplc.Doc
+}
+
+func render(did string, entry *didplc.OpEntry) (plcDocument, error) {
+	doc, err := entry.Op.Doc(did)
+	return plcDocument{[]string{"https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"}, doc}, err
+}
+
+// Document answers a DID's document as JSON. Errors: didplc.ErrDIDNotFound.
+func (d *Directory) Document(ctx context.Context, did string) (json.RawMessage, error) {
+	entry, err := d.store.GetLatest(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	if entry == nil || entry.Op.AsOpEnum().Tombstone != nil {
+		return nil, fmt.Errorf("%s: %w", did, didplc.ErrDIDNotFound)
+	}
+	doc, err := render(did, entry)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(doc)
 }
 
 func (d *Directory) data(w http.ResponseWriter, r *http.Request) {
