@@ -1,0 +1,288 @@
+package auth
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestAnonymousGetsPull(t *testing.T) {
+	f := newFixture(t, nil)
+	tok := f.token("", "", "repository:alice.test/app:pull,push", "repository:nobody.test/x:push repository:did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:*", "registry:catalog:*", "nonsense")
+	if got := f.granted(tok); got != "alice.test/app:pull did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:pull" {
+		t.Error(got)
+	}
+	w := f.get("", "")
+	var out map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out["token"] != out["access_token"] || out["expires_in"] != 300.0 || out["issued_at"] == "" {
+		t.Errorf("%v %v", out, err)
+	}
+	if w.Header().Get("Cache-Control") != "no-store" {
+		t.Error("cacheable")
+	}
+	if n := f.pds.count("com.atproto.server.createSession"); n != 0 {
+		t.Error("the PDS was asked")
+	}
+}
+
+// Every spelling of a user name signs in, and rights end at the own namespace.
+func TestSignInNames(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, c := range []struct{ user, password string }{
+		{"alice.test", app}, {"Alice.TEST", app}, {"@alice.test", app}, {"did-plc-" + alice[8:], app},
+		{"did", "plc:" + alice[8:] + ":" + app}, // Basic cuts a DID at its first colon
+	} {
+		tok := f.token(c.user, c.password, "repository:alice.test/app:pull,push", "repository:bob.test/app:pull,push,delete", "repository:did-plc-"+alice[8:]+"/a/b:delete", "repository:none.test/app:push")
+		if got := f.granted(tok); got != "alice.test/app:pull,push bob.test/app:pull did-plc-"+alice[8:]+"/a/b:delete" {
+			t.Errorf("%s: %s", c.user, got)
+		}
+		cl, _ := f.verify(tok, 0)
+		if cl.DID != alice || cl.Subject != alice || cl.Session == "" {
+			t.Errorf("%s: %+v", c.user, cl)
+		}
+	}
+	if n := f.pds.count("com.atproto.server.createSession"); n != 1 {
+		t.Errorf("the password was sent %d times", n)
+	}
+}
+
+func TestOAuth2Form(t *testing.T) {
+	f := newFixture(t, nil)
+	post := func(form url.Values) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, "/auth/token", strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return f.serve(r)
+	}
+	w := post(url.Values{"grant_type": {"password"}, "username": {"alice.test"}, "password": {app}, "scope": {"repository:alice.test/app:push"}, "client_id": {"containerd"}})
+	var out tokenAnswer
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || f.granted(out.AccessToken) != "alice.test/app:push" {
+		t.Errorf("%d %s %v", w.Code, w.Body, err)
+	}
+	if w := post(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}); w.Code != 400 {
+		t.Error(w.Code)
+	}
+	if w := post(url.Values{"scope": {strings.Repeat("x", maxForm)}}); w.Code != 400 {
+		t.Error(w.Code)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/auth/token?grant_type=password&username=alice.test&password="+app, nil)
+	if w := f.serve(r); w.Code != 200 || f.pds.count("com.atproto.server.createSession") != 1 {
+		t.Error("credentials in the URL were used", w.Code)
+	}
+}
+
+// Unknown account, wrong password, no PDS, garbage: one answer.
+func TestOneRefusal(t *testing.T) {
+	f := newFixture(t, nil)
+	var first string
+	for _, c := range []struct{ user, password string }{
+		{"alice.test", "wrong"}, {"nobody.test", app}, {"bob.test", app}, {"not a name", app}, {"alice.test", ""},
+		{"alice.test", "atcr_device_unknown"}, {"did", "plc:x"}, {"did", app}, {strings.Repeat("a", 600), app}, {"alice.test", strings.Repeat("a", 2000)},
+	} {
+		f.pass(time.Hour)
+		w := f.get(c.user, c.password)
+		all := w.Body.String() + w.Header().Get("WWW-Authenticate")
+		if first == "" {
+			first = all
+		}
+		if w.Code != 401 || all != first || code(t, w) != "UNAUTHORIZED" {
+			t.Errorf("%.20q: %d %s", c.user, w.Code, all)
+		}
+	}
+	r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)
+	r.Header.Set("Authorization", "Bearer x")
+	if w := f.serve(r); w.Code != 401 {
+		t.Error(w.Code)
+	}
+}
+
+func TestMainPassword(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, password := range []string{main, "second-factor"} {
+		w := f.get("alice.test", password)
+		if w.Code != 403 || code(t, w) != "DENIED" || !strings.Contains(w.Body.String(), "app password") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if f.pds.count("com.atproto.server.deleteSession") != 1 {
+		t.Error("the session with full access was left behind")
+	}
+	f = newFixture(t, func(o *Options) { o.AllowAccountPassword = true })
+	f.token("alice.test", main)
+}
+
+func TestPDSTrouble(t *testing.T) {
+	f := newFixture(t, nil)
+	f.pds.set(func() { f.pds.status = 500 })
+	w := f.get("alice.test", app)
+	if w.Code != 503 || code(t, w) != "UNAVAILABLE" || !strings.Contains(w.Body.String(), hostOf(f.pds.URL)) || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	f.pds.set(func() { f.pds.status, f.pds.retry = 429, "77" })
+	if w := f.get("alice.test", app); w.Code != 429 || w.Header().Get("Retry-After") != "77" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	f.pds.set(func() { f.pds.status = 0 })
+	f.token("alice.test", app)
+	// Down: a known password pulls, and is told why it can't push; for a day.
+	f.pds.set(func() { f.pds.status = 502 })
+	f.pass(11 * time.Minute)
+	f.token("alice.test", app, "repository:alice.test/app:pull")
+	if w := f.get("alice.test", app, "repository:alice.test/app:pull,push"); w.Code != 503 {
+		t.Error(w.Code)
+	}
+	if w := f.get("alice.test", "wrong", "repository:alice.test/app:pull"); w.Code != 503 {
+		t.Error(w.Code)
+	}
+	f.pass(24 * time.Hour)
+	if w := f.get("alice.test", app, "repository:alice.test/app:pull"); w.Code != 503 {
+		t.Error(w.Code)
+	}
+}
+
+func TestGuessing(t *testing.T) {
+	f := newFixture(t, nil)
+	f.token("alice.test", app)
+	asked := func() int { return f.pds.count("com.atproto.server.createSession") }
+	for i := range accountBurst {
+		if w := f.get("alice.test", "wrong"); w.Code != 401 {
+			t.Fatalf("guess %d: %d", i, w.Code)
+		}
+	}
+	before := asked()
+	w := f.get("alice.test", "wrong")
+	if w.Code != 429 || code(t, w) != "TOOMANYREQUESTS" || w.Header().Get("Retry-After") != "30" {
+		t.Fatalf("%d %v", w.Code, w.Header())
+	}
+	if w := f.get("did-plc-"+alice[8:], "wrong"); w.Code != 429 {
+		t.Error("another spelling of the account guesses on:", w.Code)
+	}
+	if asked() != before {
+		t.Error("the PDS was asked")
+	}
+	f.token("alice.test", app) // a password known to be good never waits
+	f.pass(30 * time.Second)
+	if w := f.get("alice.test", "wrong"); w.Code != 401 {
+		t.Error("after the wait:", w.Code)
+	}
+	// Unknown accounts are slowed in the same way.
+	for range accountBurst {
+		f.get("nobody.test", "x")
+	}
+	if w := f.get("nobody.test", "x"); w.Code != 429 {
+		t.Error("unknown account:", w.Code)
+	}
+}
+
+func TestGuessingByAddress(t *testing.T) {
+	f := newFixture(t, func(o *Options) {
+		o.ClientAddr = func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.Header.Get("X-Test")) }
+	})
+	guess := func(addr, user string) int {
+		r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)
+		r.Header.Set("X-Test", addr)
+		r.SetBasicAuth(user, "x")
+		return f.serve(r).Code
+	}
+	for i := range addressBurst {
+		if c := guess("2001:db8::1", "u"+string(rune('a'+i))+".test"); c != 401 {
+			t.Fatal(i, c)
+		}
+	}
+	if c := guess("2001:db8::2", "another.test"); c != 429 {
+		t.Error("the same network:", c)
+	}
+	if c := guess("2001:db8:1::1", "another.test"); c != 401 {
+		t.Error("another network:", c)
+	}
+	// X-Forwarded-For is not looked at.
+	f = newFixture(t, nil)
+	last := 0
+	for i := range addressBurst + 1 {
+		r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)
+		r.Header.Set("X-Forwarded-For", "203.0.113."+string(rune('0'+i%10)))
+		r.SetBasicAuth("v"+string(rune('a'+i))+".test", "x")
+		last = f.serve(r).Code
+	}
+	if last != 429 {
+		t.Error("a made-up address escaped:", last)
+	}
+}
+
+// Many guesses at once don't slip through together.
+func TestGuessingAtOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() { f.get("alice.test", "wrong") })
+	}
+	wg.Wait()
+	if n := f.pds.count("com.atproto.server.createSession"); n > accountBurst {
+		t.Errorf("%d guesses reached the PDS", n)
+	}
+}
+
+func TestGuessLimiterIsBounded(t *testing.T) {
+	g := newGuessLimiter()
+	for i := range maxBuckets {
+		_, _ = g.pay(strings.Repeat("x", i%7)+time.Duration(i).String(), netip.AddrFrom4([4]byte{1, 2, byte(i >> 8), byte(i)}), time.Unix(0, 0))
+	}
+	if g.order.Len() > maxBuckets || len(g.byKey) != g.order.Len() {
+		t.Error(g.order.Len())
+	}
+}
+
+func TestBaseURL(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.BaseURL, o.ListenAddr = "", "registry.lan:5000" })
+	for host, want := range map[string]int{
+		"127.0.0.1:5000": 200, "localhost": 200, "LOCALHOST:1": 200, "[::1]:5000": 200, "registry.lan:5000": 200,
+		"registry.lan": 421, "evil.example": 421, "127.0.0.1.evil.example": 421, "127.0.0.1:5000\" x=\"": 421, "": 421, "u@127.0.0.1": 421, "10.0.0.1": 421,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)
+		r.Host = host
+		if w := f.serve(r); w.Code != want {
+			t.Errorf("%q: %d %s", host, w.Code, w.Body)
+		}
+	}
+	for _, bad := range []string{"registry.example.com", "https://x/path", "ftp://x", "https://u:p@x", "https://x?y"} {
+		if _, err := newBaseURL(bad, ""); err == nil {
+			t.Error(bad)
+		}
+	}
+}
+
+func FuzzParseScope(f *testing.F) {
+	for _, s := range []string{"repository:alice.test/app:pull,push", "repository:did:plc:x/app:*", "registry:catalog:*", "a:b", "::", "repository(plugin):a/b:pull"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		wanted, ok := parseScopes([]string{s})
+		if len(wanted) > maxScopes || !ok && wanted != nil {
+			t.Fatal(len(wanted))
+		}
+		for _, a := range wanted {
+			if a.Type != "repository" || len(a.Actions) == 0 || len(a.Actions) > 3 || strings.ContainsAny(a.Name, " \"") {
+				t.Fatalf("%+v", a)
+			}
+		}
+	})
+}
+
+func TestTooManyScopes(t *testing.T) {
+	f := newFixture(t, nil)
+	var scopes []string
+	for i := range maxScopes + 1 {
+		scopes = append(scopes, "repository:a.test/"+strings.Repeat("x", i+1)+":pull")
+	}
+	if w := f.get("", "", scopes[:maxScopes]...); w.Code != 200 {
+		t.Error(w.Code)
+	}
+	if w := f.get("", "", scopes...); w.Code != 400 {
+		t.Error(w.Code)
+	}
+}
