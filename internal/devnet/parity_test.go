@@ -63,7 +63,7 @@ func steps() []step {
 	return slices.Concat([]step{
 		{"health", "_health", "", nil, nil, 200},
 		{"describe server", "com.atproto.server.describeServer", "", nil, nil, 200},
-		{"unknown method", "com.atproto.nothing.here", "", nil, nil, 501},
+		{"unknown method", "com.atproto.nothing.here", "", nil, nil, 400},
 		{"wrong password", "com.atproto.server.createSession", "", dict{"identifier": "alice.test", "password": "no"}, nil, 401},
 		{"unknown account", "com.atproto.server.createSession", "", dict{"identifier": "zed.test", "password": "no"}, nil, 401},
 		{"no password", "com.atproto.server.createSession", "", dict{"identifier": "alice.test"}, nil, 400},

@@ -50,7 +50,8 @@ func (p *PDS) routes() {
 	p.mux.HandleFunc("/xrpc/{nsid}", func(w http.ResponseWriter, r *http.Request) {
 		h, ok := p.calls[r.PathValue("nsid")]
 		if !ok {
-			xrpc.WriteError(w, r, p.cfg.Log, xrpc.NotImplemented())
+			// The reference passes what it doesn't know on to a service, of which there is none here either.
+			xrpc.WriteError(w, r, p.cfg.Log, xrpc.InvalidRequest("No service configured for %s", r.PathValue("nsid")))
 			return
 		}
 		w.Header().Set("Access-Control-Allow-Origin", "*")
