@@ -22,7 +22,7 @@ func (h *Handler) listTags(w http.ResponseWriter, r *http.Request, req request, 
 		return err
 	}
 	if more {
-		setLink(w, "/v2/"+escapeName(req.asked)+"/tags/list", url.Values{}, len(tags), tags[len(tags)-1])
+		w.Header()["Link"] = []string{nextLink("/v2/"+escapeName(req.asked)+"/tags/list", url.Values{}, len(tags), tags[len(tags)-1])}
 	}
 	body, err := json.Marshal(struct {
 		Name string   `json:"name"`
@@ -45,7 +45,7 @@ func (h *Handler) listRepositories(w http.ResponseWriter, r *http.Request, req r
 		return challenged(err, actor)
 	}
 	if more {
-		setLink(w, "/v2/_catalog", url.Values{}, len(names), names[len(names)-1])
+		w.Header()["Link"] = []string{nextLink("/v2/_catalog", url.Values{}, len(names), names[len(names)-1])}
 	}
 	body, err := json.Marshal(map[string][]string{"repositories": names})
 	if err != nil {
@@ -67,7 +67,7 @@ func (h *Handler) listReferrers(w http.ResponseWriter, r *http.Request, req requ
 		w.Header()["Oci-Filters-Applied"] = []string{"artifactType"}
 	}
 	if more {
-		setLink(w, "/v2/"+escapeName(req.asked)+"/referrers/"+req.digest.String(), query, h.limit(req.page), last)
+		w.Header()["Link"] = []string{nextLink("/v2/"+escapeName(req.asked)+"/referrers/"+req.digest.String(), query, h.limit(req.page), last)}
 	}
 	body, err := json.Marshal(struct {
 		specs.Versioned
@@ -129,9 +129,9 @@ func collectReferrers(list iter.Seq2[ocispec.Descriptor, error], limit int) (ent
 	return entries, last, false, nil
 }
 
-// setLink names the next page (RFC 8288).
-func setLink(w http.ResponseWriter, path string, query url.Values, n int, last string) {
+// nextLink names the next page (RFC 8288).
+func nextLink(path string, query url.Values, n int, last string) string {
 	query.Set("n", strconv.Itoa(n))
 	query.Set("last", last)
-	w.Header()["Link"] = []string{"<" + path + "?" + query.Encode() + `>; rel="next"`}
+	return "<" + path + "?" + query.Encode() + `>; rel="next"`
 }

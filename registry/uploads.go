@@ -18,6 +18,7 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 		if mounted || err != nil {
 			return err
 		}
+		req.digest = "" // what was asked for is a mount: no body came with it
 	}
 	hint := UploadHint{Digest: req.digest, Algorithm: req.algorithm}
 	if req.digest != "" {

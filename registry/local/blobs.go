@@ -73,7 +73,7 @@ func (r *repository) Mount(ctx context.Context, d digest.Digest, from string) (o
 			size, ok, err = r.b.blobs.size(ctx, from, d)
 		}
 		if err == nil && ok {
-			err = r.b.blobs.add(ctx, r.name, d, size)
+			err = r.b.blobs.add(r.name, d, size)
 		}
 	}
 	if err != nil {
@@ -124,7 +124,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (ocispec.Descripto
 	defer u.r.b.gate.RUnlock()
 	info, err := u.up.Commit(ctx, d)
 	if err == nil {
-		err = u.r.b.blobs.add(ctx, u.r.name, d, info.Size)
+		err = u.r.b.blobs.add(u.r.name, d, info.Size)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, wire(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
 )
 
 // blobTable says which repository has which blobs. Additions that wait at the same time share a transaction.
@@ -17,7 +18,8 @@ type blobTable struct {
 	insert   *sql.Stmt
 	has, any *sql.Stmt
 	queue    chan *addition
-	done     chan struct{}
+	stop     chan struct{}
+	done     chan struct{} // closed when write has ended
 }
 
 type addition struct {
@@ -31,7 +33,7 @@ type addition struct {
 const maxGroup = 256
 
 func newBlobTable(ctx context.Context, db *sqlx.DB) (*blobTable, error) {
-	t := &blobTable{db: db, queue: make(chan *addition, maxGroup), done: make(chan struct{})}
+	t := &blobTable{db: db, queue: make(chan *addition), stop: make(chan struct{}), done: make(chan struct{})}
 	for _, p := range []struct {
 		stmt  **sql.Stmt
 		pool  *sql.DB
@@ -52,7 +54,7 @@ func newBlobTable(ctx context.Context, db *sqlx.DB) (*blobTable, error) {
 }
 
 func (t *blobTable) close() error {
-	close(t.queue)
+	close(t.stop)
 	<-t.done
 	return t.closeStatements()
 }
@@ -66,48 +68,53 @@ func (t *blobTable) closeStatements() (err error) {
 	return err
 }
 
-// add is durable when it returns nil. After an error of ctx it may or may not have happened.
-func (t *blobTable) add(ctx context.Context, repository string, d digest.Digest, size int64) error {
+// add is durable when it returns nil. It does not end with a request: what was uploaded is not to be lost to a client that
+// has gone. Errors: registry.ErrUnavailable after close.
+func (t *blobTable) add(repository string, d digest.Digest, size int64) error {
 	a := &addition{repository, d, size, make(chan error, 1)}
 	select {
 	case t.queue <- a:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-a.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+		return <-a.done
+	case <-t.done:
+		return registry.ErrUnavailable.With("the registry is closed")
 	}
 }
 
-// write is the goroutine that adds. It looks for latecomers before each COMMIT.
+// write is the goroutine that adds.
 func (t *blobTable) write() {
 	defer close(t.done)
-	for first := range t.queue {
-		group := []*addition{first}
-		err := sqlx.InTx(context.Background(), t.db.Write(), func(tx *sql.Tx) error {
-			insert := tx.Stmt(t.insert)
-			for i := 0; i < len(group); i++ {
-				if _, err := insert.Exec(group[i].digest.String(), group[i].repository, group[i].size); err != nil {
-					return err
-				}
-				if len(group) < maxGroup {
-					select {
-					case a, ok := <-t.queue:
-						if ok {
-							group = append(group, a)
-						}
-					default:
-					}
-				}
-			}
-			return nil
-		})
-		for _, a := range group {
-			a.done <- err
+	for {
+		select {
+		case a := <-t.queue:
+			t.writeGroup(a)
+		case <-t.stop:
+			return
 		}
+	}
+}
+
+// writeGroup adds first and all that come until its COMMIT.
+func (t *blobTable) writeGroup(first *addition) {
+	group := []*addition{first}
+	err := sqlx.InTx(context.Background(), t.db.Write(), func(tx *sql.Tx) error {
+		insert := tx.Stmt(t.insert)
+		for i := 0; i < len(group); i++ {
+			if _, err := insert.Exec(group[i].digest.String(), group[i].repository, group[i].size); err != nil {
+				return err
+			}
+			if i+1 < len(group) || len(group) == maxGroup {
+				continue
+			}
+			select {
+			case a := <-t.queue:
+				group = append(group, a)
+			default:
+			}
+		}
+		return nil
+	})
+	for _, a := range group {
+		a.done <- err
 	}
 }
 
