@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/atcr-dev/atcr/internal/realtest"
@@ -13,8 +15,8 @@ func conformance(t *testing.T, s *stack, set map[string]string) {
 		Login: s.Login, Repository1: s.name("conformance/one"), Repository2: s.name("conformance/two"), Set: set,
 	})
 	t.Log(r)
-	for _, skip := range r.Skips {
-		t.Log("skipped ", skip)
+	for what, n := range group(r.Skips) {
+		t.Logf("skipped %d times %s", n, what)
 	}
 	for i, failure := range r.Failures {
 		if i < 40 {
@@ -24,6 +26,16 @@ func conformance(t *testing.T, s *stack, set map[string]string) {
 	if r.Fail != 0 || r.Pass < 500 {
 		t.Errorf("%s; want no failure and at least 500 passes", r)
 	}
+}
+
+// group counts skips that are alike: "data set/test/call: why" by call and why.
+func group(skips []string) map[string]int {
+	alike := map[string]int{}
+	for _, skip := range skips {
+		name, why, _ := strings.Cut(skip, ": ")
+		alike[path.Base(name)+": "+why]++
+	}
+	return alike
 }
 
 func TestConformanceEmbedRegistry(t *testing.T) { conformance(t, embedRegistry(t), nil) }
