@@ -1,0 +1,89 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+type problems []problem
+
+func (p *problems) add(path, format string, args ...any) {
+	*p = append(*p, problem{path, fmt.Sprintf(format, args...)})
+}
+
+func (p *problems) required(path, value string) {
+	if value == "" {
+		p.add(path, "must not be empty")
+	}
+}
+
+func (p *problems) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		p.add(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+func (p *problems) logLevel(value string) {
+	p.oneOf("log_level", value, "debug", "info", "warn", "error")
+}
+
+func (p *problems) addr(path, value string) {
+	if _, _, err := net.SplitHostPort(value); err != nil {
+		p.add(path, "%q is no address to listen on: write 127.0.0.1:8080 or :8080", value)
+	}
+}
+
+// url checks scheme and host, and that nothing else is there.
+func (p *problems) url(path, value string, required bool) {
+	if value == "" {
+		if required {
+			p.required(path, value)
+		}
+		return
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		p.add(path, "%q must be scheme and host only, as in https://example.com", value)
+	}
+}
+
+// testMode refuses test_mode where strangers could reach it: at an https address, or one that is neither loopback, private nor
+// under .test.
+func (p *problems) testMode(on bool, path, value string) {
+	if !on || value == "" {
+		return
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		return
+	}
+	switch {
+	case u.Scheme == "https":
+		p.add("server.test_mode", "is refused while %s is https (%s): it switches protections off; remove one of the two", path, value)
+	case !localHost(u.Hostname()):
+		p.add("server.test_mode", "is refused while %s is %s, which is neither loopback, nor a private address, nor under .test", path, value)
+	}
+}
+
+func localHost(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".test") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && (ip.Unmap().IsLoopback() || ip.Unmap().IsPrivate())
+}
+
+// Level is log_level for slog.
+func Level(name string) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}

@@ -1,0 +1,189 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// Hold is the configuration of atcr-hold.
+type Hold struct {
+	Version  string `key:"version" doc:"Version of this file's layout."`
+	LogLevel string `key:"log_level" doc:"How much is logged, on standard error: debug, info, warn or error."`
+
+	Server       HoldServer   `key:"server" doc:"Where the hold is, and who may read it."`
+	Registration Registration `key:"registration" doc:"Who owns the hold and who may write to it."`
+	Storage      Storage      `key:"storage" doc:"Where layers lie."`
+	Database     Database     `key:"database" doc:"The hold's own records."`
+	Identity     Identity     `key:"identity" doc:"The hold's identity on the network. These keys are also read under database."`
+	Admin        Admin        `key:"admin" unbuilt:"true" doc:"The captain's web panel."`
+	Quota        Quota        `key:"quota" unbuilt:"true" doc:"How much crew may store."`
+	GC           GC           `key:"gc" unbuilt:"true" doc:"Removes layers that no manifest names."`
+	Scanner      Scanner      `key:"scanner" unbuilt:"true" doc:"Vulnerability scanners that connect to the hold."`
+	Relays       Relays       `key:"relays" unbuilt:"true" doc:"Relays that are asked to carry the hold's records."`
+	LogShipper   LogShipper   `key:"log_shipper" unbuilt:"true" doc:"Sends logs elsewhere."`
+}
+
+// HoldServer is the section server.
+type HoldServer struct {
+	Addr               string `key:"addr" doc:"Address to listen on."`
+	PublicURL          string `key:"public_url" doc:"REQUIRED. Where others reach the hold, as in https://hold.example.com. A did:web identity is made of it."`
+	Public             bool   `key:"public" doc:"Anyone may read layers without signing in. Manifests are public on the network in any case."`
+	TestMode           bool   `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when public_url is https or a public name."`
+	HandleResolverURL  string `key:"handle_resolver_url" doc:"A PDS that is asked for handles first, for private networks. Empty: DNS and HTTPS only."`
+	AcceptLegacyTokens bool   `key:"accept_legacy_tokens" doc:"Takes the service tokens of older AppViews, which are not bound to one method and are used more than once. Never for deletions."`
+	Redirect           bool   `key:"redirect" doc:"Sends readers of layers to an address of the storage where it has one. false: every byte goes through getBlob."`
+	Region             string `key:"region" doc:"Where the hold stands, for its captain record."`
+	Successor          string `key:"successor" doc:"DID of the hold that replaces this one, for its captain record."`
+	AppViewDID         string `key:"appview_did" unbuilt:"true" doc:"The AppView that may set tiers of the crew."`
+	AppViewURL         string `key:"appview_url" unbuilt:"true" doc:"Its address."`
+}
+
+// Registration is the section registration.
+type Registration struct {
+	OwnerDID           string       `key:"owner_did" doc:"REQUIRED. DID of the captain, who may do everything."`
+	AllowAllCrew       bool         `key:"allow_all_crew" doc:"Anyone who signs in may join the crew, and so store layers."`
+	Crew               []CrewMember `key:"crew" doc:"Members that the hold brings in line when it starts; those it doesn't name here are left alone.\n  - member: alice.example.com   # or a DID\n    permissions: [blob:read, blob:write]   # also crew:admin\n    tier: deckhand"`
+	EnableBlueskyPosts bool         `key:"enable_bluesky_posts" doc:"Announces pushes as posts. For the captain record; posts are not built yet."`
+	ProfileAvatarURL   string       `key:"profile_avatar_url" unbuilt:"true" doc:"Picture of the hold's profile."`
+}
+
+// CrewMember is an element of registration.crew.
+type CrewMember struct {
+	Member      string   `key:"member"`
+	Role        string   `key:"role"`
+	Permissions []string `key:"permissions"`
+	Tier        string   `key:"tier"`
+}
+
+// Storage is the section storage.
+type Storage struct {
+	Driver    string `key:"driver" doc:"file: a folder on this machine."`
+	Path      string `key:"path" doc:"The folder, in the layout of the CNCF distribution registry. Empty: blobs in database.path."`
+	AccessKey string `key:"access_key" unbuilt:"true" secret:"true" doc:"For S3."`
+	SecretKey string `key:"secret_key" unbuilt:"true" secret:"true" doc:"For S3."`
+	Region    string `key:"region" unbuilt:"true" doc:"For S3."`
+	Bucket    string `key:"bucket" unbuilt:"true" doc:"For S3."`
+	Endpoint  string `key:"endpoint" unbuilt:"true" doc:"For S3 other than Amazon's."`
+	PullZone  string `key:"pull_zone" unbuilt:"true" doc:"Address of a CDN before the bucket."`
+}
+
+// Database is the section database.
+type Database struct {
+	Path string `key:"path" doc:"Folder of the hold's database, keys and did.txt. Back it up."`
+}
+
+// Identity is the section identity.
+type Identity struct {
+	DIDMethod       string `key:"did_method" also:"database.did_method" doc:"web: a DID made of public_url. plc is not built yet and is refused."`
+	DID             string `key:"did" also:"database.did" doc:"A DID to take over. Empty: the one in did.txt, or a new one."`
+	PLCDirectoryURL string `key:"plc_directory_url" also:"database.plc_directory_url" doc:"The directory of did:plc identities."`
+	RotationKeyPath string `key:"rotation_key_path" also:"database.rotation_key_path" unbuilt:"true" doc:"Key that may change a did:plc."`
+}
+
+// Admin is the section admin.
+type Admin struct {
+	Enabled bool `key:"enabled" doc:"Serves the panel under /admin."`
+}
+
+// Quota is the section quota.
+type Quota struct {
+	Tiers    []Tier        `key:"tiers" doc:"Tiers in order; empty: no limits. Sizes in B, KB, MB, GB, TB or PB.\n  - {name: deckhand, quota: 5GB}"`
+	Defaults QuotaDefaults `key:"defaults" doc:"Tiers of members who have none."`
+}
+
+// Tier is an element of quota.tiers.
+type Tier struct {
+	Name               string `key:"name"`
+	Quota              string `key:"quota"`
+	Description        string `key:"description"`
+	StripePriceMonthly string `key:"stripe_price_monthly"`
+	StripePriceYearly  string `key:"stripe_price_yearly"`
+}
+
+// QuotaDefaults is the section quota.defaults.
+type QuotaDefaults struct {
+	NewCrewTier        string `key:"new_crew_tier" doc:"Tier of new members, and of those whose tier is unknown."`
+	PlankownerCrewTier string `key:"plankowner_crew_tier" doc:"Tier of the first members."`
+}
+
+// GC is the section gc.
+type GC struct {
+	Enabled bool `key:"enabled" doc:"Runs at start and then daily."`
+}
+
+// Scanner is the section scanner.
+type Scanner struct {
+	Secret string `key:"secret" secret:"true" doc:"What scanners show; empty is off."`
+}
+
+// Relays is the section relays.
+type Relays struct {
+	Endpoints []string `key:"endpoints" doc:"Relays to ask."`
+}
+
+// DefaultHold is the configuration before file and environment.
+func DefaultHold() *Hold {
+	c := &Hold{Version: "0.1", LogLevel: "info"}
+	c.Server.Addr = ":8080"
+	c.Server.AcceptLegacyTokens = true
+	c.Server.Redirect = true
+	c.Storage.Driver = "file"
+	c.Storage.Region = "us-east-1"
+	c.Database.Path = "/var/lib/atcr-hold"
+	c.Identity.DIDMethod = "web"
+	c.Identity.PLCDirectoryURL = plcDirectory
+	c.Relays.Endpoints = []string{"https://bsky.network"}
+	c.LogShipper = defaultLogShipper()
+	return c
+}
+
+// StoragePath is the folder of the layers.
+func (c *Hold) StoragePath() string {
+	if c.Storage.Path != "" {
+		return c.Storage.Path
+	}
+	return filepath.Join(c.Database.Path, "blobs")
+}
+
+// permissions are what registration.crew may give.
+var permissions = []string{"blob:read", "blob:write", "crew:admin"}
+
+func (c *Hold) check() []problem {
+	var p problems
+	p.logLevel(c.LogLevel)
+	p.addr("server.addr", c.Server.Addr)
+	if c.Server.PublicURL == "" {
+		p.add("server.public_url", "is required: set it, or %s, to the address others reach the hold at, as in https://hold.example.com", EnvName(HoldPrefix, "server.public_url"))
+	}
+	p.url("server.public_url", c.Server.PublicURL, false)
+	p.testMode(c.Server.TestMode, "server.public_url", c.Server.PublicURL)
+	if !c.Server.TestMode && strings.HasPrefix(c.Server.PublicURL, "http:") {
+		p.add("server.public_url", "must be https; http works under server.test_mode only, on one machine")
+	}
+	p.url("server.handle_resolver_url", c.Server.HandleResolverURL, false)
+	if c.Registration.OwnerDID == "" {
+		p.add("registration.owner_did", "is required: set it, or %s, to the DID of the captain", EnvName(HoldPrefix, "registration.owner_did"))
+	}
+	for path, did := range map[string]string{"registration.owner_did": c.Registration.OwnerDID, "server.successor": c.Server.Successor, "identity.did": c.Identity.DID} {
+		if did != "" && !strings.HasPrefix(did, "did:") {
+			p.add(path, "%q is no DID: write did:plc:… or did:web:…", did)
+		}
+	}
+	for _, m := range c.Registration.Crew {
+		if m.Member == "" {
+			p.add("registration.crew", "an element has no member: name a handle or a DID")
+		}
+		for _, right := range m.Permissions {
+			p.oneOf("registration.crew", right, permissions...)
+		}
+	}
+	p.oneOf("storage.driver", c.Storage.Driver, "file")
+	p.required("database.path", c.Database.Path)
+	if c.Identity.DIDMethod == "plc" {
+		p.add("identity.did_method", "plc is not built yet: use web")
+	} else {
+		p.oneOf("identity.did_method", c.Identity.DIDMethod, "web")
+	}
+	p.url("identity.plc_directory_url", c.Identity.PLCDirectoryURL, true)
+	return p
+}
