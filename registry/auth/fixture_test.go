@@ -119,6 +119,14 @@ func (p *fakePDS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var testKey = sync.OnceValue(func() []byte {
+	b, err := newKeyPEM()
+	if err != nil {
+		return nil
+	}
+	return b
+})
+
 type fixture struct {
 	*Auth
 	t    *testing.T
@@ -157,6 +165,9 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	}
 	if change != nil {
 		change(&f.opts)
+	}
+	if err := identity.ReplaceSecret(f.opts.KeyPath, testKey()); err != nil { // making one takes long
+		t.Fatal(err)
 	}
 	f.restart()
 	return f
