@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -110,7 +111,7 @@ func (b *Backend) fetchBody(ctx context.Context, o owner, m manifestRow) ([]byte
 // rebuild makes a manifest from the fields of its record, in the layouts that docker and OCI tools write, and takes
 // the one that hashes to the digest.
 func (b *Backend) rebuild(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
-	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, nsManifest, m.RKey)
+	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, atcr.NSIDManifest, m.RKey)
 	if errors.Is(err, errNoRecord) {
 		return nil, b.refuse(o, m, err)
 	}

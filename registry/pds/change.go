@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -145,9 +146,9 @@ func (p planned) apply(ctx context.Context, tx *sql.Tx, owner string, gen, now i
 		return writeManifest(ctx, tx, owner, gen, now, *p.manifest)
 	case p.tag != nil:
 		return writeTag(ctx, tx, owner, gen, *p.tag)
-	case p.Type == opDelete && p.Collection == nsManifest:
+	case p.Type == opDelete && p.Collection == atcr.NSIDManifest:
 		return deleteManifest(ctx, tx, owner, p.RKey)
-	case p.Type == opDelete && p.Collection == nsTag:
+	case p.Type == opDelete && p.Collection == atcr.NSIDTag:
 		return deleteTag(ctx, tx, owner, p.RKey)
 	}
 	return nil

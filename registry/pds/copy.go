@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -119,7 +120,7 @@ func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow,
 		return row, b.saveOwner(ctx, row)
 	}
 	if row.ListCollection == "" {
-		row.ListCollection, row.ListCursor, row.ListRev, row.ListHead = nsManifest, "", head.Rev, head.CID
+		row.ListCollection, row.ListCursor, row.ListRev, row.ListHead = atcr.NSIDManifest, "", head.Rev, head.CID
 	}
 	return b.list(ctx, o, row, now)
 }
@@ -145,8 +146,8 @@ func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (o
 		row.ListCursor = cursor
 		switch {
 		case cursor != "":
-		case collection == nsManifest:
-			row.ListCollection = nsTag
+		case collection == atcr.NSIDManifest:
+			row.ListCollection = atcr.NSIDTag
 		default:
 			row.Rev, row.Head, row.Checked, row.Complete = row.ListRev, row.ListHead, now, true
 			row.Gen++
@@ -188,16 +189,16 @@ func (b *Backend) writePage(ctx context.Context, tx *sql.Tx, did, collection str
 			continue
 		}
 		var err error
-		if collection == nsManifest {
+		if collection == atcr.NSIDManifest {
 			var m manifestRow
-			if m, err = parseManifest(rkey, r.CID, r.Value); err == nil {
+			if m, err = readManifest(rkey, r.CID, r.Value); err == nil {
 				if err := writeManifest(ctx, tx, did, gen, now, m); err != nil {
 					return err
 				}
 			}
 		} else {
 			var t tagRow
-			if t, err = parseTag(did, rkey, r.CID, r.Value); err == nil {
+			if t, err = readTag(did, rkey, r.CID, r.Value); err == nil {
 				if err := writeTag(ctx, tx, did, gen, t); err != nil {
 					return err
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -143,25 +144,25 @@ func (b *Backend) presentHold(ctx context.Context, o owner, session string) (str
 	if h, ok := b.present.get(o.DID, now); ok {
 		return h, nil
 	}
-	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, nsProfile, "self")
+	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, atcr.NSIDProfile, "self")
 	missing := errors.Is(err, errNoRecord)
 	if err != nil && !missing {
 		return "", err
 	}
-	var profile struct {
-		DefaultHold string `json:"defaultHold"`
-	}
+	var profile atcr.SailorProfile
 	if !missing {
 		if err := json.Unmarshal(rec.Value, &profile); err != nil {
-			b.skip(o.DID, nsProfile, "self", err)
+			b.skip(o.DID, atcr.NSIDProfile, "self", err)
 		}
 	}
-	hold := holdOfURL(profile.DefaultHold)
-	if hold == "" {
-		hold = b.defaultHold
+	hold := b.defaultHold
+	if profile.DefaultHold != "" {
+		if hold, err = atcr.HoldDID(profile.DefaultHold); err != nil {
+			return "", registry.ErrDenied.With("defaultHold in your profile is no DID: %q", clip(profile.DefaultHold)).Wrap(err)
+		}
 	}
 	if hold == "" {
-		return "", registry.ErrDenied.With("there is no hold to push to: set defaultHold in your profile (%s)", nsProfile)
+		return "", registry.ErrDenied.With("there is no hold to push to: set defaultHold in your profile (%s)", atcr.NSIDProfile)
 	}
 	c, err := b.hold(ctx, hold)
 	if err != nil {
@@ -185,19 +186,15 @@ func (b *Backend) writeProfile(ctx context.Context, o owner, session, hold strin
 	}
 	defer release()
 	_, err = b.change(ctx, o, session, func(ctx context.Context, retry bool) ([]planned, error) {
-		if _, err := b.pdsOf(o).getRecord(ctx, o.DID, nsProfile, "self"); err == nil || !errors.Is(err, errNoRecord) {
+		if _, err := b.pdsOf(o).getRecord(ctx, o.DID, atcr.NSIDProfile, "self"); err == nil || !errors.Is(err, errNoRecord) {
 			return nil, err
 		}
-		now := b.now()
-		return []planned{{write: write{Type: opCreate, Collection: nsProfile, RKey: "self", Value: map[string]any{
-			"$type": nsProfile, "defaultHold": hold, "createdAt": now, "updatedAt": now,
-		}}}}, nil
+		now := atcr.NewDatetime(b.clock())
+		profile := &atcr.SailorProfile{DefaultHold: hold, CreatedAt: now, UpdatedAt: now}
+		return []planned{{write: write{Type: opCreate, Collection: profile.NSID(), RKey: atcr.RKeySelf, Value: profile}}}, nil
 	})
 	return err
 }
-
-// now is the time as records have it.
-func (b *Backend) now() string { return b.clock().UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // holdError turns an error of a hold into one of the registry that names the hold.
 func holdError(hold string, err error) error {

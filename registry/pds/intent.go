@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
@@ -136,7 +137,7 @@ func (b *Backend) outcome(ctx context.Context, in intent) (bool, manifestRow, er
 	if err != nil {
 		return false, manifestRow{}, err
 	}
-	keys := []string{manifestRKey(in.Digest), manifestRKeyOf(in.Digest, in.Repository)}
+	keys := []string{atcr.ManifestRKey(in.Digest), atcr.ManifestRKeyIn(in.Repository, in.Digest)}
 	known, ok, err := manifestByDigest(ctx, b.db.Read(), in.Owner, in.Repository, in.Digest)
 	if err != nil {
 		return false, known, err
@@ -145,14 +146,14 @@ func (b *Backend) outcome(ctx context.Context, in intent) (bool, manifestRow, er
 		keys = append([]string{known.RKey}, keys...)
 	}
 	for _, key := range keys {
-		rec, err := b.pdsOf(o).getRecord(ctx, in.Owner, nsManifest, key)
+		rec, err := b.pdsOf(o).getRecord(ctx, in.Owner, atcr.NSIDManifest, key)
 		if errors.Is(err, errNoRecord) {
 			continue
 		}
 		if err != nil {
 			return false, known, err
 		}
-		m, err := parseManifest(key, rec.CID, rec.Value)
+		m, err := readManifest(key, rec.CID, rec.Value)
 		if err != nil || m.Repository != in.Repository || m.Digest != in.Digest || in.Kind == kindPush && m.Hold != in.Hold {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -27,21 +28,11 @@ type owner struct {
 
 // splitName cuts IDENTITY/REPOSITORY.
 func splitName(name string) (id, repository string, err error) {
-	id, repository, ok := strings.Cut(name, "/")
-	if !ok || id == "" {
-		return "", "", registry.ErrNameInvalid.With("%q: a name is IDENTITY/REPOSITORY, for example alice.example.com/app", clip(name))
+	who, repository, err := atcr.ParseName(name)
+	if err != nil {
+		return "", "", registry.ErrNameInvalid.With("%v", err)
 	}
-	if !validRepository(repository) {
-		return "", "", registry.ErrNameInvalid.With("%q is no valid repository name", clip(repository))
-	}
-	// The spelling of a did:plc that OCI names allow.
-	if rest, ok := strings.CutPrefix(id, "did-plc-"); ok && len(rest) == 24 && !strings.Contains(id, ".") {
-		id = "did:plc:" + rest
-	}
-	if !strings.HasPrefix(id, "did:") {
-		id = strings.ToLower(id)
-	}
-	return id, repository, nil
+	return who.String(), repository, nil
 }
 
 // owner resolves an identity. While it can't be resolved the last known answer stands in, marked as such.

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
@@ -142,7 +143,7 @@ func (b *Backend) tryPush(ctx context.Context, p *push, in *intent) (unknown boo
 				return nil, err
 			}
 		}
-		if p.blob.Ref.Link == "" && (!exists || row.Blob != p.blobCID) {
+		if p.blob == nil && (!exists || row.Blob != p.blobCID) {
 			if p.blob, err = b.uploadBlob(ctx, in.Session, p.manifest.MediaType, p.manifest.Bytes); err != nil {
 				return nil, err
 			}
@@ -150,8 +151,8 @@ func (b *Backend) tryPush(ctx context.Context, p *push, in *intent) (unknown boo
 				return nil, err
 			}
 		}
-		if p.blob.Ref.Link == "" { // the record has it, perhaps to be rewritten for another reason
-			p.blob = blobRef{Type: "blob", Ref: link{p.blobCID}, MimeType: p.manifest.MediaType, Size: int64(len(p.manifest.Bytes))}
+		if p.blob == nil { // the record has it, perhaps to be rewritten for another reason
+			p.blob = &atcr.Blob{CID: p.blobCID, MimeType: p.manifest.MediaType, Size: int64(len(p.manifest.Bytes))}
 		}
 		return b.planPush(ctx, p, retry)
 	})
@@ -264,7 +265,7 @@ func (b *Backend) planDelete(ctx context.Context, owner string, rows []manifestR
 			for _, one := range all {
 				if !seen[one.RKey] {
 					seen[one.RKey] = true
-					out = append(out, planned{write: write{Type: opDelete, Collection: nsTag, RKey: one.RKey}})
+					out = append(out, planned{write: write{Type: opDelete, Collection: atcr.NSIDTag, RKey: one.RKey}})
 				}
 			}
 		}
@@ -273,7 +274,7 @@ func (b *Backend) planDelete(ctx context.Context, owner string, rows []manifestR
 		return out[:min(len(out), maxWrites)], nil
 	}
 	for _, m := range rows {
-		out = append(out, planned{write: write{Type: opDelete, Collection: nsManifest, RKey: m.RKey}})
+		out = append(out, planned{write: write{Type: opDelete, Collection: atcr.NSIDManifest, RKey: m.RKey}})
 	}
 	return out, nil
 }
@@ -301,7 +302,7 @@ func (r *repository) DeleteTag(ctx context.Context, tag string) error {
 		seen = true
 		var out []planned
 		for _, t := range rows {
-			out = append(out, planned{write: write{Type: opDelete, Collection: nsTag, RKey: t.RKey}})
+			out = append(out, planned{write: write{Type: opDelete, Collection: atcr.NSIDTag, RKey: t.RKey}})
 		}
 		return out, nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
 
@@ -78,9 +79,9 @@ func writeManifest(ctx context.Context, tx *sql.Tx, owner string, gen, now int64
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `insert into pds_manifest (owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known, extra)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		owner, m.RKey, gen, m.CID, m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject), number(m.LayersKnown), number(m.Extra))
+	_, err = tx.ExecContext(ctx, `insert into pds_manifest (owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		owner, m.RKey, gen, m.CID, m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject), number(m.LayersKnown))
 	if err != nil {
 		return err
 	}
@@ -140,11 +141,11 @@ func sweep(ctx context.Context, tx *sql.Tx, owner string, gen int64) error {
 	return nil
 }
 
-const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, blob, subject, layers_known, extra`
+const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, blob, subject, layers_known`
 
 func scanManifest(row interface{ Scan(...any) error }) (manifestRow, error) {
 	var m manifestRow
-	err := row.Scan(&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown, &m.Extra)
+	err := row.Scan(&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown)
 	return m, err
 }
 
@@ -153,7 +154,7 @@ func manifestByDigest(ctx context.Context, q querier, owner, repository string, 
 	m, err := scanManifest(q.QueryRowContext(ctx, `select `+manifestColumns+` from pds_manifest
 		where owner = $1 and repository = $2 and digest = $3
 		order by case rkey when $4 then 0 when $5 then 1 else 2 end, rkey limit 1`,
-		owner, repository, string(d), manifestRKey(d), manifestRKeyOf(d, repository)))
+		owner, repository, string(d), atcr.ManifestRKey(d), atcr.ManifestRKeyIn(repository, d)))
 	return found(m, err)
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
@@ -262,37 +263,26 @@ func (b *Backend) post(ctx context.Context, session, method, contentType string,
 	return err
 }
 
-type blobRef struct {
-	Type     string `json:"$type"`
-	Ref      link   `json:"ref"`
-	MimeType string `json:"mimeType"`
-	Size     int64  `json:"size"`
-}
-
-type link struct {
-	Link string `json:"$link"`
-}
-
 // uploadBlob puts bytes into the account's PDS.
-func (b *Backend) uploadBlob(ctx context.Context, session, mediaType string, body []byte) (blobRef, error) {
+func (b *Backend) uploadBlob(ctx context.Context, session, mediaType string, body []byte) (*atcr.Blob, error) {
 	var out struct {
-		Blob blobRef `json:"blob"`
+		Blob atcr.Blob `json:"blob"`
 	}
 	if err := b.post(ctx, session, "com.atproto.repo.uploadBlob", mediaType, body, &out); err != nil {
-		return blobRef{}, err
+		return nil, err
 	}
-	if want := repo.BlobCID(body).String(); out.Blob.Ref.Link != want {
-		return blobRef{}, silent("of the account", "com.atproto.repo.uploadBlob", fmt.Errorf("it names the blob %s, must be %s", clip(out.Blob.Ref.Link), want))
+	if want := repo.BlobCID(body).String(); out.Blob.CID != want {
+		return nil, silent("of the account", "com.atproto.repo.uploadBlob", fmt.Errorf("it names the blob %s, must be %s", clip(out.Blob.CID), want))
 	}
-	return out.Blob, nil
+	return &out.Blob, nil
 }
 
 // write is one operation of applyWrites.
 type write struct {
-	Type       string         `json:"$type"`
-	Collection string         `json:"collection"`
-	RKey       string         `json:"rkey"`
-	Value      map[string]any `json:"value,omitempty"`
+	Type       string      `json:"$type"`
+	Collection string      `json:"collection"`
+	RKey       string      `json:"rkey"`
+	Value      atcr.Record `json:"value,omitempty"`
 }
 
 const (

@@ -30,7 +30,6 @@ create table pds_manifest (
   blob text not null,
   subject text not null,
   layers_known integer not null,
-  extra integer not null,
   primary key (owner, rkey)
 );
 create index pds_manifest_digest on pds_manifest (owner, repository, digest);
