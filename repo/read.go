@@ -57,7 +57,7 @@ const (
 func (r *Repo) List(ctx context.Context, collection, after string, reverse bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		from, to := collection+"/", collection+"0" // '0' follows '/'
-		for limit := firstPage; ; limit = min(2*limit, maxPage) {
+		for limit := firstPage; ; limit = min(3*limit, maxPage) {
 			switch {
 			case after == "":
 			case reverse:
