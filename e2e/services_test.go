@@ -10,7 +10,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/internal/realtest/upstreamhold"
 )
 
 // servicesOptions says what stands between the clients and the reference PDS.
@@ -19,7 +21,8 @@ type servicesOptions struct {
 	Captain string // account; empty: the one who pushes
 	Private bool
 	Crew    map[string][]string // account -> permissions
-	Hold    string              // DID of another default hold; empty: ours is started
+	// Upstream, if not nil, is started in place of our hold, with alice as its owner.
+	Upstream *upstreamhold.Options
 }
 
 // services are AppView and hold as they ship, with a network of the reference
@@ -33,6 +36,7 @@ type services struct {
 	holdPort, appPort int
 	holdPath, appPath string
 	hold, app         *realtest.Process
+	upstream          *upstreamhold.Hold
 }
 
 func startServices(t *testing.T, o servicesOptions) *services {
@@ -45,7 +49,13 @@ func startServices(t *testing.T, o servicesOptions) *services {
 		Namespace: alice.Handle, DID: alice.DID, PDS: alice.PDS,
 	}
 	s.appPath = realtest.Build(t, "./cmd/atcr-appview")
-	if o.Hold == "" {
+	if o.Upstream != nil {
+		u := *o.Upstream
+		u.Owner = alice.DID
+		u.Directory = identity.NewResolver(identity.ResolverOptions{PLCURL: s.net.PLC, HandleResolverURL: s.net.PDS[0], TestMode: true})
+		s.upstream = upstreamhold.Start(t, u)
+		s.Hold, s.HoldDID = s.upstream.URL, s.upstream.DID
+	} else {
 		s.holdPath = realtest.Build(t, "./cmd/atcr-hold")
 		s.Hold = fmt.Sprintf("http://127.0.0.1:%d", s.holdPort)
 		s.startHold(t)
@@ -94,8 +104,8 @@ func (s *services) startHold(t *testing.T) {
 // documentation writes it, did:web:127.0.0.1:PORT.
 func (s *services) startAppView(t *testing.T) {
 	t.Helper()
-	hold := s.o.Hold
-	if hold == "" {
+	hold := s.HoldDID
+	if s.upstream == nil {
 		hold = fmt.Sprintf("did:web:127.0.0.1:%d", s.holdPort)
 	}
 	s.app = s.start(t, s.appPath, "appview.yaml", map[string]any{
