@@ -202,3 +202,21 @@ func (c *Oras) digestLine(out string, err error) (string, error) {
 	}
 	return "", err
 }
+
+// Helm is the helm command; make long only.
+type Helm struct{ tool }
+
+// NewHelm is helm signed in as login.
+func NewHelm(t testing.TB, login Login) *Helm {
+	t.Helper()
+	Need(t, tools.Helm)
+	c := &Helm{newTool(t, tools.Path(tools.Helm))}
+	c.env = append(c.env, "HELM_REGISTRY_CONFIG="+filepath.Join(writeAuth(t, login), "config.json"))
+	return c
+}
+
+// Run runs any helm command.
+func (c *Helm) Run(args ...string) (string, error) {
+	out, err := c.run(args...)
+	return strings.TrimSpace(out), err
+}

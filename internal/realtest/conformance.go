@@ -93,9 +93,9 @@ func readJUnit(path string) (ConformanceResult, error) {
 			name := strings.TrimPrefix(c.Name, "OCI Conformance Test/")
 			switch c.Status {
 			case "failure", "error":
-				r.Failures = append(r.Failures, name+": "+strings.TrimSpace(c.Out))
+				r.Failures = append(r.Failures, name+": "+strings.Join(strings.Fields(c.Out), " "))
 			case "skipped":
-				lines := strings.Split(strings.TrimSpace(c.Err), "\n")
+				lines := strings.Split(strings.Trim(c.Err, "=\n "), "\n")
 				r.Skips = append(r.Skips, name+": "+strings.TrimSpace(lines[len(lines)-1]))
 			}
 		}

@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
+)
+
+// kill -9 of AppView or hold at random points of pushes: whatever was
+// acknowledged is there afterwards, verifies, and is known to the hold exactly
+// once; the push that was cut works when it is tried again. Nothing is repaired
+// by hand. ATCR_SEED repeats a run.
+func TestKillDuringPushes(t *testing.T) {
+	pushes := 4
+	if os.Getenv("ATCR_LONG") != "" {
+		pushes = 50
+	}
+	seed := uint64(time.Now().UnixNano())
+	if v, err := strconv.ParseUint(os.Getenv("ATCR_SEED"), 10, 64); err == nil {
+		seed = v
+	}
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	s := startServices(t, servicesOptions{})
+	crane := realtest.NewCrane(t, s.Login)
+
+	// How long a push takes here says when to kill.
+	whole := time.Now()
+	must(crane.Push(realtest.Image(t, realtest.ImageOptions{SizeMB: 24, Layers: 2, Seed: 1000}), s.ref("warm", ":v1")))(t)
+	duration := time.Since(whole)
+
+	acknowledged := map[string]*realtest.ImageFile{}
+	cut := 0
+	for i := range pushes {
+		img := realtest.Image(t, realtest.ImageOptions{SizeMB: 24, Layers: 2, Seed: uint64(1001 + i)})
+		ref := s.ref("kill", fmt.Sprintf(":v%d", i))
+		var pushing sync.WaitGroup
+		var err error
+		pushing.Go(func() { _, err = crane.Push(img, ref) })
+		time.Sleep(time.Duration(random.Int64N(int64(duration)))) // the point in time is the test
+		if random.IntN(2) == 0 {
+			_ = s.app.Kill()
+			s.startAppView(t)
+		} else {
+			_ = s.hold.Kill()
+			s.startHold(t)
+		}
+		pushing.Wait()
+		if err != nil {
+			cut++
+			// The client tried for as long as it does; now both servers stand.
+			must(crane.Push(img, ref))(t)
+		}
+		acknowledged[fmt.Sprintf(":v%d", i)] = img
+		check(t, s, acknowledged)
+	}
+	t.Logf("%d pushes, %d cut off and repeated", pushes, cut)
+	for tag, img := range acknowledged {
+		if got := must(realtest.NewCrane(t, s.anonymous()).Pull(s.ref("kill", tag)))(t); got != img.Digest {
+			t.Errorf("%s is %s, want %s", tag, got, img.Digest)
+		}
+	}
+}
+
+// check compares what was acknowledged with the PDS's records and the hold's.
+func check(t *testing.T, s *services, acknowledged map[string]*realtest.ImageFile) {
+	t.Helper()
+	manifests := s.records(t, "io.atcr.manifest")
+	for tag, img := range acknowledged {
+		find(t, manifests, map[string]any{"digest": img.Digest})
+		eventually(t, func() error { return s.holdKnows("kill", img.Digest, img.Blobs) })
+		if t.Failed() {
+			t.Fatalf("%s is not whole", tag)
+		}
+	}
+}
