@@ -44,16 +44,20 @@ type user struct {
 
 // network is a directory of users.
 type network struct {
-	t   testing.TB
-	dir *indigo.MockDirectory
+	known map[string]*user
+	t     testing.TB
+	dir   *indigo.MockDirectory
 }
 
 func newNetwork(t testing.TB) *network {
-	return &network{t: t, dir: identity.NewMockDirectory()}
+	return &network{t: t, dir: identity.NewMockDirectory(), known: map[string]*user{}}
 }
 
 func (n *network) user(name string) *user {
 	n.t.Helper()
+	if u := n.known[name]; u != nil {
+		return u
+	}
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	must(n.t, err)
 	did := fmt.Sprintf("did:plc:%s", strings.Repeat(name[:1], 24-len(name))+name)
@@ -72,6 +76,7 @@ func (n *network) user(name string) *user {
 	}))
 	n.t.Cleanup(srv.Close)
 	n.add(u, srv.URL)
+	n.known[name] = u
 	return u
 }
 
@@ -170,8 +175,9 @@ func newHold(t testing.TB, n *network, change ...func(*hold.Config)) *testHold {
 	return h
 }
 
-
-func (h *testHold) clock() time.Time { return time.Now().Add(time.Duration(h.now.Load()) * time.Second) }
+func (h *testHold) clock() time.Time {
+	return time.Now().Add(time.Duration(h.now.Load()) * time.Second)
+}
 
 func (h *testHold) start() {
 	h.t.Helper()
