@@ -14,6 +14,7 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
@@ -131,8 +132,8 @@ func (r *Resolver) askDID(ctx context.Context, key string) (*Account, error) {
 	kind, u := did.Method(), ""
 	switch kind {
 	case "plc":
-		if !validPLC(did) {
-			return nil, fmt.Errorf("%w: %w: %q is no did:plc (24 characters a-z, 2-7)", ErrDIDResolutionFailed, errUnsupported, clip(key))
+		if err := atcr.CheckDID(key); err != nil { // the key becomes part of a URL
+			return nil, fmt.Errorf("%w: %w: %w", ErrDIDResolutionFailed, errUnsupported, err)
 		}
 		u = r.opts.PLCURL + "/" + key
 	case "web":
@@ -225,18 +226,4 @@ func hostOf(u string) string {
 		return "?"
 	}
 	return p.Host
-}
-
-// validPLC reports whether a did:plc has the 24 characters of base32 that every real one has.
-func validPLC(did syntax.DID) bool {
-	id := strings.TrimPrefix(string(did), "did:plc:")
-	if len(id) != 24 {
-		return false
-	}
-	for _, c := range id {
-		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
-			return false
-		}
-	}
-	return true
 }

@@ -5,29 +5,28 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr"
 )
 
-// NormalizeDID answers a DID in the one spelling that is compared and sent: a did:web's host is lower case, and its port is
-// percent-encoded also when it was written out (did:web:127.0.0.1:8080, as people put it in configuration files).
-// What is no DID is an error.
+// NormalizeDID is atcr.NormalizeDID with indigo's type: the one spelling of a DID that is compared and sent. A port that was
+// written out (did:web:127.0.0.1:8080, as people put it in configuration files) is percent-encoded.
 func NormalizeDID(s string) (syntax.DID, error) {
-	s = strings.TrimSpace(s)
-	if rest, ok := strings.CutPrefix(s, "did:web:"); ok {
-		rest = strings.ToLower(rest)
-		if host, port, ok := strings.Cut(rest, ":"); ok && isPort(port) {
-			rest = host + "%3A" + port
-		}
-		s = "did:web:" + strings.ReplaceAll(rest, "%3a", "%3A")
-	}
-	did, err := syntax.ParseDID(s)
+	did, err := atcr.NormalizeDID(s)
+	return syntax.DID(did), err
+}
+
+// ParseOwner reads whose a repository is, as atcr.ParseIdentity does: a handle, a DID, or a DID in the spelling that
+// OCI names can carry (did-plc-…, did_web_…). What it answers has one spelling.
+func ParseOwner(s string) (syntax.AtIdentifier, error) {
+	id, err := atcr.ParseIdentity(s)
 	if err != nil {
-		return "", fmt.Errorf("%q is no DID: it begins with did:plc: or did:web:", clip(s))
+		return "", err
 	}
-	return did, nil
+	return syntax.ParseAtIdentifier(id.String())
 }
 
 // WebDID answers the did:web of a service's public URL: https and a host name without a port. Under test mode the
@@ -62,88 +61,52 @@ func WebDID(publicURL string, testMode bool) (syntax.DID, error) {
 
 // webURL answers where a did:web's document is fetched.
 func webURL(did syntax.DID, testMode bool) (string, error) {
-	host, err := webHost(did)
-	if err != nil {
-		return "", err
-	}
+	host := atcr.WebHost(did.String())
 	name, port, _ := strings.Cut(host, ":")
-	if isLoopbackName(name) {
+	switch {
+	case host == "":
+		return "", fmt.Errorf("%s is no did:web of a host", did)
+	case isLoopbackName(name):
 		if !testMode {
 			return "", fmt.Errorf("%s is on loopback, which is for test mode only", did)
 		}
-		return "http://" + host + "/.well-known/did.json", nil
-	}
-	if port != "" {
+	case port != "":
 		return "", fmt.Errorf("%s has a port, which did:web may have on loopback under test mode only", did)
+	default:
+		if h, err := syntax.ParseHandle(name); err != nil || !h.AllowedTLD() {
+			return "", fmt.Errorf("%s is no plain public host name", did)
+		}
 	}
-	h, err := syntax.ParseHandle(name)
-	if err != nil || !h.AllowedTLD() {
-		return "", fmt.Errorf("%s is no plain public host name", did)
-	}
-	return "https://" + name + "/.well-known/did.json", nil
-}
-
-// webHost answers "host" or "host:port" of a normalised did:web. Paths are not for AT Protocol.
-func webHost(did syntax.DID) (string, error) {
-	rest, ok := strings.CutPrefix(string(did), "did:web:")
-	if !ok {
-		return "", fmt.Errorf("%s is no did:web", did)
-	}
-	host, port, hasPort := strings.Cut(rest, "%3A")
-	if host == "" || strings.ContainsAny(host, ":%") || hasPort && !isPort(port) {
-		return "", fmt.Errorf("%s is no did:web of a host: paths and escapes other than a port are not taken", did)
-	}
-	if hasPort {
-		return host + ":" + port, nil
-	}
-	return host, nil
+	return atcr.DIDWebURL(did.String(), testMode) + "/.well-known/did.json", nil
 }
 
 // Spellings answers a DID and, under test mode, the other spelling of a loopback did:web with the same port: those are one
 // host. The first is the one given, normalised.
 func Spellings(did syntax.DID, testMode bool) []syntax.DID {
-	n, err := NormalizeDID(string(did))
+	n, err := NormalizeDID(did.String())
 	if err != nil {
 		return []syntax.DID{did}
 	}
 	all := []syntax.DID{n}
-	host, err := webHost(n)
-	if err != nil || !testMode {
-		return all
-	}
-	name, port, _ := strings.Cut(host, ":")
-	if !isLoopbackName(name) {
-		return all
-	}
-	for _, other := range []string{"localhost", "127.0.0.1"} {
-		if other != name {
-			d := "did:web:" + other
-			if port != "" {
-				d += "%3A" + port
-			}
-			all = append(all, syntax.DID(d))
-		}
+	if twin := atcr.LoopbackTwin(n.String()); twin != "" && testMode {
+		all = append(all, syntax.DID(twin))
 	}
 	return all
 }
 
-// SameDID reports whether two DIDs are one: equal when normalised, or under test mode two loopback spellings of one port.
+// SameDID is atcr.SameDID with indigo's type.
 func SameDID(a, b syntax.DID, testMode bool) bool {
-	return canonical(a, testMode) == canonical(b, testMode)
+	return atcr.SameDID(a.String(), b.String(), testMode)
 }
 
 // canonical answers a key under which all spellings of a DID fall together.
 func canonical(did syntax.DID, testMode bool) syntax.DID {
-	n, err := NormalizeDID(string(did))
-	if err != nil {
-		return did
-	}
-	if host, err := webHost(n); err == nil && testMode {
-		if name, port, _ := strings.Cut(host, ":"); isLoopbackName(name) {
-			return syntax.DID(strings.TrimSuffix("did:web:localhost%3A"+port, "%3A"))
+	for _, s := range Spellings(did, testMode) {
+		if did = s; strings.HasPrefix(s.String(), "did:web:localhost") {
+			break
 		}
 	}
-	return n
+	return did
 }
 
 func isLoopbackName(host string) bool {
@@ -152,11 +115,6 @@ func isLoopbackName(host string) bool {
 	}
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && ip.IsLoopback()
-}
-
-func isPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0 && s[0] != '0'
 }
 
 // hasPort reports whether a URL names a port other than its scheme's own.

@@ -62,6 +62,9 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 	m.mu.Unlock()
 
 	wait := m.flight.DoChan(key, func() (any, error) {
+		if m.answered(key) {
+			return nil, nil // an earlier flight landed between our look and this take-off
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 		defer cancel()
 		v, err := m.ask(ctx, key)
@@ -84,6 +87,12 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.answer(m.entry(key), m.clock())
+}
+
+func (m *memo[V]) answered(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.clock().Before(m.entry(key).next)
 }
 
 func (m *memo[V]) keep(key string, epoch int, v V, err error) {
@@ -131,6 +140,17 @@ func (m *memo[V]) entry(key string) *remembered[V] {
 		delete(m.byKey, last.Value.(*remembered[V]).key)
 	}
 	return e
+}
+
+// peek answers what is known, however old, without asking.
+func (m *memo[V]) peek(key string) (v V, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if el, found := m.byKey[key]; found {
+		e := el.Value.(*remembered[V])
+		return e.val, e.known
+	}
+	return v, false
 }
 
 // expire makes the next get ask.

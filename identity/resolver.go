@@ -190,12 +190,19 @@ func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Account
 	return r.LookupDID(ctx, did)
 }
 
-// Purge makes the next look-up of this identifier ask the network. What was known still serves when that fails.
+// Purge makes the next look-up of this identifier ask the network; with a DID goes the handle it was known to have. What was
+// known still serves when asking fails.
 func (r *Resolver) Purge(_ context.Context, id syntax.AtIdentifier) error {
 	if h, err := id.AsHandle(); err == nil {
 		r.handles.expire(h.Normalize().String())
 	} else if did, err := id.AsDID(); err == nil {
-		r.docs.expire(string(canonical(did, r.opts.TestMode)))
+		key := string(canonical(did, r.opts.TestMode))
+		if acc, ok := r.docs.peek(key); ok {
+			if h, err := acc.DeclaredHandle(); err == nil {
+				r.handles.expire(h.String())
+			}
+		}
+		r.docs.expire(key)
 	}
 	return nil
 }

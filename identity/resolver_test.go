@@ -296,6 +296,9 @@ func TestCaching(t *testing.T) {
 	}
 	look(nil)
 	asked(3)
+	if got := n.count("dns _atproto.alice.test"); got != 3 {
+		t.Fatalf("the handle was asked for %d times: a purged DID takes its handle along", got)
+	}
 
 	// Down: the last answer serves, and the directory is left alone between tries.
 	n.set(func() { n.status = http.StatusInternalServerError })

@@ -68,9 +68,12 @@ type Verifier struct {
 	results *prometheus.CounterVec
 }
 
-// NewVerifier answers a verifier that finds keys in dir; identity.Resolver.DIDs is enough. After a failed signature it calls
-// dir.Purge and looks up again.
+// NewVerifier answers a verifier that finds keys in dir. After a failed signature it calls dir.Purge and looks up again. An
+// *identity.Resolver is asked without handles, which don't matter here.
 func NewVerifier(dir identity.Directory, opts VerifierOptions) *Verifier {
+	if r, ok := dir.(*identity.Resolver); ok {
+		dir = r.DIDs()
+	}
 	if opts.MaxReplay <= 0 {
 		opts.MaxReplay = 100_000
 	}

@@ -108,8 +108,12 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 func (o *Options) setDefaults() {
 	if o.HTTP == nil {
 		// A PDS that is reached in test mode is on loopback.
-		o.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: o.TestMode}, MaxRedirects: -1, UserAgent: "atcr-appview"})
+		o.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: o.TestMode}, UserAgent: "atcr-appview"})
 	}
+	// Passwords and tokens are for the server that was asked, not for where it points.
+	client := *o.HTTP
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	o.HTTP = &client
 	if o.CertPath == "" {
 		o.CertPath = strings.TrimSuffix(o.KeyPath, filepath.Ext(o.KeyPath)) + ".crt"
 	}

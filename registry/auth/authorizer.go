@@ -75,8 +75,8 @@ func (a *Auth) ownNamespace(ctx context.Context, did, name string) (string, erro
 // ownerOf resolves a repository name's first part. A name that leads to nobody is ErrDenied: nobody may write there.
 func (a *Auth) ownerOf(ctx context.Context, name string) (string, error) {
 	first, _, _ := strings.Cut(name, "/")
-	id, ok := parseIdentity(first)
-	if !ok {
+	id, err := identity.ParseOwner(first)
+	if err != nil {
 		return "", registry.ErrDenied.With("%.64q is neither a handle nor a DID: push to HANDLE/REPOSITORY", first)
 	}
 	if did, err := id.AsDID(); err == nil {

@@ -108,6 +108,15 @@ func TestAuthorizeRights(t *testing.T) {
 	if !strings.Contains(e.Challenge, `scope="repository:alice.test/app:pull,push"`) {
 		t.Error(e.Challenge)
 	}
+	f.insert("did:web:carol.test", "carol.test", "")
+	for asked, wanted := range map[string]string{"did:web:carol.test/app": "did_web_carol.test/app", "Carol.test/app": "carol.test/app", "did-plc-" + bob[8:] + "/x": bob + "/x"} {
+		if !covers([]access{{"repository", asked, []string{"push"}}}, wanted, []registry.Action{registry.Push}) {
+			t.Error(asked, wanted)
+		}
+	}
+	if covers([]access{{"repository", "did:web:carol.test/app", []string{"push"}}}, "carol.test/app", []registry.Action{registry.Push}) {
+		t.Error("a DID is taken for a handle")
+	}
 	// docker asks with the name it has; the handler may ask with the OCI spelling of it.
 	asDID := f.token("alice.test", app, "repository:"+alice+"/app:push")
 	if _, e := ask(f, asDID, want("did-plc-"+alice[8:]+"/app", registry.Push)); e != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -88,23 +89,18 @@ func covers(granted []access, name string, actions []registry.Action) bool {
 	return true
 }
 
-// oneSpelling writes did:plc:x/app as did-plc-x/app: a client asks for a token by the name it was given, and
-// the handler may have rewritten it for the OCI grammar. Handles compare without case.
+// oneSpelling writes did:plc:x/app and did-plc-x/app alike: a client asks for a token by the name it was given, and the handler
+// may have rewritten it for the OCI grammar. Handles compare without case.
 func oneSpelling(name string) string {
 	owner, rest, _ := strings.Cut(name, "/")
-	owner = strings.ToLower(owner)
-	if id, ok := strings.CutPrefix(owner, "did:plc:"); ok {
-		owner = "did-plc-" + id
+	if id, err := identity.ParseOwner(owner); err == nil {
+		owner = id.String()
 	}
-	return strings.TrimPrefix(owner, "did:web:") + "/" + rest
+	return owner + "/" + rest
 }
 
-// parseIdentity reads an account's name: a handle, a DID or did-plc-….
-func parseIdentity(s string) (syntax.AtIdentifier, bool) {
-	s = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(s), "@"))
-	if id, ok := strings.CutPrefix(s, "did-plc-"); ok && !strings.Contains(id, ".") {
-		s = "did:plc:" + id
-	}
-	id, err := syntax.ParseAtIdentifier(s)
+// parseUser reads an account's name: a handle, a DID or did-plc-….
+func parseUser(s string) (syntax.AtIdentifier, bool) {
+	id, err := identity.ParseOwner(strings.TrimPrefix(strings.TrimSpace(s), "@"))
 	return id, err == nil
 }

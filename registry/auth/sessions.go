@@ -78,9 +78,7 @@ func (s *Sessions) send(ctx context.Context, e *session, req *http.Request) (*ht
 			return nil, fmt.Errorf("body of %s: %w", req.URL.Path, err)
 		}
 	}
-	client := *s.http
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	resp, err := client.Do(r)
+	resp, err := s.http.Do(r)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -60,7 +60,7 @@ func (c credentials) joinDID() credentials {
 // signIn checks credentials. Errors: errCredentials, errMainPassword, ErrTooManyRequests, ErrUnavailable.
 func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (account, error) {
 	c = c.joinDID()
-	id, ok := parseIdentity(c.user)
+	id, ok := parseUser(c.user)
 	if !ok || c.secret == "" || len(c.user) > maxUser || len(c.secret) > maxPassword {
 		id = "" // pays as a guess, like every other
 	}

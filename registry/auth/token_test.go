@@ -145,6 +145,57 @@ func TestPDSTrouble(t *testing.T) {
 	}
 }
 
+// A PDS is a stranger: an endless answer is cut, and one for another account is none.
+func TestHostilePDS(t *testing.T) {
+	f := newFixture(t, nil)
+	for name, h := range map[string]http.HandlerFunc{
+		"endless": func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		},
+		"not JSON": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, f.pds.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		},
+		"another account": func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, map[string]string{"did": bob, "accessJwt": "x", "refreshJwt": "y"})
+		},
+		"inactive": func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, map[string]any{"did": alice, "accessJwt": "x", "refreshJwt": "y", "active": false})
+		},
+	} {
+		hostile := httptest.NewServer(h)
+		f.insert(alice, "alice.test", hostile.URL)
+		if w := f.get("alice.test", app); w.Code != 503 && w.Code != 401 {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+		hostile.Close()
+		f.pass(time.Hour)
+	}
+	if f.pds.count("com.atproto.server.createSession") != 0 {
+		t.Error("a password followed a redirect")
+	}
+	for _, bad := range []string{"ftp://x", "http://u:p@127.0.0.1", "http://127.0.0.1/path", "::", "http://", "https://x?y"} {
+		f.insert(alice, "alice.test", bad)
+		f.pass(time.Hour)
+		if w := f.get("alice.test", app); w.Code != 401 {
+			t.Errorf("PDS %q: %d", bad, w.Code)
+		}
+	}
+	// Outside test mode a PDS is https, and the guard keeps strangers' addresses from leading inside.
+	f = newFixture(t, func(o *Options) { o.TestMode = false })
+	if w := f.get("alice.test", app); w.Code != 401 {
+		t.Error(w.Code)
+	}
+	f.insert(alice, "alice.test", "https://localhost:1")
+	if w := f.get("alice.test", app); w.Code != 503 || f.pds.count("com.atproto.server.createSession") != 0 {
+		t.Error(w.Code)
+	}
+}
+
 func TestGuessing(t *testing.T) {
 	f := newFixture(t, nil)
 	f.token("alice.test", app)
