@@ -114,7 +114,7 @@ func (w *world) startHold() {
 // start makes a backend on the world's database; stop ends it as a server would.
 func (w *world) start() {
 	w.t.Helper()
-	db, err := open.SQLite(w.t.Context(), filepath.Join(w.dir, "appview.db"), nil)
+	db, err := open.SQLite(context.Background(), filepath.Join(w.dir, "appview.db"), nil)
 	must(w.t, err)
 	o := pds.Options{
 		DB: db, Directory: w.directory, HTTP: &http.Client{}, Sessions: w.sessions, DefaultHold: w.holdServer.DID(),
@@ -123,13 +123,20 @@ func (w *world) start() {
 	if w.options != nil {
 		w.options(&o)
 	}
-	w.backend, err = pds.New(w.t.Context(), o)
+	w.backend, err = pds.New(context.Background(), o)
 	must(w.t, err)
 	b := w.backend
 	w.stop = sync.OnceFunc(func() {
 		must(w.t, b.Close())
 		must(w.t, db.Close())
 	})
+}
+
+// in reports to a subtest until the function it answers is called.
+func (w *world) in(t testing.TB) func() {
+	outer := w.t
+	w.t = t
+	return func() { w.t = outer }
 }
 
 // restart ends the backend and starts one on the same database.
