@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -80,6 +81,9 @@ func fromYAML(n ast.Node) (*node, error) {
 			if err != nil {
 				return nil, err
 			}
+			if text, ok := splitText(v); ok {
+				item = &node{kind: scalar, line: item.line, text: text}
+			}
 			out.items = append(out.items, item)
 		}
 		return out, nil
@@ -94,6 +98,23 @@ func fromYAML(n ast.Node) (*node, error) {
 	}
 	out.kind = scalar
 	return out, nil
+}
+
+// splitText undoes what the parser does to a list inside braces: in {permissions: [blob:read]} it takes blob:read for a mapping,
+// though YAML wants a space after that colon.
+func splitText(n ast.Node) (string, bool) {
+	m, ok := n.(*ast.MappingNode)
+	if !ok || len(m.Values) != 1 || m.IsFlowStyle {
+		return "", false
+	}
+	pair := m.Values[0]
+	key, value := pair.Key.GetToken(), pair.Value.GetToken()
+	_, isText := pair.Value.(ast.ScalarNode)
+	adjacent := value.Position.Offset == pair.Start.Position.Offset+1 && value.Position.Line == pair.Start.Position.Line
+	if !isText || !adjacent || key.Type != token.StringType {
+		return "", false
+	}
+	return key.Value + ":" + value.Value, true
 }
 
 func (n *node) add(pair *ast.MappingValueNode) error {
