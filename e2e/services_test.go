@@ -48,7 +48,7 @@ func startServices(t *testing.T, o servicesOptions) *services {
 		Registry: registry, Login: realtest.Login{Registry: registry, User: alice.Handle, Password: s.net.AppPassword(t, "alice")},
 		Namespace: alice.Handle, DID: alice.DID, PDS: alice.PDS,
 	}
-	s.appPath = realtest.Build(t, "./cmd/atcr-appview")
+	s.appPath = realtest.Build(t, programs, "./cmd/atcr-appview")
 	if o.Upstream != nil {
 		u := *o.Upstream
 		u.Owner = alice.DID
@@ -56,7 +56,7 @@ func startServices(t *testing.T, o servicesOptions) *services {
 		s.upstream = upstreamhold.Start(t, u)
 		s.Hold, s.HoldDID = s.upstream.URL, s.upstream.DID
 	} else {
-		s.holdPath = realtest.Build(t, "./cmd/atcr-hold")
+		s.holdPath = realtest.Build(t, programs, "./cmd/atcr-hold")
 		s.Hold = fmt.Sprintf("http://127.0.0.1:%d", s.holdPort)
 		s.startHold(t)
 		var doc struct{ ID string }

@@ -45,7 +45,7 @@ func (s *stack) anonymous() realtest.Login { return realtest.Login{Registry: s.R
 func embedRegistry(t *testing.T) *stack {
 	t.Helper()
 	p := realtest.Start(t, realtest.Command{
-		Path: realtest.Build(t, "./examples/embed-registry"), Args: []string{"--addr", "127.0.0.1:0", "--data", t.TempDir()},
+		Path: realtest.Build(t, programs, "./examples/embed-registry"), Args: []string{"--addr", "127.0.0.1:0", "--data", t.TempDir()},
 	})
 	line, err := p.Line(startLimit)
 	if err != nil {
@@ -61,7 +61,7 @@ func embedRegistry(t *testing.T) *stack {
 func sandbox(t *testing.T, dir string, flags ...string) (*stack, *realtest.Process) {
 	t.Helper()
 	args := append([]string{"--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0", "--pds", "127.0.0.1:0", "--data", dir, "--json"}, flags...)
-	p := realtest.Start(t, realtest.Command{Path: realtest.Build(t, "./examples/sandbox"), Args: args})
+	p := realtest.Start(t, realtest.Command{Path: realtest.Build(t, programs, "./examples/sandbox"), Args: args})
 	line, err := p.Line(startLimit)
 	if err != nil {
 		t.Fatal(err)

@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// Build compiles a main package of this module with cgo off, as it ships, and
-// returns the program's path. pkg is relative to the module's root, such as
-// "./cmd/atcr-hold".
-func Build(t testing.TB, pkg string) string {
+// Build compiles a main package of this module with cgo off, as it ships, into
+// dir and returns the program's path. pkg is relative to the module's root, such
+// as "./cmd/atcr-hold". A second build into the same dir links nothing anew.
+func Build(t testing.TB, dir, pkg string) string {
 	t.Helper()
 	root, err := moduleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	out := filepath.Join(dir, filepath.Base(pkg))
 	cmd := exec.Command("go", "build", "-o", out, pkg)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -95,8 +95,7 @@ func readJUnit(path string) (ConformanceResult, error) {
 			case "failure", "error":
 				r.Failures = append(r.Failures, name+": "+strings.Join(strings.Fields(c.Out), " "))
 			case "skipped":
-				lines := strings.Split(strings.Trim(c.Err, "=\n "), "\n")
-				r.Skips = append(r.Skips, name+": "+strings.TrimSpace(lines[len(lines)-1]))
+				r.Skips = append(r.Skips, name+": "+skipReason(c.Err))
 			}
 		}
 	}
@@ -106,4 +105,15 @@ func readJUnit(path string) (ConformanceResult, error) {
 	r.Pass = r.Total - r.Fail - r.Skip - r.Disabled
 	slices.Sort(r.Skips)
 	return r, nil
+}
+
+// skipReason is the line after "…: skipping test:", else the last one.
+func skipReason(log string) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	for i, line := range lines[:len(lines)-1] {
+		if strings.HasSuffix(line, "skipping test:") {
+			return strings.TrimSpace(lines[i+1])
+		}
+	}
+	return strings.TrimSpace(lines[len(lines)-1])
 }
