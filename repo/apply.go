@@ -210,12 +210,6 @@ func (g *group) commit(req *request, t *tree, results []Result, mine *overlay) e
 	}
 	head := Head{Rev: rev, Root: d.root, Height: d.height, Records: g.head.Records, Block: c.encode(true), Seq: max(g.head.Seq+1, now.UnixMicro())}
 	head.CID = RecordCID(head.Block)
-	ev := change{did: g.r.did, commit: head.CID, block: head.Block, rev: rev, since: g.head.Rev, prev: g.head.Root, time: now, results: results, nodes: d.alive}
-	for _, w := range req.writes {
-		if w.Action != Delete {
-			ev.records, ev.created = append(ev.records, w.Record), append(ev.created, w.cid)
-		}
-	}
 	for _, res := range results {
 		switch res.Action {
 		case Create:
@@ -243,7 +237,15 @@ func (g *group) commit(req *request, t *tree, results []Result, mine *overlay) e
 	for _, n := range d.alive {
 		g.r.nodes.put(n)
 	}
-	mine.events = []Event{{Seq: head.Seq, Rev: rev, Body: ev.frame(head.Seq)}}
+	if g.r.keepEvents > 0 {
+		ev := change{did: g.r.did, commit: head.CID, block: head.Block, rev: rev, since: g.head.Rev, prev: g.head.Root, time: now, results: results, nodes: d.alive}
+		for _, w := range req.writes {
+			if w.Action != Delete {
+				ev.records, ev.created = append(ev.records, w.Record), append(ev.created, w.cid)
+			}
+		}
+		mine.events = []Event{{Seq: head.Seq, Rev: rev, Body: ev.frame(head.Seq)}}
+	}
 	req.commit = Commit{CID: head.CID, Rev: rev.String(), Data: d.root, Prev: g.head.Root, Since: g.head.Rev.String(),
 		Seq: head.Seq, Time: now, Results: results}
 	g.head = head
@@ -261,7 +263,7 @@ func (g *group) changes() *Changes {
 	}
 	c := g.rows.changes()
 	if g.prune {
-		c.KeepEvents = g.r.keepEvents
+		c.KeepEvents = max(1, g.r.keepEvents)
 		c.PruneBlobs = g.r.clock().Add(-keepUnnamed).Unix()
 	}
 	return c

@@ -26,7 +26,8 @@ type Options struct {
 	Log *slog.Logger
 	// MaxBlob limits one record blob, in bytes; 0 is 1 MiB.
 	MaxBlob int64
-	// KeepEvents is how many of the newest events are kept; 0 is 4096. At least one stays.
+	// KeepEvents is how many of the newest events are kept; 0 is 4096. Less than 0 writes none: for a repository that
+	// nobody follows, since an event is the larger part of what a commit writes.
 	KeepEvents int
 }
 
@@ -110,7 +111,7 @@ func newRepo(store Store, o Options) (*Repo, error) {
 	if r.maxBlob <= 0 {
 		r.maxBlob = 1 << 20
 	}
-	if r.keepEvents <= 0 {
+	if r.keepEvents == 0 {
 		r.keepEvents = 4096
 	}
 	return r, nil
