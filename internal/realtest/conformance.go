@@ -1,6 +1,7 @@
 package realtest
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func readJUnit(path string) (ConformanceResult, error) {
 			case "failure", "error":
 				r.Failures = append(r.Failures, name+": "+strings.Join(strings.Fields(c.Out), " "))
 			case "skipped":
-				r.Skips = append(r.Skips, name+": "+skipReason(c.Err))
+				r.Skips = append(r.Skips, name+": "+cmp.Or(strings.TrimSpace(c.Out), skipReason(c.Err)))
 			}
 		}
 	}
