@@ -36,6 +36,7 @@ import (
 // user is somebody with a PDS of their own: our repo package behind its own XRPC reads.
 type user struct {
 	did  string
+	pds  string // its URL
 	key  atcrypto.PrivateKeyExportable
 	repo *repo.Repo
 	down atomic.Bool // the PDS answers 500
@@ -75,19 +76,16 @@ func (n *network) user(name string) *user {
 		h.ServeHTTP(w, r)
 	}))
 	n.t.Cleanup(srv.Close)
-	n.add(u, srv.URL)
+	u.pds = srv.URL
+	n.add(u)
 	n.known[name] = u
 	return u
 }
 
-func (n *network) add(u *user, pdsURL string) {
+func (n *network) add(u *user) {
 	pub, err := u.key.PublicKey()
 	must(n.t, err)
-	n.dir.Insert(indigo.Identity{
-		DID: syntax.DID(u.did), Handle: syntax.HandleInvalid,
-		Services: map[string]indigo.ServiceEndpoint{"atproto_pds": {Type: "AtprotoPersonalDataServer", URL: pdsURL}},
-		Keys:     map[string]indigo.VerificationMethod{"atproto": {Type: "Multikey", PublicKeyMultibase: pub.Multibase()}},
-	})
+	insert(n.dir, childUser{u.did, pub.Multibase(), u.pds})
 }
 
 // token is the user's token source for a hold client.
@@ -97,6 +95,10 @@ func (u *user) token(_ context.Context, aud, lxm string) (string, error) {
 
 // putManifest makes an image of the layers and writes its record as an AppView does.
 func (u *user) putManifest(t testing.TB, h *testHold, repository string, config digest.Digest, layers ...digest.Digest) (digest.Digest, []byte) {
+	return u.putManifestAt(t, h.DID(), repository, config, layers...)
+}
+
+func (u *user) putManifestAt(t testing.TB, holdDID, repository string, config digest.Digest, layers ...digest.Digest) (digest.Digest, []byte) {
 	t.Helper()
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: config, Size: 2}
@@ -106,7 +108,7 @@ func (u *user) putManifest(t testing.TB, h *testHold, repository string, config 
 	body, err := json.Marshal(m)
 	must(t, err)
 	d := digest.FromBytes(body)
-	u.putRecord(t, repository, d, body, h.DID())
+	u.putRecord(t, repository, d, body, holdDID)
 	return d, body
 }
 
@@ -146,7 +148,12 @@ type testHold struct {
 	log     *lockedBuffer
 	owner   *user
 	now     atomic.Int64 // offset of the clock, in seconds
+	url     string
+	did     string
 }
+
+// DID of the hold, also while it is stopped.
+func (h *testHold) DID() string { return h.did }
 
 func newHold(t testing.TB, n *network, change ...func(*hold.Config)) *testHold {
 	t.Helper()
@@ -183,7 +190,7 @@ func (h *testHold) start() {
 	h.t.Helper()
 	s, err := hold.New(context.Background(), h.cfg)
 	must(h.t, err)
-	h.Server = s
+	h.Server, h.did, h.url = s, s.DID(), h.srv.URL
 	handler := s.Handler()
 	h.handler.Store(&handler)
 }
@@ -200,7 +207,7 @@ func (h *testHold) stop() {
 
 // client speaks to the hold as a user, or anonymously.
 func (h *testHold) client(u *user) *holdclient.Client {
-	o := holdclient.Options{DID: h.DID(), URL: h.srv.URL, HasHoldService: true}
+	o := holdclient.Options{DID: h.DID(), URL: h.url, HasHoldService: true}
 	if u != nil {
 		o.Token = u.token
 	}
@@ -265,7 +272,7 @@ func (h *testHold) layers() []atcr.Layer {
 
 func (h *testHold) getJSON(path string, v any) {
 	h.t.Helper()
-	resp, err := http.Get(h.srv.URL + path)
+	resp, err := http.Get(h.url + path)
 	must(h.t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -300,7 +307,7 @@ func (h *testHold) callWith(authorization, verb, method, query string, body any)
 		must(h.t, err)
 		r = bytes.NewReader(js)
 	}
-	u := h.srv.URL + "/xrpc/" + method
+	u := h.url + "/xrpc/" + method
 	if query != "" {
 		u += "?" + query
 	}
