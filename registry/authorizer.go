@@ -13,6 +13,9 @@ type Actor struct {
 	// Challenge is sent as WWW-Authenticate when the backend answers ErrUnauthorized: what is asked for is private, which
 	// only the backend can know.
 	Challenge string
+	// NoToken says that the request carried no credentials at all: what the backend doesn't find is then challenged, too (401 in
+	// place of 404), since somebody who signs in may see it.
+	NoToken bool
 }
 
 // Action is what an access would do.

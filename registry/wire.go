@@ -81,10 +81,18 @@ func notAllowed(methods ...string) error {
 	return &methodError{ErrUnsupported.With("use %s here", allow), allow}
 }
 
-// challenged gives a backend's ErrUnauthorized the actor's challenge, without which clients don't sign in.
+// challenged gives a backend's ErrUnauthorized the actor's challenge, without which clients don't sign in. So it does with what the
+// backend did not find for a request without a token: see [Actor.NoToken].
 func challenged(err error, actor Actor) error {
 	var e *Error
-	if err == nil || actor.Challenge == "" || !errors.As(err, &e) || e.Status != http.StatusUnauthorized || e.Challenge != "" {
+	if err == nil || actor.Challenge == "" || !errors.As(err, &e) || e.Challenge != "" {
+		return err
+	}
+	switch {
+	case e.Status == http.StatusUnauthorized:
+	case e.Status == http.StatusNotFound && actor.NoToken:
+		e = ErrUnauthorized.With("%s to those who are not signed in: sign in, or get an anonymous token", e.Message).Wrap(err)
+	default:
 		return err
 	}
 	c := *e
