@@ -1,0 +1,106 @@
+// Command atcr-hold runs a hold: it stores layers of container images for its crew, and gives them out.
+//
+//	atcr-hold config init hold.yaml       # every setting, explained
+//	atcr-hold serve --config hold.yaml
+//
+// Settings can also come from the environment, as HOLD_SERVER_PUBLIC_URL. SIGINT and SIGTERM let running requests end, then stop;
+// a second one stops at once.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/config"
+)
+
+type commands struct {
+	Serve struct {
+		Config string `help:"Configuration file: YAML, or TOML by its name." placeholder:"FILE"`
+	} `cmd:"" help:"Run the hold."`
+	Config struct {
+		Init struct {
+			File string `arg:"" optional:"" help:"File to write; standard output without."`
+		} `cmd:"" help:"Write a configuration with every setting, explained."`
+	} `cmd:"" help:"Make a configuration."`
+	Version struct{} `cmd:"" help:"Say what this was built from."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	var c commands
+	command := kong.Parse(&c, kong.Name("atcr-hold"), kong.Description("Stores layers of container images.")).Command()
+	if err := run(ctx, command, &c, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "atcr-hold:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, command string, c *commands, stdout, stderr io.Writer) error {
+	switch command {
+	case "version":
+		_, err := fmt.Fprintln(stdout, "atcr-hold", config.Version())
+		return err
+	case "serve":
+		return serve(ctx, c.Serve.Config, stderr)
+	default:
+		return config.Init(c.Config.Init.File, stdout, config.DefaultHold())
+	}
+}
+
+func serve(ctx context.Context, file string, stderr io.Writer) (err error) {
+	c, warnings, err := config.LoadHold(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.Level(c.LogLevel)}))
+	slog.SetDefault(log)
+	for _, warning := range warnings {
+		log.Warn(warning)
+	}
+	server, err := hold.New(ctx, settings(c, log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	log.Info("serving", "addr", c.Server.Addr, "url", c.Server.PublicURL)
+	return server.Run(ctx)
+}
+
+func settings(c *config.Hold, log *slog.Logger) hold.Config {
+	var crew []hold.CrewMember
+	for _, m := range c.Registration.Crew {
+		crew = append(crew, hold.CrewMember(m))
+	}
+	return hold.Config{
+		DataDir:            c.Database.Path,
+		StoragePath:        c.StoragePath(),
+		Addr:               c.Server.Addr,
+		PublicURL:          c.Server.PublicURL,
+		Public:             c.Server.Public,
+		TestMode:           c.Server.TestMode,
+		HandleResolverURL:  c.Server.HandleResolverURL,
+		RefuseLegacyTokens: !c.Server.AcceptLegacyTokens,
+		NoRedirect:         !c.Server.Redirect,
+		Region:             c.Server.Region,
+		Successor:          c.Server.Successor,
+		OwnerDID:           c.Registration.OwnerDID,
+		AllowAllCrew:       c.Registration.AllowAllCrew,
+		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
+		Crew:               crew,
+		PLCURL:             c.Identity.PLCDirectoryURL,
+		Identity:           identity.Config{Method: c.Identity.DIDMethod, DID: c.Identity.DID},
+		Log:                log,
+	}
+}
