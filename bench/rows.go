@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// goal is a ratio of ours to another server.
+type goal struct {
+	to    string
+	least float64
+}
+
+// row is one kind of work.
+type row struct {
+	name    string
+	what    string
+	unit    string
+	servers []string
+	goals   []goal
+	prepare func(context.Context, *bench, *server) error
+	measure func(context.Context, *bench, *server) (rate float64, err error)
+}
+
+const repo = "bench/app"
+
+func allRows() []row {
+	two, three := []string{ours, dist}, []string{ours, dist, bare}
+	return []row{
+		{"get-digest", "GET manifest by digest, 16 clients", "per s", three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func(m []byte) string { return digest.FromBytes(m).String() })},
+		{"get-tag", "GET manifest by tag, 16 clients", "per s", three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func([]byte) string { return "v1" })},
+		{"get-layer", "GET of a 256 MiB layer, 2 clients", "MB/s", three, []goal{{bare, 0.95}, {dist, 0}}, pushLayer, getLayer},
+		{"put-layer", "PUT of a 256 MiB layer: POST, PUT", "MB/s", two, []goal{{dist, 1.3}}, nil, putLayer(false)},
+		{"put-layer-patch", "the same as docker does: POST, PATCH, PUT", "MB/s", two, []goal{{dist, 0}}, nil, putLayer(true)},
+		{"put-small", "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", "per s", two, []goal{{dist, 4}}, nil, putSmall(false)},
+		{"put-small-patch", "the same as docker does: POST, PATCH, PUT", "per s", two, []goal{{dist, 0}}, nil, putSmall(true)},
+		{"put-manifest", "PUT manifest, 4 clients", "per s", two, []goal{{dist, 2}}, pushImage, putManifest(repo)},
+		{"put-manifest-tags", "the same in a repository with 100 000 tags", "per s", two, []goal{{dist, 1.2}}, fillTags, putManifest(fullRepo)},
+	}
+}
+
+// pushImage stores what manifests name, and one manifest under the tag v1.
+func pushImage(ctx context.Context, _ *bench, s *server) error {
+	if s.name == bare {
+		return nil
+	}
+	return pushImageTo(ctx, s, repo)
+}
+
+func pushImageTo(ctx context.Context, s *server, repo string) error {
+	p := newPusher(s)
+	defer p.close()
+	config, layer := sizedBlob(configSize), sizedBlob(layerSize)
+	for _, b := range [][]byte{config, layer} {
+		if err := p.putBlob(ctx, repo, b, digest.FromBytes(b), false); err != nil {
+			return err
+		}
+	}
+	return p.putManifest(ctx, repo, "v1", manifest(config, layer, 0))
+}
+
+func getManifest(ref func([]byte) string) func(context.Context, *bench, *server) (float64, error) {
+	return func(ctx context.Context, b *bench, s *server) (float64, error) {
+		const clients = 16
+		m := manifest(sizedBlob(configSize), sizedBlob(layerSize), 0)
+		req := request(s, "/v2/"+repo+"/manifests/"+ref(m))
+		n := b.scale(30_000)
+		if s.name == dist {
+			n /= 4 // for about as long
+		}
+		return getAll(ctx, s, clients, n, req, int64(len(m)))
+	}
+}
+
+// getAll sends the same request n times.
+func getAll(ctx context.Context, s *server, clients, n int, req []byte, size int64) (float64, error) {
+	conns := make([]*rawConn, clients)
+	for i := range conns {
+		c, err := dial(ctx, s)
+		if err != nil {
+			return 0, err
+		}
+		defer c.c.Close()
+		conns[i] = c
+	}
+	return timed(clients, n, func(c, _ int) error {
+		got, err := conns[c].get(req)
+		if err == nil && got != size {
+			err = fmt.Errorf("answer of %d bytes, want %d", got, size)
+		}
+		return err
+	})
+}
+
+// pushLayer stores the large layer as it lies in the file of the bare server.
+func pushLayer(ctx context.Context, b *bench, s *server) error {
+	if s.name == bare {
+		return nil
+	}
+	p := newPusher(s)
+	defer p.close()
+	file, err := os.ReadFile(filepath.Join(b.dir, "layer"))
+	if err != nil {
+		return err
+	}
+	return p.putBlob(ctx, repo, file, digest.FromBytes(file), false)
+}
+
+func getLayer(ctx context.Context, b *bench, s *server) (float64, error) {
+	file, err := os.ReadFile(filepath.Join(b.dir, "layer"))
+	if err != nil {
+		return 0, err
+	}
+	const clients, times = 2, 4
+	rate, err := getAll(ctx, s, clients, times, request(s, "/v2/"+repo+"/blobs/"+digest.FromBytes(file).String()), int64(len(file)))
+	return rate * float64(len(file)) / 1e6, err
+}
+
+func putLayer(patch bool) func(context.Context, *bench, *server) (float64, error) {
+	return func(ctx context.Context, b *bench, s *server) (float64, error) {
+		p := newPusher(s)
+		defer p.close()
+		layer, d := b.freshLayer()
+		rate, err := timed(1, 1, func(int, int) error { return p.putBlob(ctx, repo, layer, d, patch) })
+		return rate * float64(len(layer)) / 1e6, err
+	}
+}
+
+func putSmall(patch bool) func(context.Context, *bench, *server) (float64, error) {
+	return func(ctx context.Context, b *bench, s *server) (float64, error) {
+		p := newPusher(s)
+		defer p.close()
+		b.serial++
+		n := b.scale(2000)
+		blobs := make([][]byte, n)
+		digests := make([]digest.Digest, n)
+		for i := range blobs {
+			blobs[i] = sizedBlob(4096)
+			binary.BigEndian.PutUint64(blobs[i], uint64(b.serial))
+			binary.BigEndian.PutUint64(blobs[i][8:], uint64(i))
+			digests[i] = digest.FromBytes(blobs[i])
+		}
+		return timed(16, n, func(_, i int) error { return p.putBlob(ctx, repo, blobs[i], digests[i], patch) })
+	}
+}
+
+func putManifest(repo string) func(context.Context, *bench, *server) (float64, error) {
+	return func(ctx context.Context, b *bench, s *server) (float64, error) {
+		p := newPusher(s)
+		defer p.close()
+		config, layer := sizedBlob(configSize), sizedBlob(layerSize)
+		n := b.scale(600)
+		ms := make([][]byte, n)
+		base := (b.serial + 1) * 1_000_000
+		b.serial++
+		for i := range ms {
+			ms[i] = manifest(config, layer, base+i)
+		}
+		return timed(4, n, func(_, i int) error { return p.putManifest(ctx, repo, fmt.Sprintf("t%d", base+i), ms[i]) })
+	}
+}
+
+// fullRepo has many tags.
+const fullRepo = "bench/full"
+
+// fillTags makes the tags: through the API here, as files there, where one after the other would take too long.
+func fillTags(ctx context.Context, b *bench, s *server) error {
+	if err := pushImageTo(ctx, s, fullRepo); err != nil {
+		return err
+	}
+	tags := b.scale(b.tags)
+	if s.name == dist {
+		return fillTagFiles(b, s, tags)
+	}
+	p := newPusher(s)
+	defer p.close()
+	config, layer := sizedBlob(configSize), sizedBlob(layerSize)
+	_, err := timed(8, tags, func(_, i int) error {
+		return p.putManifest(ctx, fullRepo, fmt.Sprintf("full-%06d", i), manifest(config, layer, i))
+	})
+	return err
+}
+
+// fillTagFiles writes links as distribution would: the tag's present one and the tag's index.
+func fillTagFiles(b *bench, s *server, tags int) error {
+	d := digest.FromBytes(manifest(sizedBlob(configSize), sizedBlob(layerSize), 0))
+	root := filepath.Join(s.data, "docker/registry/v2/repositories", fullRepo, "_manifests/tags")
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	for k := range cap(errs) {
+		wg.Go(func() {
+			for i := k; i < tags; i += cap(errs) {
+				tag := filepath.Join(root, fmt.Sprintf("full-%06d", i))
+				for _, dir := range []string{"current", filepath.Join("index/sha256", d.Encoded())} {
+					if err := os.MkdirAll(filepath.Join(tag, dir), 0o750); err != nil {
+						errs <- err
+						return
+					}
+					if err := os.WriteFile(filepath.Join(tag, dir, "link"), []byte(d), 0o600); err != nil {
+						errs <- err
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
