@@ -51,7 +51,9 @@ func (s *Server) completeUpload(ctx context.Context, id, did string, d digest.Di
 	}
 	s.seam(seamCommitIntended)
 	if err := s.commitBytes(ctx, u, d); err != nil {
-		s.undoIntent(context.WithoutCancel(ctx), u, d)
+		if knownUndone(err) {
+			s.undoIntent(context.WithoutCancel(ctx), u, d)
+		}
 		return err
 	}
 	s.seam(seamBlobVisible)
@@ -102,6 +104,14 @@ func (s *Server) intendCommit(ctx context.Context, u *upload, d digest.Digest) e
 		return fmt.Errorf("intend commit: %w", err)
 	}
 	return nil
+}
+
+// knownUndone tells failures after which nothing was made visible. After any other the outcome is unknown: the intent stays, and a
+// repeated completeUpload finds out.
+func knownUndone(err error) bool {
+	var refused *xrpcError
+	return errors.As(err, &refused) || errors.Is(err, storage.ErrDigestMismatch) || errors.Is(err, storage.ErrDigestInvalid) ||
+		errors.Is(err, storage.ErrNoSpace) || errors.Is(err, storage.ErrUploadBusy)
 }
 
 // undoIntent opens the upload again after its bytes turned out to be something else.
