@@ -135,3 +135,9 @@ func withoutRedirects(c *http.Client) *http.Client {
 	out.Jar = nil
 	return &out
 }
+
+// Skipped answers how many records were left out because they broke their lexicon, and how many manifests were refused because
+// their bytes are not what the record says.
+func (b *Backend) Skipped() (records, manifests int64) {
+	return b.skipped.Load(), b.mismatched.Load()
+}

@@ -180,7 +180,7 @@ func (b *Backend) linkTo(ctx context.Context, c *holdclient.Client, owner string
 		return direct, nil
 	}
 	// One byte is enough to see how the hold answers.
-	got, err := c.GetBlob(ctx, owner, d, "bytes=0-0")
+	got, err := again(func() (*holdclient.Blob, error) { return c.GetBlob(ctx, owner, d, "bytes=0-0") })
 	if errors.Is(err, holdclient.ErrRangeNotSatisfiable) { // of an empty blob
 		return "", nil
 	}
@@ -207,7 +207,7 @@ func (b *Backend) relay(ctx context.Context, c *holdclient.Client, owner string,
 	case rng.Start > 0:
 		header = fmt.Sprintf("bytes=%d-", rng.Start)
 	}
-	got, err := c.GetBlob(ctx, owner, d, header)
+	got, err := again(func() (*holdclient.Blob, error) { return c.GetBlob(ctx, owner, d, header) })
 	if errors.Is(err, holdclient.ErrRangeNotSatisfiable) {
 		return http.NoBody, nil
 	}

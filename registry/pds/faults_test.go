@@ -52,8 +52,10 @@ func signed(server, method string) func(*http.Request) bool {
 
 // TestEachStepFails fails every step of a push, before and after the server did it. The client sees success or a 5xx, 4xx never;
 // nothing half done shows; after a restart its retry succeeds, and the hold knows every layer once.
-func TestEachStepFails(t *testing.T) {
-	w := newWorld(t)
+func TestEachStepFails(t *testing.T) { testEachStepFails(t, devnetPDS) }
+
+func testEachStepFails(t *testing.T, start func(*world)) {
+	w := newWorld(t, start)
 	w.push("warm", newImage(t, "warm", nil), "v1")
 	w.settled()
 	for i, step := range steps {
@@ -111,10 +113,12 @@ func TestEachStepFails(t *testing.T) {
 }
 
 // TestSeams stops a push at each named seam, as a crash would, and starts anew on the same database.
-func TestSeams(t *testing.T) {
+func TestSeams(t *testing.T) { testSeams(t, devnetPDS) }
+
+func testSeams(t *testing.T, start func(*world)) {
 	var at string
 	fired := 0
-	w := newWorld(t, func(w *world) {
+	w := newWorld(t, start, func(w *world) {
 		w.options = func(o *pds.Options) {
 			o.Seam = func(name string) error {
 				if name != at {
@@ -166,8 +170,10 @@ func TestSeams(t *testing.T) {
 }
 
 // TestDeleteFails fails the calls of a delete.
-func TestDeleteFails(t *testing.T) {
-	w := newWorld(t)
+func TestDeleteFails(t *testing.T) { testDeleteFails(t, devnetPDS) }
+
+func testDeleteFails(t *testing.T, start func(*world)) {
+	w := newWorld(t, start)
 	for i, step := range []struct{ server, method string }{
 		{"pds", "com.atproto.repo.applyWrites"}, {"pds", "com.atproto.sync.getLatestCommit"}, {"pds", "com.atproto.repo.getRecord"}, {"hold", "io.atcr.hold.notifyManifest"},
 	} {
@@ -220,8 +226,10 @@ func TestDeleteFails(t *testing.T) {
 }
 
 // TestTooManyRequests passes a PDS's 429 on with its Retry-After.
-func TestTooManyRequests(t *testing.T) {
-	w := newWorld(t)
+func TestTooManyRequests(t *testing.T) { testTooManyRequests(t, devnetPDS) }
+
+func testTooManyRequests(t *testing.T, start func(*world)) {
+	w := newWorld(t, start)
 	img := newImage(t, "one", nil)
 	for _, method := range []string{"uploadBlob", "applyWrites"} {
 		fault := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Fail, Status: http.StatusTooManyRequests, RetryAfter: 17 * time.Second, Path: "com.atproto.repo." + method})

@@ -23,6 +23,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/devnet"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
@@ -37,7 +38,7 @@ func must(t testing.TB, err error) {
 }
 
 // account is somebody with a repository at the PDS.
-type account struct{ handle, did, password, pds string }
+type account struct{ handle, did, password string }
 
 // world is a PDS, a directory and a hold, each behind a proxy that can fail, and a backend over them.
 type world struct {
@@ -76,13 +77,13 @@ func (c *clock) advance(d time.Duration) {
 	c.add += d
 }
 
-func newWorld(t testing.TB, set ...func(*world)) *world {
+func newWorld(t testing.TB, start func(*world), set ...func(*world)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), holdDir: t.TempDir(), accounts: map[string]account{}, clock: &clock{}}
 	for _, f := range set {
 		f(w)
 	}
-	startPDS(w)
+	start(w)
 	w.directory = identity.NewResolver(identity.ResolverOptions{PLCURL: w.plc, HandleResolverURL: w.pdsProxy.URL, TestMode: true})
 	w.sessions = &sessions{w: w, tokens: map[string]string{}, http: &http.Client{}}
 	w.holdProxy = realtest.NewFaultProxy(t, "")
@@ -497,12 +498,44 @@ func (w *world) check(name, repository string) {
 	}
 }
 
-// startPDS starts the reference PDS.
-func startPDS(w *world) {
+// referencePDS starts the reference PDS and directory; devnetPDS our small ones, which start in no time. What passes on one
+// has to pass on the other: see TestReference.
+func referencePDS(w *world) {
 	n := realtest.Network(w.t, realtest.NetworkOptions{Proxied: true})
 	w.plc, w.pdsProxy = n.PLC, n.Proxy[0]
 	for _, name := range []string{"alice", "bob"} {
 		a := n.Account(name)
-		w.accounts[name] = account{a.Handle, a.DID, a.Password, a.PDS}
+		w.accounts[name] = account{a.Handle, a.DID, a.Password}
+	}
+}
+
+func devnetPDS(w *world) {
+	ctx := context.Background()
+	plc, err := devnet.OpenDirectory(ctx, "", nil)
+	must(w.t, err)
+	plcServer := httptest.NewServer(plc)
+	w.pdsProxy = realtest.NewFaultProxy(w.t, "")
+	server, err := devnet.OpenPDS(ctx, plc, devnet.PDSConfig{Dir: w.t.TempDir(), PublicURL: w.pdsProxy.URL, Accounts: []devnet.NewAccount{{Handle: "alice.test"}, {Handle: "bob.test"}}})
+	must(w.t, err)
+	pdsServer := httptest.NewServer(server)
+	w.pdsProxy.SetTarget(pdsServer.URL)
+	w.t.Cleanup(func() {
+		pdsServer.Close()
+		server.Close()
+		plcServer.Close()
+		plc.Close()
+	})
+	w.plc = plcServer.URL
+	for _, a := range server.Accounts() {
+		w.accounts[strings.TrimSuffix(a.Handle, ".test")] = account{a.Handle, a.DID, a.Password}
+	}
+}
+
+// TestReference runs what the tests beside it run on our small PDS against the reference PDS.
+func TestReference(t *testing.T) {
+	for name, test := range map[string]func(*testing.T, func(*world)){
+		"PushPull": testPushPull, "ForeignRecords": testForeignRecords, "Repush": testRepush, "ManyTags": testManyTags, "Seams": testSeams,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, referencePDS) })
 	}
 }

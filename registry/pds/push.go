@@ -98,7 +98,7 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		return nil
 	})
 	g.Go(func() error {
-		q, err := c.GetQuota(gctx, o.DID)
+		q, err := again(func() (holdclient.Quota, error) { return c.GetQuota(gctx, o.DID) })
 		switch {
 		case errors.Is(err, holdclient.ErrNotSupported):
 			return nil

@@ -9,8 +9,10 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-func TestPushPull(t *testing.T) {
-	w := newWorld(t)
+func TestPushPull(t *testing.T) { testPushPull(t, devnetPDS) }
+
+func testPushPull(t *testing.T, start func(*world)) {
+	w := newWorld(t, start)
 	img := newImage(t, "one", nil)
 	w.push("app", img, "v1", "latest")
 	w.settled()
