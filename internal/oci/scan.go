@@ -119,9 +119,9 @@ func (s *scanner) array(fn func() error) error {
 
 // raw takes the text of a string, number, true, false or null.
 func (s *scanner) raw() []byte {
+	first := s.peek()
 	start := s.pos
-	if s.peek() == '"' {
-		start = s.pos
+	if first == '"' {
 		for s.pos++; s.data[s.pos] != '"'; s.pos++ {
 			if s.data[s.pos] == '\\' {
 				s.pos++
@@ -130,7 +130,6 @@ func (s *scanner) raw() []byte {
 		s.pos++
 		return s.data[start:s.pos]
 	}
-	start = s.pos
 	for s.pos < len(s.data) {
 		switch s.data[s.pos] {
 		case ' ', '\t', '\n', '\r', ',', ']', '}':
