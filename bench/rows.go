@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -42,6 +43,8 @@ func allRows() []row {
 		{"put-small-patch", "the same as docker does: POST, PATCH, PUT", "per s", two, []goal{{dist, 0}}, nil, putSmall(true)},
 		{"put-manifest", "PUT manifest, 4 clients", "per s", two, []goal{{dist, 2}}, pushImage, putManifest(repo)},
 		{"put-manifest-tags", "the same in a repository with 100 000 tags", "per s", two, []goal{{dist, 1.2}}, fillTags, putManifest(fullRepo)},
+		{"get-tag-many", "GET manifest by any of 100 000 tags, 16 clients", "per s", two, []goal{{dist, 0}}, fillTags, getAnyTag},
+		{"list-tags-many", "a page of 100 of 100 000 tags, 4 clients", "per s", two, []goal{{dist, 0}}, fillTags, listTags},
 	}
 }
 
@@ -74,12 +77,12 @@ func getManifest(ref func([]byte) string) func(context.Context, *bench, *server)
 		if s.name == dist {
 			n /= 4 // for about as long
 		}
-		return getAll(ctx, s, clients, n, req, int64(len(m)))
+		return getAll(ctx, s, clients, n, func(int) []byte { return req }, int64(len(m)))
 	}
 }
 
-// getAll sends the same request n times.
-func getAll(ctx context.Context, s *server, clients, n int, req []byte, size int64) (float64, error) {
+// getAll sends n requests whose answers have size bytes, or any number when size is negative.
+func getAll(ctx context.Context, s *server, clients, n int, req func(i int) []byte, size int64) (float64, error) {
 	conns := make([]*rawConn, clients)
 	for i := range conns {
 		c, err := dial(ctx, s)
@@ -89,9 +92,9 @@ func getAll(ctx context.Context, s *server, clients, n int, req []byte, size int
 		defer c.c.Close()
 		conns[i] = c
 	}
-	return timed(clients, n, func(c, _ int) error {
-		got, err := conns[c].get(req)
-		if err == nil && got != size {
+	return timed(clients, n, func(c, i int) error {
+		got, err := conns[c].get(req(i))
+		if err == nil && size >= 0 && got != size {
 			err = fmt.Errorf("answer of %d bytes, want %d", got, size)
 		}
 		return err
@@ -118,7 +121,8 @@ func getLayer(ctx context.Context, b *bench, s *server) (float64, error) {
 		return 0, err
 	}
 	const clients, times = 2, 4
-	rate, err := getAll(ctx, s, clients, times, request(s, "/v2/"+repo+"/blobs/"+digest.FromBytes(file).String()), int64(len(file)))
+	req := request(s, "/v2/"+repo+"/blobs/"+digest.FromBytes(file).String())
+	rate, err := getAll(ctx, s, clients, times, func(int) []byte { return req }, int64(len(file)))
 	return rate * float64(len(file)) / 1e6, err
 }
 
@@ -171,6 +175,10 @@ const fullRepo = "bench/full"
 
 // fillTags makes the tags: through the API here, as files there, where one after the other would take too long.
 func fillTags(ctx context.Context, b *bench, s *server) error {
+	if s.filled {
+		return nil
+	}
+	s.filled = true
 	if err := pushImageTo(ctx, s, fullRepo); err != nil {
 		return err
 	}
@@ -185,6 +193,30 @@ func fillTags(ctx context.Context, b *bench, s *server) error {
 		return p.putManifest(ctx, fullRepo, fmt.Sprintf("full-%06d", i), manifest(config, layer, i))
 	})
 	return err
+}
+
+// anyTag is one of the many.
+func (b *bench) anyTag(i int) string { return fmt.Sprintf("full-%06d", i*7919%b.scale(b.tags)) }
+
+func getAnyTag(ctx context.Context, b *bench, s *server) (float64, error) {
+	n := b.scale(20_000)
+	if s.name == dist {
+		n /= 4
+	}
+	return getAll(ctx, s, 16, n, func(i int) []byte { return request(s, "/v2/"+fullRepo+"/manifests/"+b.anyTag(i)) }, -1)
+}
+
+func listTags(ctx context.Context, b *bench, s *server) (float64, error) {
+	n := b.scale(2000)
+	if s.name == dist {
+		n = b.scale(10) // it reads all tags for each page
+	}
+	p := newPusher(s)
+	defer p.close()
+	return timed(4, n, func(_, i int) error {
+		_, err := p.do(ctx, http.MethodGet, "/v2/"+fullRepo+"/tags/list?n=100&last="+b.anyTag(i), "", nil, http.StatusOK)
+		return err
+	})
 }
 
 // fillTagFiles writes links as distribution would: the tag's present one and the tag's index.

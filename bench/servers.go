@@ -34,6 +34,8 @@ type server struct {
 	data string
 	cmd  *exec.Cmd
 	idle int64 // resident KiB after the start
+
+	filled bool // has the many tags
 }
 
 // start brings up all three.
