@@ -88,9 +88,7 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, req reques
 		header["Oci-Subject"] = []string{m.Subject.Digest.String()}
 	}
 	if req.ref.Tag == "" {
-		for _, tag := range req.tags {
-			header["Oci-Tag"] = append(header["Oci-Tag"], tag)
-		}
+		header["Oci-Tag"] = req.tags
 	}
 	return empty(w, http.StatusCreated)
 }
