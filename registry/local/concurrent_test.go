@@ -105,12 +105,11 @@ func Test64MoveAndDeleteTheSameTag(t *testing.T) {
 	}
 }
 
-// Pushes and deletes of the same image: what is acknowledged last holds, and never a tag or index without its manifest.
+// Pushes and deletes of the same image: what is acknowledged last holds, and never a tag without its manifest.
 func TestPushAgainstDelete(t *testing.T) {
 	b := open(t, t.TempDir(), nil)
 	r := name(t, b, "app")
-	child, err := image(r, "layer", "")
-	check(t, err)
+	child := push(t, r, "layer", "child")
 	index, err := registry.ParseManifest("application/vnd.oci.image.index.v1+json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, child.MediaType, child.Digest, len(child.Bytes)), "")
 	check(t, err)
 	layer := digest.FromString("layer")

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
-
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -169,7 +167,8 @@ func newBackend(ctx context.Context, r *repo.Repo, store storage.Store, db *sqlx
 	if b.blobs, err = newBlobTable(ctx, db); err != nil {
 		return nil, err
 	}
-	b.sweep()
+	b.sweep(ctx)
+	b.sweepHourly()
 	return b, nil
 }
 
@@ -210,8 +209,19 @@ func (b *Backend) Repositories(_ context.Context, _ registry.Actor, after string
 	return b.names.list(after)
 }
 
-// sweep throws stale uploads away, now and each hour until Close.
-func (b *Backend) sweep() {
+// sweep throws stale uploads away.
+func (b *Backend) sweep(ctx context.Context) {
+	n, err := storage.RemoveStaleUploads(ctx, b.store, b.opts.Clock().Add(-b.opts.UploadLife))
+	if err != nil && ctx.Err() == nil {
+		b.opts.Log.Warn("registry: stale uploads could not be removed", "err", err)
+	}
+	if n > 0 {
+		b.opts.Log.Info("registry: removed stale uploads", "count", n)
+	}
+}
+
+// sweepHourly starts a sweep each hour until Close.
+func (b *Backend) sweepHourly() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop, b.swept = cancel, make(chan struct{})
 	go func() {
@@ -219,17 +229,11 @@ func (b *Backend) sweep() {
 		tick := time.NewTicker(time.Hour)
 		defer tick.Stop()
 		for {
-			n, err := storage.RemoveStaleUploads(ctx, b.store, b.opts.Clock().Add(-b.opts.UploadLife))
-			if err != nil && ctx.Err() == nil {
-				b.opts.Log.Warn("registry: stale uploads could not be removed", "err", err)
-			}
-			if n > 0 {
-				b.opts.Log.Info("registry: removed stale uploads", "count", n)
-			}
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+				b.sweep(ctx)
 			}
 		}
 	}()
@@ -240,20 +244,4 @@ type repository struct {
 	registry.Unimplemented
 	b    *Backend
 	name string
-}
-
-// loadKey reads the signing key, or makes it on the first run.
-func loadKey(path string) (atcrypto.PrivateKey, error) {
-	text, err := readKey(path)
-	switch {
-	case err == nil:
-		return atcrypto.ParsePrivateMultibase(text)
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	key, err := atcrypto.GeneratePrivateKeyK256()
-	if err != nil {
-		return nil, err
-	}
-	return key, durable.CreateFile(path, []byte(key.Multibase()+"\n"), 0o600)
 }

@@ -1,13 +1,17 @@
 package local_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -15,7 +19,6 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/local"
-	"github.com/atcr-dev/atcr/repo"
 )
 
 func TestReopen(t *testing.T) {
@@ -236,41 +239,6 @@ func TestDeletes(t *testing.T) {
 	is(t, err, registry.ErrBlobUnknown)
 }
 
-// A manifest with more tags than one Apply takes.
-func TestDeleteManifestWithManyTags(t *testing.T) {
-	b := open(t, t.TempDir(), nil)
-	r := name(t, b, "app")
-	m := push(t, r, "layer", "first")
-	keep := push(t, r, "keep", "keep")
-	seedTags(t, b, "app", m, repo.MaxWrites+10)
-	check(t, r.DeleteManifest(ctx, m.Digest))
-	if got := collect(t, r.Tags(ctx, "")); !slices.Equal(got, []string{"keep"}) {
-		t.Errorf("%d tags are left", len(got))
-	}
-	if tagged(t, r, "keep") != keep.Digest {
-		t.Error("a neighbour was hurt")
-	}
-}
-
-// seedTags writes tag records as many pushes would have.
-func seedTags(t testing.TB, b *local.Backend, repository string, m registry.ParsedManifest, n int) {
-	t.Helper()
-	uri := atcr.URI{DID: b.DID(), Collection: atcr.NSIDManifest, RKey: m.Digest.Encoded()}
-	rec := atcr.NewTag(repository, "x", uri, m.Digest, m.MediaType, fixedTime)
-	var writes []repo.Write
-	for i := range n {
-		rec.Tag = fmt.Sprintf("t%06d", i)
-		value, err := repo.RecordFrom(rec)
-		check(t, err)
-		writes = append(writes, repo.Write{Action: repo.Create, Collection: atcr.NSIDTag, RKey: atcr.TagRKeyClash(repository, rec.Tag), Record: value})
-		if len(writes) == 5000 || i == n-1 {
-			_, err := b.Repo().Apply(ctx, writes)
-			check(t, err)
-			writes = writes[:0]
-		}
-	}
-}
-
 func TestMount(t *testing.T) {
 	b := open(t, t.TempDir(), &local.Options{NoAnonymousMount: true, Log: quiet().Log})
 	d, err := pushBlob(name(t, b, "a"), "layer")
@@ -324,3 +292,41 @@ func TestNames(t *testing.T) {
 		t.Errorf("digest %s", got.Digest)
 	}
 }
+
+// Uploads end a day after their last byte.
+func TestStaleUploads(t *testing.T) {
+	dir := t.TempDir()
+	b, err := local.OpenWith(ctx, dir, quiet())
+	check(t, err)
+	up, err := name(t, b, "app").StartUpload(ctx, registry.UploadHint{})
+	check(t, err)
+	_, err = up.ReadFrom(strings.NewReader(strings.Repeat("x", 2<<20)))
+	check(t, err)
+	check(t, up.Close())
+	check(t, b.Close())
+	for _, age := range []time.Duration{23 * time.Hour, 25 * time.Hour} {
+		o := quiet()
+		o.Clock = func() time.Time { return time.Now().Add(age) }
+		removed := &countHandler{}
+		o.Log = slog.New(removed)
+		b, err := local.OpenWith(ctx, dir, o)
+		check(t, err)
+		check(t, b.Close())
+		if want := int64(age / (24 * time.Hour)); removed.n.Load() != want {
+			t.Errorf("after %s: %d sweeps removed something, want %d", age, removed.n.Load(), want)
+		}
+	}
+}
+
+// countHandler counts the log lines of sweeps that removed something.
+type countHandler struct{ n atomic.Int64 }
+
+func (*countHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h *countHandler) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "removed stale uploads") {
+		h.n.Add(1)
+	}
+	return nil
+}
+func (h *countHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h *countHandler) WithGroup(string) slog.Handler      { return h }
