@@ -28,7 +28,7 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 	token, given := bearer(r)
 	if !given {
 		if onlyPull(wanted) {
-			return registry.Actor{Challenge: challenge}, nil
+			return registry.Actor{Challenge: challenge, NoToken: true}, nil
 		}
 		return registry.Actor{}, unauthorized(challenge, "")
 	}
