@@ -28,7 +28,8 @@ func pacedBodies(h http.Handler, opts ServerOptions) http.Handler {
 	})
 }
 
-// pacedBody sets a read deadline before each read, from the time already spent waiting and the bytes that came.
+// pacedBody sets a read deadline before each read, from the time already spent waiting and the bytes that came. At the
+// body's end net/http takes the deadline away.
 type pacedBody struct {
 	io.ReadCloser
 	ctl    *http.ResponseController
@@ -44,10 +45,6 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	// A server that can't set deadlines (a test recorder) has no slow sender either.
 	_ = b.ctl.SetReadDeadline(start.Add(allowed))
 	n, err := b.ReadCloser.Read(p)
-	// Left in place it would end the connection's background read, and with it the request's context.
-	if err == nil || err == io.EOF {
-		_ = b.ctl.SetReadDeadline(time.Time{})
-	}
 	b.n += int64(n)
 	b.waited += time.Since(start)
 	return n, err

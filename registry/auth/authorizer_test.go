@@ -98,6 +98,8 @@ func TestAuthorizeRights(t *testing.T) {
 		switch {
 		case e == nil && c.status != 0, e != nil && e.Status != c.status:
 			t.Errorf("%s: %v, want %d", name, e, c.status)
+		case e == nil && actor.NoToken != (c.token == ""):
+			t.Errorf("%s: NoToken %v", name, actor.NoToken)
 		case e == nil && (actor.ID != c.who || actor.Challenge == "" || (c.who != "") != (actor.Session != "")):
 			t.Errorf("%s: %+v", name, actor)
 		case e != nil && e.Status == 401 && !strings.HasPrefix(e.Challenge, "Bearer realm="):
