@@ -37,6 +37,7 @@ import (
 type user struct {
 	did  string
 	pds  string // its URL
+	net  *network
 	key  atcrypto.PrivateKeyExportable
 	repo *repo.Repo
 	down atomic.Bool // the PDS answers 500
@@ -45,6 +46,7 @@ type user struct {
 
 // network is a directory of users.
 type network struct {
+	now   atomic.Int64 // offset of the clock, in seconds
 	known map[string]*user
 	t     testing.TB
 	dir   *indigo.MockDirectory
@@ -62,7 +64,7 @@ func (n *network) user(name string) *user {
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	must(n.t, err)
 	did := fmt.Sprintf("did:plc:%s", strings.Repeat(name[:1], 24-len(name))+name)
-	u := &user{did: did, key: key}
+	u := &user{did: did, key: key, net: n}
 	u.repo, err = repo.Open(n.t.Context(), memstore.New(), repo.Options{DID: did, Key: key})
 	must(n.t, err)
 	n.t.Cleanup(func() { _ = u.repo.Close() })
@@ -90,7 +92,7 @@ func (n *network) add(u *user) {
 
 // token is the user's token source for a hold client.
 func (u *user) token(_ context.Context, aud, lxm string) (string, error) {
-	return serviceauth.Mint(u.key, serviceauth.MintOptions{Issuer: syntax.DID(u.did), Audience: aud, Method: lxm})
+	return serviceauth.Mint(u.key, serviceauth.MintOptions{Issuer: syntax.DID(u.did), Audience: aud, Method: lxm, Clock: u.net.clock})
 }
 
 // putManifest makes an image of the layers and writes its record as an AppView does.
@@ -147,7 +149,6 @@ type testHold struct {
 	handler atomic.Pointer[http.Handler]
 	log     *lockedBuffer
 	owner   *user
-	now     atomic.Int64 // offset of the clock, in seconds
 	url     string
 	did     string
 }
@@ -172,7 +173,7 @@ func newHold(t testing.TB, n *network, change ...func(*hold.Config)) *testHold {
 	h.cfg = hold.Config{
 		DataDir: t.TempDir(), PublicURL: fmt.Sprintf("http://localhost:%d", ln.Addr().(*net.TCPAddr).Port), TestMode: true,
 		OwnerDID: h.owner.did, Directory: n.dir,
-		Log: slog.New(slog.NewTextHandler(h.log, nil)), Clock: h.clock,
+		Log: slog.New(slog.NewTextHandler(h.log, nil)), Clock: n.clock,
 	}
 	for _, f := range change {
 		f(&h.cfg)
@@ -182,8 +183,8 @@ func newHold(t testing.TB, n *network, change ...func(*hold.Config)) *testHold {
 	return h
 }
 
-func (h *testHold) clock() time.Time {
-	return time.Now().Add(time.Duration(h.now.Load()) * time.Second)
+func (n *network) clock() time.Time {
+	return time.Now().Add(time.Duration(n.now.Load()) * time.Second)
 }
 
 func (h *testHold) start() {

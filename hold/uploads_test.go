@@ -329,7 +329,7 @@ func TestOldUploads(t *testing.T) {
 	if _, err := c.GetUpload(ctx, id); err != nil {
 		t.Fatalf("a fresh upload is gone: %v", err)
 	}
-	h.now.Store(26 * 3600)
+	h.net.now.Store(26 * 3600)
 	must(t, h.Maintain(ctx))
 	if code, _ := h.putPart(nil, id, "2", strings.NewReader("x")); code != 400 {
 		t.Errorf("an old upload takes a part: %d", code)
