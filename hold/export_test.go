@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/repo"
 )
 
 // LeaseForTest takes leases on blobs that need not be here.
@@ -18,4 +19,15 @@ func (s *Server) LeaseForTest(did string, digests []digest.Digest) error {
 	return sqlx.InTx(context.Background(), s.db.Write(), func(tx *sql.Tx) error {
 		return s.lease(context.Background(), tx, did, "app", blobs, s.clock())
 	})
+}
+
+// PutForTest writes a record as another program would have.
+func (s *Server) PutForTest(ctx context.Context, collection, rkey string, v map[string]any) error {
+	v["$type"] = collection
+	value, err := repo.RecordFrom(v)
+	if err != nil {
+		return err
+	}
+	_, err = s.apply(ctx, []repo.Write{{Action: repo.Put, Collection: collection, RKey: rkey, Record: value}})
+	return err
 }
