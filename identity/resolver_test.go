@@ -196,6 +196,8 @@ func TestLookupDID(t *testing.T) {
 	n.docs[aliceDID.String()] = document(t, aliceDID, "alice.test")
 	n.docs[bobDID.String()] = document(t, aliceDID, "alice.test")
 	n.docs["hold.test"] = document(t, webDID, "hold.test")
+	thief := syntax.DID("did:web:thief.test")
+	n.docs["thief.test"] = document(t, thief, "alice.test") // claims a handle that leads to alice
 	n.docs["huge.test"] = document(t, "did:web:huge.test", "") + strings.Repeat(" ", MaxDocument)
 	n.docs["broken.test"] = "{"
 	n.txt["alice.test"] = []string{"did=" + aliceDID.String()}
@@ -207,6 +209,7 @@ func TestLookupDID(t *testing.T) {
 	}{
 		{aliceDID.String(), "alice.test", nil},
 		{webDID.String(), syntax.HandleInvalid, nil}, // its handle leads nowhere
+		{thief.String(), syntax.HandleInvalid, nil},
 		{bobDID.String(), "", ErrDIDResolutionFailed},
 		{"did:plc:cccccccccccccccccccccccc", "", ErrDIDNotFound},
 		{"did:plc:../../../../etc/passwd", "", ErrDIDResolutionFailed},
