@@ -12,6 +12,7 @@ import (
 // The owner's PDS is down: what was seen still pulls and says how old it is, a
 // push says which server is down.
 func TestPDSDown(t *testing.T) {
+	t.Parallel() // most of it is waiting for a minute to pass
 	s := startServices(t, servicesOptions{})
 	img := realtest.Image(t, realtest.ImageOptions{Layers: 2, Seed: 800})
 	must(realtest.NewCrane(t, s.Login).Push(img, s.ref("seen", ":v1")))(t)
@@ -65,26 +66,37 @@ func TestPDSFaults(t *testing.T) {
 	for i, tt := range []struct {
 		name  string
 		fault realtest.Fault
+		says  string // in a refusal
 	}{
-		{"uploadBlob fails", realtest.Fault{Kind: realtest.Fail, Path: "uploadBlob"}},
-		{"uploadBlob is done but fails", realtest.Fault{Kind: realtest.FailDone, Path: "uploadBlob"}},
-		{"uploadBlob's request is cut", realtest.Fault{Kind: realtest.CutRequest, Path: "uploadBlob", After: 50}},
-		{"applyWrites fails", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites"}},
-		{"applyWrites is done but fails", realtest.Fault{Kind: realtest.FailDone, Path: "applyWrites"}},
-		{"applyWrites is not done and never answers", realtest.Fault{Kind: realtest.Drop, Path: "applyWrites"}},
-		{"applyWrites is done and never answers", realtest.Fault{Kind: realtest.DropDone, Path: "applyWrites"}},
-		{"applyWrites is refused for a while", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites", RetryAfter: time.Second}},
-		{"getServiceAuth fails", realtest.Fault{Kind: realtest.Fail, Path: "getServiceAuth", Optional: true}},
+		{"uploadBlob fails", realtest.Fault{Kind: realtest.Fail, Path: "uploadBlob"}, "UNAVAILABLE"},
+		{"uploadBlob is done but fails", realtest.Fault{Kind: realtest.FailDone, Path: "uploadBlob"}, "UNAVAILABLE"},
+		{"uploadBlob's request is cut", realtest.Fault{Kind: realtest.CutRequest, Path: "uploadBlob", After: 50}, "UNAVAILABLE"},
+		{"applyWrites fails", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites"}, "UNAVAILABLE"},
+		{"applyWrites is done but fails", realtest.Fault{Kind: realtest.FailDone, Path: "applyWrites"}, "UNAVAILABLE"},
+		{"applyWrites is not done and never answers", realtest.Fault{Kind: realtest.Drop, Path: "applyWrites"}, "UNAVAILABLE"},
+		{"applyWrites is done and never answers", realtest.Fault{Kind: realtest.DropDone, Path: "applyWrites"}, "UNAVAILABLE"},
+		{"applyWrites is refused for a while", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites", RetryAfter: time.Second}, "TOOMANYREQUESTS"},
+		{"uploadBlob fails for good", realtest.Fault{Kind: realtest.Fail, Path: "uploadBlob", Times: -1}, "UNAVAILABLE"},
+		{"applyWrites fails for good", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites", Times: -1}, "UNAVAILABLE"},
+		{"applyWrites is not done and never answers, for good", realtest.Fault{Kind: realtest.Drop, Path: "applyWrites", Times: -1}, "UNAVAILABLE"},
+		{"getServiceAuth fails", realtest.Fault{Kind: realtest.Fail, Path: "getServiceAuth", Optional: true}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			img := realtest.Image(t, realtest.ImageOptions{Layers: 1, Seed: uint64(810 + i)})
 			fired := proxy.Inject(tt.fault)
-			_, err := crane.Push(img, s.ref("faults", ":v1"))
+			err := pushOnce(img, s.ref("faults", ":v1"), s.Login)
+			proxy.Clear()
+			if tt.fault.Times < 0 && err == nil {
+				t.Error("acknowledged, though the PDS never did it")
+			}
 			t.Logf("fired %d times; the first push: %v", fired.Fired(), err)
 			if err != nil {
-				for _, r := range s.records(t, "io.atcr.tag") {
-					if r.Value["manifestDigest"] == img.Digest {
-						t.Errorf("refused, but the tag %s names it", r.URI)
+				if !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("the refusal does not say %s", tt.says)
+				}
+				for _, r := range s.records(t, "io.atcr.manifest") {
+					if r.Value["digest"] == img.Digest {
+						t.Errorf("refused, but the record %s stands", r.URI)
 					}
 				}
 				must(crane.Push(img, s.ref("faults", ":v1")))(t)
