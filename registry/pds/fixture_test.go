@@ -46,6 +46,8 @@ type world struct {
 	plc        string
 	pdsProxy   *realtest.FaultProxy
 	holdProxy  *realtest.FaultProxy
+	pdsTarget  string   // behind the proxy
+	users      []string // nil is alice and bob
 	accounts   map[string]account
 	holdServer *hold.Server
 	holdDir    string
@@ -198,6 +200,22 @@ func (s *sessions) token(ctx context.Context, session string) (string, error) {
 	}
 	s.tokens[session] = out.AccessJwt
 	return out.AccessJwt, nil
+}
+
+// end has a session end; begin is a new sign-in.
+func (s *sessions) end(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = map[string]bool{}
+	}
+	s.ended[session] = true
+}
+
+func (s *sessions) begin(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ended, session)
 }
 
 func (s *sessions) Do(ctx context.Context, session string, req *http.Request) (*http.Response, error) {
@@ -440,6 +458,8 @@ func collectTags(ctx context.Context, r registry.Repository) ([]string, error) {
 	return out, nil
 }
 
+func contains(s, part string) bool { return strings.Contains(s, part) }
+
 func wantKind(t testing.TB, err error, kind *registry.Error) *registry.Error {
 	t.Helper()
 	if !errors.Is(err, kind) {
@@ -502,7 +522,7 @@ func (w *world) check(name, repository string) {
 // has to pass on the other: see TestReference.
 func referencePDS(w *world) {
 	n := realtest.Network(w.t, realtest.NetworkOptions{Proxied: true})
-	w.plc, w.pdsProxy = n.PLC, n.Proxy[0]
+	w.plc, w.pdsProxy, w.pdsTarget = n.PLC, n.Proxy[0], n.PDSLocal[0]
 	for _, name := range []string{"alice", "bob"} {
 		a := n.Account(name)
 		w.accounts[name] = account{a.Handle, a.DID, a.Password}
@@ -515,10 +535,18 @@ func devnetPDS(w *world) {
 	must(w.t, err)
 	plcServer := httptest.NewServer(plc)
 	w.pdsProxy = realtest.NewFaultProxy(w.t, "")
-	server, err := devnet.OpenPDS(ctx, plc, devnet.PDSConfig{Dir: w.t.TempDir(), PublicURL: w.pdsProxy.URL, Accounts: []devnet.NewAccount{{Handle: "alice.test"}, {Handle: "bob.test"}}})
+	if w.users == nil {
+		w.users = []string{"alice", "bob"}
+	}
+	var accounts []devnet.NewAccount
+	for _, name := range w.users {
+		accounts = append(accounts, devnet.NewAccount{Handle: name + ".test"})
+	}
+	server, err := devnet.OpenPDS(ctx, plc, devnet.PDSConfig{Dir: w.t.TempDir(), PublicURL: w.pdsProxy.URL, Accounts: accounts})
 	must(w.t, err)
 	pdsServer := httptest.NewServer(server)
-	w.pdsProxy.SetTarget(pdsServer.URL)
+	w.pdsTarget = pdsServer.URL
+	w.pdsProxy.SetTarget(w.pdsTarget)
 	w.t.Cleanup(func() {
 		pdsServer.Close()
 		server.Close()

@@ -94,6 +94,9 @@ func (b *Backend) rights(ctx context.Context, hold, did string) (holdclient.Righ
 		if r, err = c.Rights(ctx, did); err == nil {
 			b.rightsMemo.put(key, r, now.Add(rightsFor))
 			b.lastRights.put(key, r, now.Add(b.serveStale))
+			if did != "" { // it tells what anyone may, too
+				b.lastRights.put("\n"+hold, holdclient.Rights{Public: r.Public, Read: r.Public}, now.Add(b.serveStale))
+			}
 			return r, nil
 		}
 	}
