@@ -146,14 +146,18 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // Run does what an AppView does by itself until ctx ends: it settles pushes and deletes that a crash or a silent server left open, and
 // drops what is old. With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
+	var ln net.Listener
+	if s.cfg.Addr != "" {
+		var err error
+		if ln, err = net.Listen("tcp", s.cfg.Addr); err != nil {
+			return fmt.Errorf("appview: listen on %s: %w", s.cfg.Addr, err)
+		}
+		s.cfg.Log.Info("registry is open", "addr", ln.Addr().String(), "base_url", s.cfg.BaseURL)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.backend.Run(ctx) })
 	group.Go(func() error { return s.auth.Run(ctx) })
-	if s.cfg.Addr != "" {
-		ln, err := net.Listen("tcp", s.cfg.Addr)
-		if err != nil {
-			return fmt.Errorf("appview: listen on %s: %w", s.cfg.Addr, err)
-		}
+	if ln != nil {
 		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.cfg.Log}) })
 	}
 	if err := group.Wait(); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
