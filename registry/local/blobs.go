@@ -16,7 +16,7 @@ const octetStream = "application/octet-stream"
 
 // Blob implements registry.Repository.
 func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, error) {
-	size, ok, err := r.b.blobs.size(ctx, r.name, d)
+	size, ok, err := r.b.blobSize(ctx, r.name, d)
 	if err != nil {
 		return registry.Blob{}, wire(err)
 	}
@@ -39,11 +39,26 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, 
 	}, nil
 }
 
+// blobSize answers the size of a blob that a repository has, and whether it has it.
+func (b *Backend) blobSize(ctx context.Context, repository string, d digest.Digest) (int64, bool, error) {
+	key := blobEntry(repository, d)
+	e, ticket := b.cache.get(key)
+	if e != nil {
+		return e.blobSize, true, nil
+	}
+	size, ok, err := b.blobs.size(ctx, repository, d)
+	if ok {
+		b.cache.put(&cacheEntry{key: key, blobSize: size}, ticket)
+	}
+	return size, ok, err
+}
+
 // DeleteBlob implements registry.Repository.
 func (r *repository) DeleteBlob(ctx context.Context, d digest.Digest) error {
 	r.b.gate.Lock()
 	defer r.b.gate.Unlock()
 	had, last, err := r.b.blobs.remove(ctx, r.name, d)
+	r.b.cache.drop(blobEntry(r.name, d))
 	if err != nil {
 		return wire(err)
 	}
@@ -65,12 +80,12 @@ func (r *repository) Mount(ctx context.Context, d digest.Digest, from string) (o
 	}
 	r.b.gate.RLock()
 	defer r.b.gate.RUnlock()
-	size, ok, err := r.b.blobs.size(ctx, r.name, d)
+	size, ok, err := r.b.blobSize(ctx, r.name, d)
 	if err == nil && !ok {
 		if from == "" {
 			size, ok, err = r.b.blobs.anywhere(ctx, d)
 		} else {
-			size, ok, err = r.b.blobs.size(ctx, from, d)
+			size, ok, err = r.b.blobSize(ctx, from, d)
 		}
 		if err == nil && ok {
 			err = r.b.blobs.add(r.name, d, size)

@@ -10,7 +10,8 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-// cache keeps answers by least recent use, bounded in bytes: the digest that a tag points to, and the manifest of a digest.
+// cache keeps answers by least recent use, bounded in bytes: the digest that a tag points to, the manifest of a digest, and
+// the size of a blob that a repository has.
 //
 // Only readers fill it. A reader takes a ticket before it asks the repository, and its answer is taken only if nothing was
 // dropped from the shard meanwhile; a writer drops after its commit. So an answer from before a commit can't come in after it.
@@ -22,13 +23,25 @@ type cache struct {
 type cacheKey struct {
 	repository string
 	ref        string // a digest has a ':', a tag can't
+	blob       bool   // ref is a blob's digest, not a manifest's
+}
+
+func tagEntry(repository, tag string) cacheKey { return cacheKey{repository: repository, ref: tag} }
+
+func manifestEntry(repository string, d digest.Digest) cacheKey {
+	return cacheKey{repository: repository, ref: d.String()}
+}
+
+func blobEntry(repository string, d digest.Digest) cacheKey {
+	return cacheKey{repository: repository, ref: d.String(), blob: true}
 }
 
 type cacheEntry struct {
 	key      cacheKey
 	digest   digest.Digest     // of a tag
 	manifest registry.Manifest // of a digest
-	size     int64
+	blobSize int64             // of a blob
+	cost     int64
 }
 
 type shard struct {
@@ -71,16 +84,16 @@ func (c *cache) get(k cacheKey) (*cacheEntry, ticket) {
 
 func (c *cache) put(e *cacheEntry, t ticket) {
 	// What an entry costs besides its bytes: list, map, strings, headers.
-	e.size = int64(len(e.manifest.Bytes)+len(e.key.repository)+2*len(e.key.ref)) + 768
+	e.cost = int64(len(e.manifest.Bytes)+len(e.key.repository)+2*len(e.key.ref)) + 512
 	s := c.shard(e.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.drops != uint64(t) || e.size > s.limit {
+	if s.drops != uint64(t) || e.cost > s.limit {
 		return
 	}
 	s.remove(e.key)
 	s.entries[e.key] = s.recent.PushFront(e)
-	for s.size += e.size; s.size > s.limit; {
+	for s.size += e.cost; s.size > s.limit; {
 		s.remove(s.recent.Back().Value.(*cacheEntry).key)
 	}
 }
@@ -95,7 +108,7 @@ func (c *cache) drop(k cacheKey) {
 
 func (s *shard) remove(k cacheKey) {
 	if el := s.entries[k]; el != nil {
-		s.size -= el.Value.(*cacheEntry).size
+		s.size -= el.Value.(*cacheEntry).cost
 		s.recent.Remove(el)
 		delete(s.entries, k)
 	}

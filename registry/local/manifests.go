@@ -28,7 +28,7 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 
 // resolve answers what a tag points to.
 func (r *repository) resolve(ctx context.Context, tag string) (digest.Digest, error) {
-	key := cacheKey{r.name, tag}
+	key := tagEntry(r.name, tag)
 	e, ticket := r.b.cache.get(key)
 	if e != nil {
 		return e.digest, nil
@@ -44,7 +44,7 @@ func (r *repository) resolve(ctx context.Context, tag string) (digest.Digest, er
 
 // manifest answers the manifest of a digest.
 func (r *repository) manifest(ctx context.Context, d digest.Digest) (registry.Manifest, error) {
-	key := cacheKey{r.name, d.String()}
+	key := manifestEntry(r.name, d)
 	e, ticket := r.b.cache.get(key)
 	if e != nil {
 		return e.manifest, nil
@@ -106,7 +106,7 @@ func (r *repository) wire(err error) error {
 // DeleteTag implements registry.Repository.
 func (r *repository) DeleteTag(ctx context.Context, tag string) error {
 	_, err := r.b.repo.Apply(ctx, []repo.Write{{Action: repo.Delete, Collection: atcr.NSIDTag, RKey: tagKey(r.name, tag)}})
-	r.b.cache.drop(cacheKey{r.name, tag})
+	r.b.cache.drop(tagEntry(r.name, tag))
 	return r.wire(err)
 }
 
@@ -140,9 +140,9 @@ func (r *repository) DeleteManifest(ctx context.Context, d digest.Digest) error 
 		writes = writes[n:]
 	}
 	for _, tag := range tags {
-		r.b.cache.drop(cacheKey{r.name, tag})
+		r.b.cache.drop(tagEntry(r.name, tag))
 	}
-	r.b.cache.drop(cacheKey{r.name, d.String()})
+	r.b.cache.drop(manifestEntry(r.name, d))
 	return r.wire(err)
 }
 

@@ -30,7 +30,7 @@ func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest,
 			continue
 		}
 		for _, tag := range tags {
-			r.b.cache.drop(cacheKey{r.name, tag})
+			r.b.cache.drop(tagEntry(r.name, tag))
 		}
 		if err != nil {
 			return wire(err)
@@ -44,7 +44,7 @@ func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest,
 func (r *repository) checkContent(ctx context.Context, m registry.ParsedManifest) error {
 	blobs, manifests := m.MustExist()
 	for _, d := range blobs {
-		_, ok, err := r.b.blobs.size(ctx, r.name, d.Digest)
+		_, ok, err := r.b.blobSize(ctx, r.name, d.Digest)
 		if err != nil {
 			return wire(err)
 		}
