@@ -34,8 +34,9 @@ func dial(ctx context.Context, s *server) (*rawConn, error) {
 }
 
 // request is the bytes of a GET.
-func request(s *server, path string) []byte {
-	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\n\r\n", path, s.addr, manifestType)
+func request(s *server, path string, headers ...string) []byte {
+	headers = append(headers, "Host: "+s.addr, "Accept: "+manifestType, "", "")
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\n%s", path, strings.Join(headers, "\r\n"))
 }
 
 // get sends a request and reads the answer to its end.
@@ -103,8 +104,9 @@ func timed(clients, n int, work func(client, i int) error) (float64, error) {
 
 // pusher is a registry client for writing, over net/http.
 type pusher struct {
-	s *server
-	c *http.Client
+	s     *server
+	c     *http.Client
+	token string // none when empty
 }
 
 func newPusher(s *server) *pusher {
@@ -124,6 +126,9 @@ func (p *pusher) do(ctx context.Context, method, url, contentType string, body [
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
+	}
+	if p.token != "" {
+		req.Header.Set("Authorization", "Bearer "+p.token)
 	}
 	resp, err := p.c.Do(req)
 	if err != nil {

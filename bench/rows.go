@@ -23,28 +23,34 @@ type row struct {
 	name    string
 	what    string
 	unit    string
+	network bool // through the AppView of the sandbox
 	servers []string
 	goals   []goal
 	prepare func(context.Context, *bench, *server) error
 	measure func(context.Context, *bench, *server) (rate float64, err error)
 }
 
+// of is the server that the row is about.
+func (r row) of() string { return r.servers[0] }
+
 const repo = "bench/app"
 
 func allRows() []row {
 	two, three := []string{ours, dist}, []string{ours, dist, bare}
 	return []row{
-		{"get-digest", "GET manifest by digest, 16 clients", "per s", three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func(m []byte) string { return digest.FromBytes(m).String() })},
-		{"get-tag", "GET manifest by tag, 16 clients", "per s", three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func([]byte) string { return "v1" })},
-		{"get-layer", "GET of a 256 MiB layer, 2 clients", "MB/s", three, []goal{{bare, 0.95}, {dist, 0}}, pushLayer, getLayer},
-		{"put-layer", "PUT of a 256 MiB layer: POST, PUT", "MB/s", two, []goal{{dist, 1.3}}, nil, putLayer(false)},
-		{"put-layer-patch", "the same as docker does: POST, PATCH, PUT", "MB/s", two, []goal{{dist, 0}}, nil, putLayer(true)},
-		{"put-small", "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", "per s", two, []goal{{dist, 4}}, nil, putSmall(false)},
-		{"put-small-patch", "the same as docker does: POST, PATCH, PUT", "per s", two, []goal{{dist, 0}}, nil, putSmall(true)},
-		{"put-manifest", "PUT manifest, 4 clients", "per s", two, []goal{{dist, 2}}, pushImage, putManifest(repo)},
-		{"put-manifest-tags", "the same in a repository with 100 000 tags", "per s", two, []goal{{dist, 1.2}}, fillTags, putManifest(fullRepo)},
-		{"get-tag-many", "GET manifest by any of 100 000 tags, 16 clients", "per s", two, []goal{{dist, 0}}, fillTags, getAnyTag},
-		{"list-tags-many", "a page of 100 of 100 000 tags, 4 clients", "per s", two, []goal{{dist, 0}}, fillTags, listTags},
+		{"get-digest", "GET manifest by digest, 16 clients", "per s", false, three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func(m []byte) string { return digest.FromBytes(m).String() })},
+		{"get-tag", "GET manifest by tag, 16 clients", "per s", false, three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func([]byte) string { return "v1" })},
+		{"get-layer", "GET of a 256 MiB layer, 2 clients", "MB/s", false, three, []goal{{bare, 0.95}, {dist, 0}}, pushLayer, getLayer},
+		{"put-layer", "PUT of a 256 MiB layer: POST, PUT", "MB/s", false, two, []goal{{dist, 1.3}}, nil, putLayer(false)},
+		{"put-layer-patch", "the same as docker does: POST, PATCH, PUT", "MB/s", false, two, []goal{{dist, 0}}, nil, putLayer(true)},
+		{"put-small", "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", "per s", false, two, []goal{{dist, 4}}, nil, putSmall(false)},
+		{"put-small-patch", "the same as docker does: POST, PATCH, PUT", "per s", false, two, []goal{{dist, 0}}, nil, putSmall(true)},
+		{"put-manifest", "PUT manifest, 4 clients", "per s", false, two, []goal{{dist, 2}}, pushImage, putManifest(repo)},
+		{"put-manifest-tags", "the same in a repository with 100 000 tags", "per s", false, two, []goal{{dist, 1.2}}, fillTags, putManifest(fullRepo)},
+		{"get-tag-many", "GET manifest by any of 100 000 tags, 16 clients", "per s", false, two, []goal{{dist, 0}}, fillTags, getAnyTag},
+		{"list-tags-many", "a page of 100 of 100 000 tags, 4 clients", "per s", false, two, []goal{{dist, 0}}, fillTags, listTags},
+		{"appview-manifest", "GET manifest by tag through AppView, hold and PDS, 16 clients", "per s", true, []string{appview, dist}, []goal{{dist, 2}}, pushThrough, getThrough},
+		{"appview-layer", "GET of a 256 MiB layer through the AppView, 2 clients", "MB/s", true, []string{appview, hold}, []goal{{hold, 0.8}}, pushThrough, getLayerThrough},
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 type config struct {
@@ -38,6 +40,8 @@ type bench struct {
 	rates   map[string]map[string][]float64 // row, server: one for each round
 	serial  int                             // makes contents unlike each other
 	layer   []byte
+	net     network
+	through digest.Digest // the layer that was pushed through the AppView
 }
 
 func run(ctx context.Context, c config, out io.Writer) (err error) {
@@ -58,6 +62,9 @@ func run(ctx context.Context, c config, out io.Writer) (err error) {
 	}
 	defer func() {
 		for _, s := range b.servers {
+			if s.cmd == nil {
+				continue
+			}
 			err = errors.Join(err, s.stop())
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
@@ -92,6 +99,11 @@ func chooseRows(only []string) ([]row, error) {
 // runRow measures one row on its servers, round by round.
 func (b *bench) runRow(ctx context.Context, r row) error {
 	b.rates[r.name] = map[string][]float64{}
+	if r.network {
+		if err := b.startNetwork(ctx); err != nil {
+			return fmt.Errorf("start the network: %w", err)
+		}
+	}
 	for _, name := range r.servers {
 		if r.prepare == nil {
 			break

@@ -35,7 +35,7 @@ type server struct {
 	cmd  *exec.Cmd
 	idle int64 // resident KiB after the start
 
-	filled bool // has the many tags
+	filled bool // has the many tags, or what was pushed through it
 }
 
 // start brings up all three.
@@ -63,15 +63,23 @@ func (b *bench) startOurs(ctx context.Context) (*server, error) {
 	program := b.ours
 	if program == "" {
 		program = filepath.Join(b.dir, "embed-registry")
-		build := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/atcr-dev/atcr/examples/embed-registry")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build embed-registry: %w\n%s", err, out)
+		if err := build(ctx, program, "examples/embed-registry"); err != nil {
+			return nil, err
 		}
 	}
 	data := filepath.Join(b.dir, "ours")
 	s := &server{name: ours, data: data}
 	return s, s.run(ctx, exec.Command(program, "--addr", "127.0.0.1:0", "--data", data), "")
+}
+
+// build compiles one of our programs as it ships.
+func build(ctx context.Context, to, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", to, "github.com/atcr-dev/atcr/"+pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
 }
 
 const distributionConfig = `version: 0.1

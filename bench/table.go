@@ -16,14 +16,14 @@ func (b *bench) print(out io.Writer, rows []row) error {
 	if b.quick {
 		fmt.Fprintln(w, "\n**-quick: these figures mean nothing**")
 	}
-	fmt.Fprintln(w, "\n| work | ratio | at least | reached | | atcr, median |")
+	fmt.Fprintln(w, "\n| work | ratio | at least | reached | | ours, median |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- |")
 	for _, r := range rows {
 		rates := b.rates[r.name]
 		for _, g := range r.goals {
 			ratios := make([]float64, b.rounds)
 			for i := range ratios {
-				ratios[i] = rates[ours][i] / rates[g.to][i]
+				ratios[i] = rates[r.of()][i] / rates[g.to][i]
 			}
 			m := median(ratios)
 			least, verdict := "-", ""
@@ -34,7 +34,7 @@ func (b *bench) print(out io.Writer, rows []row) error {
 				}
 			}
 			fmt.Fprintf(w, "| %s | to %s | %s | %.2fx (%.2f-%.2f) | %s | %.0f %s |\n",
-				r.what, g.to, least, m, slices.Min(ratios), slices.Max(ratios), verdict, median(rates[ours]), r.unit)
+				r.what, g.to, least, m, slices.Min(ratios), slices.Max(ratios), verdict, median(rates[r.of()]), r.unit)
 		}
 	}
 	b.printMemory(w)
@@ -45,12 +45,18 @@ func (b *bench) print(out io.Writer, rows []row) error {
 func (b *bench) printMemory(w io.Writer) {
 	fmt.Fprintln(w, "\n| memory (resident) | idle | peak through all of this |")
 	fmt.Fprintln(w, "| --- | --- | --- |")
-	for _, name := range []string{ours, dist, bare} {
+	for _, name := range []string{ours, dist, bare, appview} {
 		s := b.servers[name]
+		if s == nil {
+			continue
+		}
 		_, peak := s.memory()
 		note := ""
-		if name == ours {
+		switch name {
+		case ours:
 			note = " (at most 40 and 100)"
+		case appview:
+			note = ", hold and PDS in one process"
 		}
 		fmt.Fprintf(w, "| %s%s | %.0f MB | %.0f MB |\n", name, note, mb(s.idle), mb(peak))
 	}
