@@ -11,10 +11,9 @@ import (
 	"github.com/atcr-dev/atcr/registry/local"
 )
 
-// Real clients sign in, push, are refused and pull anonymously, by the challenge and the token endpoint alone.
-func TestRealClients(t *testing.T) {
-	t.Parallel()
-	n := newRealNet(t)
+// testClients: real clients sign in, push, are refused and pull anonymously, by the challenge and the token endpoint alone.
+func testClients(t *testing.T, network *realtest.Net) {
+	n := newRealNet(t, network)
 	alice := n.Account("alice")
 	app := n.AppPassword(t, "alice")
 	backend, err := local.Open(t.Context(), t.TempDir())

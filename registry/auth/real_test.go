@@ -30,8 +30,16 @@ type realNet struct {
 	late     time.Duration // how far our clock is ahead
 }
 
-func newRealNet(t *testing.T) *realNet {
-	n := &realNet{Net: realtest.Network(t, realtest.NetworkOptions{}), t: t}
+// TestReal starts one network for all that needs a real one.
+func TestReal(t *testing.T) {
+	network := realtest.Network(t, realtest.NetworkOptions{})
+	t.Run("ReferencePDS", func(t *testing.T) { testReferencePDS(t, network) })
+	t.Run("Clients", func(t *testing.T) { testClients(t, network) })
+	t.Run("PDSStops", func(t *testing.T) { testPDSStops(t, network) })
+}
+
+func newRealNet(t *testing.T, network *realtest.Net) *realNet {
+	n := &realNet{Net: network, t: t}
 	n.resolver = identity.NewResolver(identity.ResolverOptions{PLCURL: n.PLC, HandleResolverURL: n.PDS[0], TestMode: true})
 	dir := t.TempDir()
 	db, err := open.SQLite(t.Context(), filepath.Join(dir, "auth.db"), nil)
@@ -77,9 +85,8 @@ func (n *realNet) authorize(token, name string, actions ...registry.Action) (reg
 }
 
 // Everything that depends on what a PDS really does: passwords, scopes, refresh, revocation, service tokens.
-func TestReferencePDS(t *testing.T) {
-	t.Parallel()
-	n := newRealNet(t)
+func testReferencePDS(t *testing.T, network *realtest.Net) {
+	n := newRealNet(t, network)
 	alice := n.Account("alice")
 	app := n.AppPassword(t, "alice")
 
@@ -195,9 +202,8 @@ func (n *realNet) revoke(alice realtest.Account) {
 }
 
 // The resolver against the real PLC directory and PDS; then the PDS goes, and what is known goes on.
-func TestPDSStops(t *testing.T) {
-	t.Parallel()
-	n := newRealNet(t)
+func testPDSStops(t *testing.T, network *realtest.Net) {
+	n := newRealNet(t, network)
 	app := n.AppPassword(t, "alice")
 	who, err := n.resolver.LookupHandle(t.Context(), "alice.test")
 	if err != nil || who.DID.String() != n.Account("alice").DID || who.PDSEndpoint() != n.Account("alice").PDS {
