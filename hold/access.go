@@ -95,6 +95,13 @@ func (a *access) member(did string) (member, bool) {
 	return member{}, false
 }
 
+// whose crew record a key is; empty for none.
+func (a *access) whose(rkey string) string {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.byKey[rkey]
+}
+
 func (a *access) members() int {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

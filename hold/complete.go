@@ -43,6 +43,11 @@ func (s *Server) completeUpload(ctx context.Context, id, did string, d digest.Di
 		}
 		return nil
 	}
+	if u.commit == "" { // an early part may have come just after the one before it looked for it
+		if err := s.drainSpool(ctx, u); err != nil {
+			return err
+		}
+	}
 	if err := s.checkParts(ctx, u, given); err != nil {
 		return err
 	}

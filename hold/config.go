@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -102,6 +103,11 @@ func (c *Config) check() error {
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
 		return fmt.Errorf("hold: PublicURL %q: only scheme and host are allowed", c.PublicURL)
 	}
+	if c.TestMode {
+		if err := checkTestURL(u); err != nil {
+			return fmt.Errorf("hold: PublicURL %q: %w", c.PublicURL, err)
+		}
+	}
 	c.PublicURL = strings.ToLower(u.Scheme) + "://" + strings.ToLower(u.Host)
 	owner, err := identity.NormalizeDID(c.OwnerDID)
 	if err != nil {
@@ -122,6 +128,17 @@ func (c *Config) check() error {
 		return fmt.Errorf("hold: Region has %d bytes, at most 64 are allowed", len(c.Region))
 	}
 	c.defaults()
+	return nil
+}
+
+// checkTestURL keeps test mode off the public network.
+func checkTestURL(u *url.URL) error {
+	host := strings.ToLower(u.Hostname())
+	ip, err := netip.ParseAddr(host)
+	private := err == nil && (ip.IsLoopback() || ip.IsPrivate()) || host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".test")
+	if u.Scheme == "https" || !private {
+		return errors.New("TestMode is for http on loopback, private addresses and .test names: turn it off on the public network")
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -76,6 +77,8 @@ func classify(err error) *xrpcError {
 		return &xrpcError{status: http.StatusRequestedRangeNotSatisfiable, name: "InvalidRange", message: err.Error()}
 	case errors.Is(err, blobhttp.ErrPrecondition):
 		return &xrpcError{status: http.StatusPreconditionFailed, name: "PreconditionFailed", message: err.Error()}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &xrpcError{status: http.StatusRequestTimeout, name: "UploadFailed", message: "the body came too slowly; what came is kept, send the part again"}
 	case errors.As(err, &tooLarge):
 		return &xrpcError{status: http.StatusRequestEntityTooLarge, name: "PayloadTooLarge", message: fmt.Sprintf("the body is over %d bytes", tooLarge.Limit)}
 	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, repo.ErrNoSpace), errors.Is(err, sqlx.ErrNoSpace):

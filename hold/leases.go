@@ -51,11 +51,12 @@ func (s *Server) lease(ctx context.Context, tx *sql.Tx, did, repository string, 
 	return nil
 }
 
-// dropLeases ends a user's leases on digests that layer records now name.
-func (s *Server) dropLeases(ctx context.Context, did string, digests []string) error {
+// dropLeases ends a user's leases on digests that layer records of the repository now name; those for a manifest of another
+// repository stay.
+func (s *Server) dropLeases(ctx context.Context, did, repository string, digests []string) error {
 	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
 		for _, d := range digests {
-			if _, err := tx.ExecContext(ctx, `delete from hold_lease where did = $1 and digest = $2`, did, d); err != nil {
+			if _, err := tx.ExecContext(ctx, `delete from hold_lease where did = $1 and digest = $2 and repository in ('', $3)`, did, d, repository); err != nil {
 				return err
 			}
 		}

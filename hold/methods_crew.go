@@ -162,7 +162,7 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	if in.Collection == atcr.NSIDCaptain {
 		return nil, forbidden("the captain record can't be deleted; change the hold's configuration")
 	}
-	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain && in.Collection == atcr.NSIDCrew && m.rkey == in.RKey {
+	if !c.rights.Captain && in.Collection == atcr.NSIDCrew && s.access.whose(in.RKey) == c.caller {
 		return nil, forbidden("%s can't change its own rights", atcr.PermissionCrewAdmin)
 	}
 	var guards []repo.Guard

@@ -7,15 +7,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr/internal/blobhttp"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
 
-const maxCheckBlobs = 1000
+const (
+	maxCheckBlobs = 1000
+	bodyGrace     = 30 * time.Second // a part may come as slowly as this and bodyRate say
+	bodyRate      = 1024             // bytes a second
+)
 
 // announced is the digest that an upload begins under. AppViews that stream don't know it yet: they say nothing, or, as
 // upstream's does, a temporary name.
@@ -103,6 +109,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
+	blobhttp.PaceBody(w, r, bodyGrace, bodyRate)
 	p, err := s.takePart(r.Context(), id, n, r.Body)
 	if err != nil {
 		return err

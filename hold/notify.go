@@ -106,7 +106,7 @@ func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) 
 	for _, l := range layers {
 		digests = append(digests, l.Digest)
 	}
-	return created, s.dropLeases(ctx, p.did, digests)
+	return created, s.dropLeases(ctx, p.did, m.Repository, digests)
 }
 
 // layersAtHand are the blobs a manifest names, with the sizes they have here. One that must be here and isn't is an

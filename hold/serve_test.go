@@ -266,3 +266,15 @@ func TestBadConfiguration(t *testing.T) {
 		}
 	}
 }
+
+func TestTestModeIsKeptAtHome(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"http://localhost:1": true, "http://127.0.0.1:1": true, "http://10.0.0.1:1": true, "http://hold.test": true,
+		"https://hold.example.com": false, "http://hold.example.com": false, "http://8.8.8.8": false, "https://localhost": false,
+	} {
+		_, err := hold.New(t.Context(), hold.Config{DataDir: "/dev/null/x", PublicURL: url, OwnerDID: "did:web:o.test", TestMode: true})
+		if got := !strings.Contains(err.Error(), "PublicURL"); got != ok {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

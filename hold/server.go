@@ -103,7 +103,9 @@ func (s *Server) DID() string { return s.id.DID.String() }
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Metrics are the hold's own, registered nowhere.
-func (s *Server) Metrics() []prometheus.Collector { return s.metrics.all() }
+func (s *Server) Metrics() []prometheus.Collector {
+	return append(s.metrics.all(), s.verifier.Metrics()...)
+}
 
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, and throws away uploads that rested for a day.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.

@@ -156,6 +156,7 @@ func (s *Server) takePart(ctx context.Context, id string, n int, body io.Reader)
 	}
 	p, err := s.takeNext(ctx, u, n, body)
 	if err == nil {
+		s.spool.drop(u.key, n) // it may have come early, too
 		err = s.drainSpool(ctx, u)
 	}
 	return p, err
