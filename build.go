@@ -51,9 +51,14 @@ func NewManifest(in ManifestInput) *Manifest {
 	for _, d := range in.Manifests {
 		m.Manifests = append(m.Manifests, manifestReference(d))
 	}
-	m.Shrink()
+	if in.Blob == nil || in.Blob.Size > surelySmall {
+		m.Shrink()
+	}
 	return m
 }
+
+// surelySmall is a size of manifest whose record can't reach [MaxRecordSize]: JSON's escapes make text at most six times as long.
+const surelySmall = 8 << 10
 
 // Shrink leaves fields out until the record is under [MaxRecordSize], as [NewManifest] does. It is for a record whose
 // unknown fields were carried over from an older one.
