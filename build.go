@@ -1,6 +1,7 @@
 package atcr
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -51,14 +52,41 @@ func NewManifest(in ManifestInput) *Manifest {
 	for _, d := range in.Manifests {
 		m.Manifests = append(m.Manifests, manifestReference(d))
 	}
-	if in.Blob == nil || in.Blob.Size > surelySmall {
+	if 6*in.text() > MaxRecordSize { // JSON's escapes make text at most six times as long
 		m.Shrink()
 	}
 	return m
 }
 
-// surelySmall is a size of manifest whose record can't reach [MaxRecordSize]: JSON's escapes make text at most six times as long.
-const surelySmall = 8 << 10
+// text is about how many bytes of text go into the record, names of fields included: an upper bound.
+func (in ManifestInput) text() int {
+	n := 1000 + len(in.Repository) + len(in.MediaType) + texts(in.Annotations)
+	for _, d := range slices.Concat(in.Layers, in.Manifests) {
+		n += 300 + len(d.MediaType) + len(d.Digest) + texts(d.Annotations)
+		for _, u := range d.URLs {
+			n += len(u) + 3
+		}
+		if d.Platform != nil {
+			n += len(d.Platform.OS) + len(d.Platform.OSVersion) + len(d.Platform.Architecture) + len(d.Platform.Variant)
+			for _, f := range d.Platform.OSFeatures {
+				n += len(f) + 3
+			}
+		}
+	}
+	for _, d := range []*ocispec.Descriptor{in.Config, in.Subject} {
+		if d != nil {
+			n += 300 + len(d.MediaType) + len(d.Digest) + texts(d.Annotations) + len(strings.Join(d.URLs, "   "))
+		}
+	}
+	return n
+}
+
+func texts(m map[string]string) (n int) {
+	for k, v := range m {
+		n += len(k) + len(v) + 6
+	}
+	return n
+}
 
 // Shrink leaves fields out until the record is under [MaxRecordSize], as [NewManifest] does. It is for a record whose
 // unknown fields were carried over from an older one.
