@@ -19,7 +19,7 @@ var (
 	ErrForbidden = errors.New("forbidden")
 	// ErrQuotaExceeded: the user's tier is used up.
 	ErrQuotaExceeded = errors.New("quota exceeded")
-	// ErrUnavailable: the hold can't be reached or answers 5xx.
+	// ErrUnavailable: the hold can't be reached, answers 5xx, or asks to try again (408, 409).
 	ErrUnavailable = errors.New("hold unavailable")
 	// ErrNoSpace: the hold's storage is full.
 	ErrNoSpace = errors.New("hold has no space left")
@@ -82,45 +82,38 @@ func (e *Error) Unwrap() []error {
 
 // kindByName maps XRPC error names; they say more than the status, so they are asked first.
 var kindByName = map[string]error{
-	"AuthRequired":            ErrUnauthorized,
-	"AuthenticationRequired":  ErrUnauthorized,
-	"AuthMissing":             ErrUnauthorized,
-	"InvalidToken":            ErrUnauthorized,
-	"ExpiredToken":            ErrUnauthorized,
-	"BadJwtAudience":          ErrUnauthorized,
-	"Forbidden":               ErrForbidden,
-	"AccessDenied":            ErrForbidden,
-	"UserMismatch":            ErrForbidden,
-	"RegistrationDisabled":    ErrForbidden,
-	"QuotaExceeded":           ErrQuotaExceeded,
-	"BlobNotFound":            ErrNotFound,
-	"RecordNotFound":          ErrNotFound,
-	"UserNotFound":            ErrNotFound,
-	"InvalidDigest":           ErrInvalidDigest,
-	"InvalidUploadId":         ErrInvalidUpload,
-	"InvalidPartNumber":       ErrInvalidUpload,
-	"MissingParts":            ErrMissingParts,
-	"MethodNotImplemented":    ErrNotSupported,
-	"InvalidOperation":        ErrNotSupported,
-	"RateLimitExceeded":       ErrRateLimited,
-	"InsufficientStorage":     ErrNoSpace,
-	"CouldNotLocateRecord":    ErrNotFound,
-	"UpstreamFailure":         ErrUnavailable,
-	"InternalServerError":     ErrUnavailable,
-	"InvalidRequest":          nil, // the status decides
-	"NotFound":                nil,
-	"RepositoryNotFound":      nil,
-	"InvalidManifest":         ErrInvalid,
-	"ManifestBlobUnknown":     ErrInvalid,
-	"ManifestRecordNotFound":  ErrInvalid,
-	"ManifestNamesOtherHold":  ErrInvalid,
-	"TooManyLeases":           ErrQuotaExceeded,
-	"HoldReadOnly":            ErrForbidden,
-	"TooManyOpenUploads":      ErrRateLimited,
-	"PDSUnavailable":          ErrUnavailable,
-	"AccountNotReachable":     ErrUnavailable,
-	"IdentityNotResolved":     ErrUnavailable,
-	"ManifestRecordUnreached": ErrUnavailable,
+	"AuthRequired":           ErrUnauthorized,
+	"AuthenticationRequired": ErrUnauthorized,
+	"AuthMissing":            ErrUnauthorized,
+	"InvalidToken":           ErrUnauthorized,
+	"ExpiredToken":           ErrUnauthorized,
+	"BadJwtAudience":         ErrUnauthorized,
+	"Forbidden":              ErrForbidden,
+	"AccessDenied":           ErrForbidden,
+	"UserMismatch":           ErrForbidden,
+	"RegistrationDisabled":   ErrForbidden,
+	"QuotaExceeded":          ErrQuotaExceeded,
+	"BlobNotFound":           ErrNotFound,
+	"RecordNotFound":         ErrNotFound,
+	"UserNotFound":           ErrNotFound,
+	"InvalidDigest":          ErrInvalidDigest,
+	"InvalidUploadId":        ErrInvalidUpload,
+	"InvalidPartNumber":      ErrInvalidUpload,
+	"MissingParts":           ErrMissingParts,
+	"MethodNotImplemented":   ErrNotSupported,
+	"InvalidOperation":       ErrNotSupported,
+	"RateLimitExceeded":      ErrRateLimited,
+	"InsufficientStorage":    ErrNoSpace,
+	"UpstreamFailure":        ErrUnavailable,
+	"InternalServerError":    ErrUnavailable,
+	"InvalidManifest":        ErrInvalid,
+	"ManifestBlobUnknown":    ErrInvalid,
+	"ManifestRecordNotFound": ErrInvalid,
+	"ManifestNamesOtherHold": ErrInvalid,
+	"TooManyLeases":          ErrQuotaExceeded,
+	"TooManyOpenUploads":     ErrRateLimited,
+	"PDSUnavailable":         ErrUnavailable,
+	"AccountNotReachable":    ErrUnavailable,
 }
 
 func kindByStatus(status int) error {
@@ -135,6 +128,8 @@ func kindByStatus(status int) error {
 		return ErrNotSupported
 	case http.StatusRequestedRangeNotSatisfiable:
 		return ErrRangeNotSatisfiable
+	case http.StatusConflict, http.StatusRequestTimeout: // somebody else is at it, or the line was slow: again
+		return ErrUnavailable
 	case http.StatusTooManyRequests:
 		return ErrRateLimited
 	case http.StatusInsufficientStorage:

@@ -2,8 +2,6 @@ package holdclient
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -11,15 +9,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/atcr-dev/atcr"
 )
 
 const (
 	methodGetRecord   = "com.atproto.repo.getRecord"
 	methodListRecords = "com.atproto.repo.listRecords"
 	methodDescribe    = "com.atproto.server.describeServer"
-
-	collCaptain = "io.atcr.hold.captain"
-	collCrew    = "io.atcr.hold.crew"
 
 	pageSize = 100
 	maxPages = 100
@@ -58,7 +55,7 @@ type recordAnswer struct {
 // Captain reads the hold's captain record. Errors: ErrNotFound, ErrUnavailable, ErrBadAnswer, ….
 func (c *Client) Captain(ctx context.Context) (Captain, error) {
 	var out Captain
-	value, err := c.record(ctx, collCaptain, "self")
+	value, err := c.record(ctx, atcr.NSIDCaptain, "self")
 	if err != nil {
 		return out, err
 	}
@@ -71,7 +68,7 @@ func (c *Client) Captain(ctx context.Context) (Captain, error) {
 // Member reads the crew record of a DID: at the key that is made from the DID, else, since older holds chose other
 // keys, by going through all pages (to 10 000 records). Errors: ErrNotFound (no member), ErrUnavailable, ….
 func (c *Client) Member(ctx context.Context, did string) (Member, error) {
-	value, err := c.record(ctx, collCrew, CrewKey(did))
+	value, err := c.record(ctx, atcr.NSIDCrew, atcr.CrewRKey(did))
 	if err == nil {
 		var m Member
 		if json.Unmarshal(value, &m) == nil && m.Member == did {
@@ -86,7 +83,7 @@ func (c *Client) Member(ctx context.Context, did string) (Member, error) {
 func (c *Client) findMember(ctx context.Context, did string) (Member, error) {
 	cursor := ""
 	for range maxPages {
-		q := url.Values{"repo": {c.h.did}, "collection": {collCrew}, "limit": {strconv.Itoa(pageSize)}}
+		q := url.Values{"repo": {c.h.did}, "collection": {atcr.NSIDCrew}, "limit": {strconv.Itoa(pageSize)}}
 		if cursor != "" {
 			q.Set("cursor", cursor)
 		}
@@ -134,9 +131,9 @@ func (c *Client) Rights(ctx context.Context, did string) (Rights, error) {
 		return Rights{}, err
 	}
 	r.Crew = true
-	r.Admin = slices.Contains(m.Permissions, "crew:admin")
-	r.Write = r.Admin || slices.Contains(m.Permissions, "blob:write")
-	r.Read = r.Read || r.Write || slices.Contains(m.Permissions, "blob:read")
+	r.Admin = slices.Contains(m.Permissions, atcr.PermissionCrewAdmin)
+	r.Write = r.Admin || slices.Contains(m.Permissions, atcr.PermissionBlobWrite)
+	r.Read = r.Read || r.Write || slices.Contains(m.Permissions, atcr.PermissionBlobRead)
 	return r, nil
 }
 
@@ -163,11 +160,4 @@ func (c *Client) record(ctx context.Context, collection, rkey string) (json.RawM
 		err = c.bad(methodGetRecord, "no value")
 	}
 	return out.Value, err
-}
-
-// CrewKey is the record key of a member's crew record: lower-case unpadded base32 of the first 16 bytes of the
-// sha-256 of the DID.
-func CrewKey(did string) string {
-	sum := sha256.Sum256([]byte(did))
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
