@@ -18,6 +18,7 @@ const (
 	failureFor = 5 * time.Second  // how long a silent server is not asked again
 	listPages  = 100              // pages of one run of a listing
 	waitForOwn = 3 * time.Second  // how long a reader waits for a writer of the same owner
+	patience   = 5 * time.Second  // how long a PDS may take to confirm a copy that there is
 )
 
 // view is what an answer from the copy rests on: the owner, and a warning when it may be old.
@@ -110,7 +111,12 @@ func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 // refresh asks the PDS whether the copy still holds, and lists the records when it doesn't. The caller has the owner's lock.
 func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow, error) {
 	p := b.pdsOf(o)
-	head, err := p.latestCommit(ctx, o.DID)
+	ask, cancel := ctx, context.CancelFunc(func() {})
+	if row.Complete { // there is an answer to give in the place of a slow one
+		ask, cancel = context.WithTimeout(ctx, patience)
+	}
+	head, err := p.latestCommit(ask, o.DID)
+	cancel()
 	if err != nil {
 		return row, err
 	}

@@ -91,7 +91,12 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 			return holdError(hold, err)
 		}
 		for _, d := range digests {
-			if _, ok := present[d]; !ok {
+			if _, ok := present[d]; ok {
+				continue
+			}
+			if ok, err := r.bring(ctx, o, hold, d); err != nil {
+				return err
+			} else if !ok {
 				return registry.ErrManifestBlobUnknown.With("the hold %s has no blob %s: push it first", hold, d).WithDetail(map[string]any{"digest": d})
 			}
 		}
@@ -111,6 +116,39 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		return nil
 	})
 	return g.Wait()
+}
+
+// bring moves a blob of this repository from another hold to the one that pushes go to now: the client was told that it
+// exists, and will not send it again.
+func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.Digest) (bool, error) {
+	places, err := r.places(ctx, o, d, true)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range places {
+		if p.Hold == hold || r.b.mayRead(ctx, r.actor, p.Hold) != nil {
+			continue
+		}
+		c, err := r.b.holdAs(ctx, p.Hold, r.actor.Session)
+		if err != nil {
+			continue
+		}
+		body, err := r.b.relay(ctx, c, o.DID, d, registry.Range{})
+		if err != nil {
+			continue
+		}
+		defer body.Close()
+		up := &upload{r: r, ctx: ctx, s: &uploadState{ID: newID(), Owner: o.DID, Actor: r.actor.ID, Session: r.actor.Session, Repository: r.name, Hold: hold, sure: true}}
+		if _, err = up.ReadFrom(body); err == nil {
+			_, err = up.Commit(ctx, d) // the hold hashes what came
+		}
+		if err != nil {
+			_ = up.Cancel(ctx)
+			return false, err
+		}
+		return true, nil
+	}
+	return false, nil
 }
 
 // push does what has to be done in order. The caller has the owner's lock. What failed for certain leaves no intent.

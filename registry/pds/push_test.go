@@ -2,10 +2,13 @@ package pds_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
+	"github.com/atcr-dev/atcr/internal/realtest/upstreamhold"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -52,4 +55,39 @@ func testPushPull(t *testing.T, start func(*world)) {
 		}
 	}
 	w.check("alice", "app")
+}
+
+// TestMovedHold pushes an image whose layers lie in the hold that the owner had before: they are brought along.
+func TestMovedHold(t *testing.T) {
+	w := newWorld(t, devnetPDS)
+	first, second := newImage(t, "one", nil), newImage(t, "one", map[string]string{"n": "2"})
+	w.push("app", first, "v1")
+	w.settled()
+	h := upstreamhold.Start(t, upstreamhold.Options{Owner: w.accounts["bob"].did, Directory: w.directory, Public: true, AllowAllCrew: true})
+	w.putRecord("alice", "io.atcr.sailor.profile", "self", map[string]any{"defaultHold": h.DID, "createdAt": "2025-01-01T00:00:00Z"})
+	w.clock.advance(2 * time.Minute)
+	r := w.repo("alice", "alice", "app")
+	if _, err := r.Blob(t.Context(), first.manifest.Layers[0].Digest); err != nil {
+		t.Fatalf("the client is told that it is not there: %v", err)
+	}
+	must(t, r.PutManifest(t.Context(), second.manifest, []string{"v2"}))
+	w.settled()
+	if len(h.Layers()) != 1 {
+		t.Errorf("the new hold has layer records %v", h.Layers())
+	}
+	for tag, want := range map[string]image{"v1": first, "v2": second} {
+		m, err := w.repo("", "alice", "app").Manifest(t.Context(), registry.Ref{Tag: tag})
+		must(t, err)
+		if m.Digest != want.manifest.Digest {
+			t.Errorf("%s is %s", tag, m.Digest)
+		}
+	}
+	b, err := w.repo("", "alice", "app").Blob(t.Context(), first.manifest.Layers[0].Digest)
+	must(t, err)
+	body, err := b.Open(context.Background(), registry.Range{})
+	must(t, err)
+	defer body.Close()
+	if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, first.blobs[1]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/atcr-dev/atcr"
@@ -25,6 +26,9 @@ const (
 	maxPageAnswer = 16 << 20 // JSON of one page of records
 	maxBlob       = 4 << 20  // a manifest
 	pageSize      = 100
+
+	methodGetRecord = "com.atproto.repo.getRecord"
+	methodGetBlob   = "com.atproto.sync.getBlob"
 )
 
 // Answers of a PDS that callers tell apart.
@@ -67,7 +71,21 @@ func (p pds) get(ctx context.Context, method string, q url.Values, limit int64, 
 	if err != nil {
 		return silent(p.base, method, err)
 	}
-	return readAnswer(p.base, method, resp, limit, p.clock(), out)
+	return p.judge(method, readAnswer(p.base, method, resp, limit, p.clock(), out))
+}
+
+// judge gives a failed query its kind: what the record or account lacks, or a PDS that does not answer as one should.
+func (p pds) judge(method string, err error) error {
+	known := []error{errRepoGone, errTooLarge, registry.ErrUnavailable, registry.ErrTooManyRequests}
+	if method == methodGetRecord || method == methodGetBlob {
+		known = append(known, errNoRecord)
+	}
+	for _, k := range known {
+		if err == nil || errors.Is(err, k) {
+			return err
+		}
+	}
+	return silent(p.base, method, err)
 }
 
 // silent is the error of a PDS that does not answer.
@@ -81,7 +99,7 @@ func silent(host, method string, err error) error {
 func readAnswer(host, method string, resp *http.Response, limit int64, now time.Time, out any) error {
 	body, err := httpx.ReadLimited(resp, limit)
 	if errors.Is(err, httpx.ErrTooLarge) {
-		return fmt.Errorf("%s at %s: %w: %w", method, host, errTooLarge, err)
+		return fmt.Errorf("%w: %w", errTooLarge, silent(host, method, err))
 	}
 	if err != nil {
 		return silent(host, method, err)
@@ -107,6 +125,10 @@ func refusal(host, method string, resp *http.Response, body []byte, now time.Tim
 	_ = json.Unmarshal(body, &x) // no JSON is no name
 	cause := fmt.Errorf("%s at %s: %d %s: %s", method, host, resp.StatusCode, clip(x.Error), clip(x.Message))
 	switch x.Error {
+	case "InvalidRequest":
+		if strings.Contains(x.Message, "ould not locate record") || strings.Contains(x.Message, "lob not found") { // as some say it
+			return fmt.Errorf("%w: %w", errNoRecord, cause)
+		}
 	case "RecordNotFound", "BlobNotFound":
 		return fmt.Errorf("%w: %w", errNoRecord, cause)
 	case "InvalidSwap":
@@ -148,11 +170,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 
 func (p pds) getRecord(ctx context.Context, did, collection, rkey string) (record, error) {
 	var r record
-	err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {did}, "collection": {collection}, "rkey": {rkey}}, maxAnswer, &r)
-	// Older PDSes answer 400 InvalidRequest "Could not locate record".
-	if re := (*registry.Error)(nil); errors.As(err, &re) && re.Is(registry.ErrManifestInvalid) && bytes.Contains([]byte(re.Message), []byte("ould not locate record")) {
-		err = fmt.Errorf("%w: %w", errNoRecord, err)
-	}
+	err := p.get(ctx, methodGetRecord, url.Values{"repo": {did}, "collection": {collection}, "rkey": {rkey}}, maxAnswer, &r)
 	return r, err
 }
 
@@ -195,7 +213,7 @@ func (p pds) latestCommit(ctx context.Context, did string) (commit, error) {
 
 // blob gives a record's blob, checked against its CID.
 func (p pds) blob(ctx context.Context, did, cid string) ([]byte, error) {
-	const method = "com.atproto.sync.getBlob"
+	const method = methodGetBlob
 	want, err := repo.ParseCID(cid)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)
@@ -212,7 +230,7 @@ func (p pds) blob(ctx context.Context, did, cid string) ([]byte, error) {
 		return nil, silent(p.base, method, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, readAnswer(p.base, method, resp, maxAnswer, p.clock(), nil)
+		return nil, p.judge(method, readAnswer(p.base, method, resp, maxAnswer, p.clock(), nil))
 	}
 	body, err := httpx.ReadLimited(resp, maxBlob)
 	if errors.Is(err, httpx.ErrTooLarge) {
