@@ -354,3 +354,35 @@ func TestFolderInUse(t *testing.T) {
 		t.Errorf("a second hold on the folder: %v", err)
 	}
 }
+
+// sha512, announced or not, and the blob without bytes.
+func TestOtherDigests(t *testing.T) {
+	n := newNetwork(t)
+	h := newHold(t, n)
+	ctx, c, blob := t.Context(), h.client(h.owner), data(11, 100_000)
+	long := digest.SHA512.FromBytes(blob)
+	for _, tt := range []struct {
+		name            string
+		announced, real digest.Digest
+		parts           [][]byte
+	}{
+		{"sha512 announced", long, long, [][]byte{blob}},
+		{"sha512 not announced", "", long, [][]byte{blob[:5], blob[5:]}},
+		{"empty, no part", "", digest.FromString(""), nil},
+		{"empty, an empty part", "", digest.SHA512.FromString(""), [][]byte{{}}},
+	} {
+		id, err := c.InitiateUpload(ctx, tt.announced)
+		must(t, err)
+		var parts []holdclient.Part
+		var size int64
+		for i, b := range tt.parts {
+			p, err := c.UploadPart(ctx, id, i+1, int64(len(b)), bytes.NewReader(b))
+			must(t, err)
+			parts, size = append(parts, p), size+int64(len(b))
+		}
+		must(t, c.CompleteUpload(ctx, id, tt.real, parts))
+		if got, err := c.StatBlob(ctx, h.owner.did, tt.real); err != nil || got != size {
+			t.Errorf("%s: %d, %v, want %d", tt.name, got, err, size)
+		}
+	}
+}
