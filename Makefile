@@ -4,7 +4,7 @@ TIMEOUT ?= 30m
 FUZZTIME ?= 30s
 GOTESTFLAGS ?=
 
-.PHONY: help test quick lint build tools long fuzz bench
+.PHONY: help test quick lint build tools long fuzz bench growth
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -45,6 +45,10 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	  done; \
 	done
 
-bench: ## the table of docs/performance.md, beside CNCF distribution
+bench: ## the table of docs/performance.md, beside CNCF distribution, and growth
 	go run ./internal/realtest/install distribution
 	go run ./bench
+	$(MAKE) growth
+
+growth: ## how look-ups and commits grow with 10 times the tags, records and blobs
+	go test -run '^$$' -bench . -benchmem -timeout 1h ./internal/oci ./storage/... ./repo/... ./registry/local

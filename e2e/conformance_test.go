@@ -44,3 +44,9 @@ func TestConformanceSandbox(t *testing.T) {
 	s, _ := sandbox(t, t.TempDir())
 	conformance(t, s, nil)
 }
+
+// The same with the reference PDS behind the AppView.
+func TestConformanceServices(t *testing.T) {
+	realtest.Long(t, "the conformance suite on the reference PDS")
+	conformance(t, startServices(t, servicesOptions{}).stack, nil)
+}

@@ -1,7 +1,8 @@
 // Serves one did:plc directory and N reference PDSes from this process, on
 // loopback, and makes accounts. Speaks lines of JSON:
 //
-//   stdout, first line   {plc, pds: [...], adminPassword, accounts: {name: {did, handle, password, pds, index}}}
+//   stdout, first        {loaded: true}: the packages are there, which takes 1 s or, on a busy machine, 20
+//   stdout, when ready   {plc, pds: [...], adminPassword, accounts: {name: {did, handle, password, pds, index}}}
 //   stdin                "stop N" takes PDS N down, "start N" brings it back on the
 //                        same port and state; each is answered by {"done": "..."} or {"error": "..."}
 //   end of stdin         everything stops, so a test that holds the pipe leaks nothing
@@ -34,6 +35,7 @@ const { values: opt } = parseArgs({
   },
 })
 
+const note = (text) => process.stderr.write(`${Math.round(performance.now())} ms: ${text}\n`)
 const say = (v) => process.stdout.write(JSON.stringify(v) + '\n')
 const hex = (n) => randomBytes(n).toString('hex')
 const freePort = () =>
@@ -138,7 +140,9 @@ async function createAccount(name, server, index) {
   return { did: body.did, handle, password: opt.password, pds: server.url, index }
 }
 
+say({ loaded: true })
 const plc = await startPlc()
+note('directory up')
 const adminPassword = hex(8)
 const publicPorts = opt['public-ports'].split(',').filter(Boolean).map(Number)
 const servers = []
@@ -148,12 +152,14 @@ for (let i = 0; i < Number(opt.pds); i++) {
   const server = { port, url: `http://localhost:${publicPort}`, local: `http://localhost:${port}` }
   server.env = await pdsEnv(i, plc.url, adminPassword, publicPort)
   await startPds(server)
+  note(`PDS ${i} up`)
   servers.push(server)
 }
 const accounts = {}
 for (const [n, name] of opt.accounts.split(',').filter(Boolean).entries()) {
   const index = n % servers.length
   accounts[name] = await createAccount(name, servers[index], index)
+  note(`account ${name} made`)
 }
 say({
   plc: plc.url,
