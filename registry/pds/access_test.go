@@ -131,9 +131,13 @@ func TestSilentPDS(t *testing.T) {
 		w.options = func(o *pds.Options) { o.ServeStale = time.Hour }
 	})
 	img := newImage(t, "one", nil)
+	// The hold was not told: the intent that stays open must not keep the copy from being served.
+	w.holdProxy.Inject(realtest.Fault{Kind: realtest.Fail, Path: "notifyManifest"})
 	w.push("app", img, "v1")
-	w.settled()
 	w.restart()
+	if open, err := w.backend.Unsettled(t.Context(), ""); err != nil || len(open) != 1 {
+		t.Fatalf("open: %v %v", open, err)
+	}
 	target := w.pdsTarget
 	w.pdsProxy.SetTarget("")
 	w.clock.advance(2 * time.Minute)

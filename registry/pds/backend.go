@@ -117,7 +117,8 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		b.seam = func(string) error { return nil }
 	}
 	// What a crash left between a commit and the copy shows by the intent that is still there.
-	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = 0 where did in (select owner from pds_intent where state in ($1, $2))`, stateOpen, stateSession)
+	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $3 where checked > $3 and did in (select owner from pds_intent where state in ($1, $2))`,
+		stateOpen, stateSession, b.doubtful())
 	if err != nil {
 		return nil, fmt.Errorf("pds: mark copies for checking: %w", sqlx.Wrap(err))
 	}

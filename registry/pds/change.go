@@ -113,15 +113,15 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 		return err
 	}
 	next := *row
-	if next.Rev, next.Head, next.Checked = head.Rev, head.CID, b.clock().Unix(); head.CID == "" || head.Rev == "" {
-		next.Rev, next.Head, next.Checked = row.Rev, row.Head, 0 // the PDS names no commit: to be asked
+	if next.Rev, next.Head, next.Checked = head.Rev, head.CID, b.clock().Unix(); head.CID == "" {
+		next.Rev, next.Head, next.Checked = row.Rev, row.Head, b.doubtful() // the PDS names no commit: to be asked
 	}
 	// The commit stands; what follows must not depend on whether the client still waits.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	err = sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
 		for _, p := range batch {
-			if err := p.apply(ctx, tx, o.DID, row.Gen, next.Checked); err != nil {
+			if err := p.apply(ctx, tx, o.DID, row.Gen, b.clock().Unix()); err != nil {
 				return err
 			}
 		}
@@ -131,7 +131,7 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 		return fmt.Errorf("write the copy of %s: %w", o.DID, err)
 	}
 	*row = next
-	if next.Checked == 0 {
+	if head.CID == "" {
 		if fresh, err := b.refresh(ctx, o, next); err == nil {
 			*row = fresh
 		}

@@ -22,8 +22,8 @@ type pull struct {
 }
 
 type pulled struct {
-	session, hold string
-	since         time.Time
+	session string
+	since   time.Time
 }
 
 // Pulled counts the pull of a manifest: a GET by a client that was answered with its bytes. It costs nothing now; holds are told

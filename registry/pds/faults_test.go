@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -60,6 +61,10 @@ func testEachStepFails(t *testing.T, start func(*world)) {
 	w.settled()
 	for i, step := range steps {
 		for j, k := range kinds {
+			// The short lane takes each step once before and once after it was done, by turns as an error and as silence.
+			if os.Getenv("ATCR_LONG") == "" && i%2 != j/2 {
+				continue
+			}
 			t.Run(step.server+"/"+step.method+"/"+k.name, func(t *testing.T) {
 				defer w.in(t)()
 				w.restart()                      // what was learned would spare calls

@@ -168,9 +168,12 @@ func (b *Backend) outcome(ctx context.Context, in intent) (bool, manifestRow, er
 	return false, known, nil
 }
 
+// doubtful is the time of a check that has just stopped to count. While the PDS is silent it still tells how old the copy is.
+func (b *Backend) doubtful() int64 { return b.clock().Add(-freshFor).Unix() }
+
 // doubt has the copy confirmed before it is used again.
 func (b *Backend) doubt(ctx context.Context, owner string) {
-	if _, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = 0 where did = $1`, owner); err != nil {
+	if _, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $2 where did = $1 and checked > $2`, owner, b.doubtful()); err != nil {
 		b.log.Warn("a copy could not be marked for checking", "did", owner, "err", err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/identity"
 
-	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 // Sessions acts for signed-in accounts at their own PDS. The session is what the registry's Authorizer put into
@@ -42,8 +42,9 @@ const (
 
 // Options makes a Backend. DB and Directory are needed; without Sessions nothing can be pushed.
 type Options struct {
-	// DB keeps the copies, uploads and intents; it is migrated by New. The caller closes it.
-	DB *sqlx.DB
+	// DB keeps the copies, uploads and intents, in tables pds_… that New migrates. The caller closes it. See package
+	// sqldb/sqlite.
+	DB *sqldb.DB
 	// Directory resolves owners, holds and the actors' PDSes.
 	Directory identity.Directory
 	// HTTP asks PDSes and holds, whose addresses strangers chose: give it a guarded dialer, and no timeout over the

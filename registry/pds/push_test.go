@@ -10,6 +10,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/realtest/upstreamhold"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds"
 )
 
 func TestPushPull(t *testing.T) { testPushPull(t, devnetPDS) }
@@ -55,6 +56,30 @@ func testPushPull(t *testing.T, start func(*world)) {
 		}
 	}
 	w.check("alice", "app")
+}
+
+// TestPulled has pulls of signed-in clients counted by the hold, each account's once.
+func TestPulled(t *testing.T) {
+	var h *upstreamhold.Hold
+	w := newWorld(t, devnetPDS, func(w *world) {
+		w.options = func(o *pds.Options) {
+			if h == nil {
+				h = upstreamhold.Start(t, upstreamhold.Options{Owner: w.accounts["bob"].did, Directory: w.directory, Public: true, AllowAllCrew: true})
+			}
+			o.DefaultHold = h.DID
+		}
+	})
+	img := newImage(t, "one", nil)
+	w.push("app", img, "v1")
+	w.settled()
+	name := w.accounts["alice"].handle + "/app"
+	for _, who := range []string{"bob", "bob", "alice", ""} {
+		w.backend.Pulled(w.actor(who), name, img.manifest.Digest)
+	}
+	w.stop() // sends what is left
+	if pulls, pushes := h.Counts(w.accounts["alice"].did, "app"); pulls != 2 || pushes != 1 {
+		t.Errorf("%d pulls, %d pushes", pulls, pushes)
+	}
 }
 
 // TestMovedHold pushes an image whose layers lie in the hold that the owner had before: they are brought along.

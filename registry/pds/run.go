@@ -60,10 +60,17 @@ func (b *Backend) keepHouse(ctx context.Context) {
 // forgetOld drops what nobody can need any more.
 func (b *Backend) forgetOld(ctx context.Context) error {
 	now := b.clock()
+	// Copies that nobody has asked for in a month are listed again when somebody does.
+	month := now.Add(-max(b.serveStale, 30*24*time.Hour)).Unix()
+	const unused = `select did from pds_owner where checked < $1`
 	for _, q := range []struct {
 		sql   string
 		until int64
 	}{
+		{`delete from pds_layer where owner in (` + unused + `)`, month},
+		{`delete from pds_manifest where owner in (` + unused + `)`, month},
+		{`delete from pds_tag where owner in (` + unused + `)`, month},
+		{`delete from pds_owner where checked < $1`, month},
 		{`delete from pds_name where seen < $1`, now.Add(-max(b.serveStale, 24*time.Hour) - time.Hour).Unix()},
 		// What no manifest names after a day is for the hold to tell.
 		{`delete from pds_layer where manifest = '' and seen < $1`, now.Add(-uploadLife).Unix()},
