@@ -16,7 +16,7 @@ var rules = []rule{
 	{"lexicons", nil, 0},
 
 	{"identity/serviceauth", []string{"identity"}, 70},
-	{"identity/oauth", []string{"identity", "internal/sqlx"}, 100},
+	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx"}, 100},
 	{"identity", []string{"", "internal/durable", "internal/httpx"}, 70},
 
 	{"storage/storagetest", []string{"storage"}, 2},
@@ -26,7 +26,7 @@ var rules = []rule{
 
 	{"repo/repotest", []string{"", "storage", "repo"}, 210},
 	{"repo/memstore", []string{"repo"}, 60},
-	{"repo/sqlstore", []string{"repo", "internal/sqlx/..."}, 90},
+	{"repo/sqlstore", []string{"repo", "sqldb", "internal/sqlx/..."}, 90},
 	{"repo/xrpc", []string{"repo"}, 60},
 	{"repo", []string{"", "storage"}, 60},
 
@@ -35,10 +35,10 @@ var rules = []rule{
 	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 145},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp"}, 4},
-	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "internal/sqlx/...", "internal/durable"}, 145},
-	{"registry/pds", []string{"registry", "internal/oci", "internal/blobhttp", "", "identity/...", "hold/holdclient", "repo", "internal/sqlx", "internal/httpx"}, 130},
-	{"registry/auth", []string{"registry", "identity/...", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
-	{"registry/index", []string{"", "identity", "repo", "internal/sqlx", "internal/httpx"}, 140},
+	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb", "internal/sqlx/...", "internal/durable"}, 145},
+	{"registry/pds", []string{"registry", "internal/oci", "internal/blobhttp", "", "identity/...", "hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 130},
+	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
+	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
 	{"registry/appview", []string{"", "registry/...", "identity/...", "hold/holdclient", "repo", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 150},
 
@@ -47,16 +47,18 @@ var rules = []rule{
 	{"internal/durable", nil, 1},
 	{"internal/config", nil, 20},
 	{"internal/httpx", nil, 1},
-	{"internal/sqlx/open", []string{"internal/sqlx"}, 35},
-	{"internal/sqlx", nil, 18},
+	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx/open"}, 35},
+	{"sqldb", nil, 0},
+	{"internal/sqlx/open", []string{"sqldb", "internal/sqlx"}, 35},
+	{"internal/sqlx", []string{"sqldb"}, 18},
 	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 150},
 	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci"}, 200},
 	{"internal/archtest", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},
 	{"cmd/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 200},
-	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/devnet"}, 200},
-	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/..."}, 170},
+	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 200},
+	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/..."}, 170},
 	{"bench/...", []string{"internal/realtest/..."}, 60},
 	{"e2e", nil, 0},
 }

@@ -3,50 +3,22 @@ package sqlx
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
+
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
+// DB is the database that rooms are given.
+type DB = sqldb.DB
+
 // Dialect is the kind of database.
-type Dialect string
+type Dialect = sqldb.Dialect
 
 // The dialects.
 const (
-	SQLite   Dialect = "sqlite"
-	Postgres Dialect = "postgres"
+	SQLite   = sqldb.SQLite
+	Postgres = sqldb.Postgres
 )
-
-// DB is a database: a pool for writing and one for reading. Safe for concurrent use.
-type DB struct {
-	write, read *sql.DB
-	dialect     Dialect
-}
-
-// New joins two pools into a DB. For SQLite write must be limited to one connection; for PostgreSQL both may be the
-// same pool. Close closes both.
-func New(write, read *sql.DB, dialect Dialect) *DB {
-	return &DB{write: write, read: read, dialect: dialect}
-}
-
-// Write is the pool for transactions that write and for migrations: with SQLite, a single connection whose transactions
-// take the write lock at BEGIN.
-func (d *DB) Write() *sql.DB { return d.write }
-
-// Read is the pool for reading; with SQLite its connections refuse to write. A transaction in it sees one state from its
-// first read on.
-func (d *DB) Read() *sql.DB { return d.read }
-
-// Dialect tells what kind of database it is.
-func (d *DB) Dialect() Dialect { return d.dialect }
-
-// Close closes both pools. Prepared statements must be closed before, else SQLite leaves its log beside the database.
-func (d *DB) Close() error {
-	err := d.read.Close()
-	if d.write != d.read {
-		err = errors.Join(err, d.write.Close())
-	}
-	return err
-}
 
 // Beginner starts transactions: a *sql.DB or a *sql.Conn.
 type Beginner interface {

@@ -1,6 +1,5 @@
-// Package sqlx is what the rooms share of SQL: a database handle with one writer and many readers ([DB]), migrations
-// by room ([Migrate]), transactions ([InTx]) and kinds of errors ([Wrap]). It imports no driver; internal/sqlx/open
-// does and is the only place that may.
+// Package sqlx is what the rooms share of SQL, beside the database itself (package sqldb): migrations by room ([Migrate]),
+// transactions ([InTx]) and kinds of errors ([Wrap]). It imports no driver; internal/sqlx/open does and is the only place that may.
 //
 //	db, err := open.SQLite(ctx, filepath.Join(dir, "hold.db"), nil)
 //	err = sqlx.Migrate(ctx, db, migrations, "hold_version")      // migrations: embed.FS with 00001_name.sql …

@@ -14,17 +14,17 @@ import (
 // whole version. versionTable is the room's own ("hold_version"). Where the dialects need different SQL, fsys may have
 // folders sqlite and postgres instead of files at the top. A database that is newer than the program is an error.
 func Migrate(ctx context.Context, db *DB, fsys fs.FS, versionTable string) error {
-	if sub := string(db.dialect); hasDir(fsys, sub) {
+	if sub := string(db.Dialect()); hasDir(fsys, sub) {
 		var err error
 		if fsys, err = fs.Sub(fsys, sub); err != nil {
 			return fmt.Errorf("migrations of %s: %w", versionTable, err)
 		}
 	}
 	dialect := database.DialectSQLite3
-	if db.dialect == Postgres {
+	if db.Dialect() == Postgres {
 		dialect = database.DialectPostgres
 	}
-	p, err := goose.NewProvider(dialect, db.write, fsys, goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(dialect, db.Write(), fsys, goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("migrations of %s: %w", versionTable, Wrap(err))
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 // Leeway is how far two clocks may differ.
@@ -25,8 +26,8 @@ const Leeway = 2 * time.Minute
 
 // Options configures [New]. DB, Directory and KeyPath are required.
 type Options struct {
-	// DB keeps the sessions; New migrates its own tables. The caller closes it.
-	DB *sqlx.DB
+	// DB keeps the sessions, in tables auth_… that New migrates. The caller closes it. See package sqldb/sqlite.
+	DB *sqldb.DB
 	// Directory resolves user names and the first parts of repositories' names.
 	Directory identity.Directory
 	// HTTP asks PDSes, whose addresses strangers chose: give it a guard. nil is a guarded client for the public internet,

@@ -9,16 +9,16 @@ import (
 	"path/filepath"
 
 	"github.com/atcr-dev/atcr/identity"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/auth"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 func Example() {
 	dir, _ := os.MkdirTemp("", "registry")
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
-	db, err := open.SQLite(ctx, filepath.Join(dir, "registry.db"), nil)
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "registry.db"))
 	if err != nil {
 		fmt.Println(err)
 		return

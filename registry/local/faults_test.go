@@ -39,7 +39,7 @@ func assembled(t *testing.T) (*local.Backend, *storage.Faults, *sql.DB) {
 	check(t, err)
 	t.Cleanup(func() { r.Close() })
 	faults := storage.NewFaults(files)
-	b, err := local.New(ctx, r, faults, db.Write(), quiet())
+	b, err := local.New(ctx, r, faults, db, quiet())
 	check(t, err)
 	t.Cleanup(func() { b.Close() })
 	return b, faults, db.Write()

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
@@ -141,18 +141,18 @@ func OpenWith(ctx context.Context, dir string, o *Options) (_ *Backend, err erro
 }
 
 // New makes a backend over a repository and a store of the caller's, who closes them after the backend. db keeps which
-// repository has which blobs, in tables local_…; with SQLite it is best another file than the repository's, opened with
-// a write-ahead log and synchronous=FULL. r should take record blobs of 4 MiB (repo.Options.MaxBlob), the limit of a
+// repository has which blobs, in tables local_… that New migrates; it may be the repository's own (package sqldb/sqlite opens
+// one, repo/sqlstore takes it, too). r should take record blobs of 4 MiB (repo.Options.MaxBlob), the limit of a
 // manifest. Uploads in the store that rest for longer than Options.UploadLife are thrown away.
-func New(ctx context.Context, r *repo.Repo, store storage.Store, db *sql.DB, o *Options) (*Backend, error) {
-	b, err := newBackend(ctx, r, store, sqlx.New(db, db, sqlx.SQLite), o.withDefaults())
+func New(ctx context.Context, r *repo.Repo, store storage.Store, db *sqldb.DB, o *Options) (*Backend, error) {
+	b, err := newBackend(ctx, r, store, db, o.withDefaults())
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
 	return b, nil
 }
 
-func newBackend(ctx context.Context, r *repo.Repo, store storage.Store, db *sqlx.DB, opts Options) (*Backend, error) {
+func newBackend(ctx context.Context, r *repo.Repo, store storage.Store, db *sqldb.DB, opts Options) (*Backend, error) {
 	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err

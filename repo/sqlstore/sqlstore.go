@@ -11,6 +11,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 //go:embed migrations
@@ -18,15 +19,15 @@ var migrations embed.FS
 
 // Store is a [repo.Store] in a SQL database. Safe for concurrent use.
 type Store struct {
-	db   *sqlx.DB
+	db   *sqldb.DB
 	own  bool
 	read *statements
 	mut  *statements // on the writing connection
 }
 
 // New keeps the repository in the tables repo_… of a database that may hold other rooms' tables too; it migrates
-// them. The database stays the caller's to close, after the Store.
-func New(ctx context.Context, db *sqlx.DB) (*Store, error) {
+// them. Package sqldb/sqlite opens one. The database stays the caller's to close, after the Store.
+func New(ctx context.Context, db *sqldb.DB) (*Store, error) {
 	s := &Store{db: db}
 	folder, err := fs.Sub(migrations, "migrations")
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 // Options tune a SQLite database. The zero value, and nil, are right for a server.
@@ -30,7 +31,7 @@ type Options struct {
 // SQLite opens a database file, and makes it when it isn't there (its folder must be): write-ahead log, synchronous
 // FULL (a commit is on the disk when it returns), one writing connection, foreign keys on. A log left by a killed
 // process is put into the database first.
-func SQLite(ctx context.Context, path string, o *Options) (*sqlx.DB, error) {
+func SQLite(ctx context.Context, path string, o *Options) (*sqldb.DB, error) {
 	if o == nil {
 		o = &Options{}
 	}
@@ -55,7 +56,7 @@ func SQLite(ctx context.Context, path string, o *Options) (*sqlx.DB, error) {
 		write.Close()
 		return nil, fmt.Errorf("open database %s: %w", path, sqlx.Wrap(err))
 	}
-	return sqlx.New(write, read, sqlx.SQLite), nil
+	return sqldb.New(write, read, sqldb.SQLite), nil
 }
 
 // prepare makes the log mode stick and empties what an earlier process left in the log.
