@@ -94,7 +94,7 @@ func settings(c *config.AppView, log *slog.Logger) appview.Config {
 		HandleResolverURL:    c.Server.HandleResolverURL,
 		Redirect:             pds.Redirect(c.Registry.Redirect),
 		ServeStale:           c.PDS.ServeStale,
-		AllowNetworks:        c.AllowNetworks(),
+		AllowNetworks:        c.Network.Prefixes(),
 		Log:                  log,
 	}
 }

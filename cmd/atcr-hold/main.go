@@ -90,6 +90,7 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 		PublicURL:          c.Server.PublicURL,
 		Public:             c.Server.Public,
 		TestMode:           c.Server.TestMode,
+		AllowNetworks:      c.Network.Prefixes(),
 		HandleResolverURL:  c.Server.HandleResolverURL,
 		RefuseLegacyTokens: !c.Server.AcceptLegacyTokens,
 		NoRedirect:         !c.Server.Redirect,
@@ -100,7 +101,10 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
 		Crew:               crew,
 		PLCURL:             c.Identity.PLCDirectoryURL,
-		Identity:           identity.Config{Method: c.Identity.DIDMethod, DID: c.Identity.DID},
-		Log:                log,
+		Identity: identity.Config{
+			Method: c.Identity.DIDMethod, DID: c.Identity.DID,
+			RotationKeyPath: c.Identity.RotationKeyPath, RotationKey: c.Identity.RotationKey, RecoveryDIDKey: c.Identity.RecoveryDIDKey,
+		},
+		Log: log,
 	}
 }

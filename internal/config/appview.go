@@ -67,7 +67,7 @@ type PDS struct {
 
 // Network is the section network.
 type Network struct {
-	Allow []string `key:"allow" doc:"Private networks whose PDSes and holds may be asked, as in [10.0.0.0/8]. Empty: public addresses only."`
+	Allow []string `key:"allow" doc:"Private networks whose PDSes (and holds) may be asked, as in [10.0.0.0/8]. Empty: public addresses only."`
 }
 
 // Jetstream is the section jetstream.
@@ -135,15 +135,23 @@ const plcDirectory = "https://plc.directory"
 // DataDir is the folder of the AppView's data.
 func (c *AppView) DataDir() string { return filepath.Dir(c.UI.DatabasePath) }
 
-// AllowNetworks is network.allow, parsed.
-func (c *AppView) AllowNetworks() []netip.Prefix {
+// Prefixes is network.allow, parsed.
+func (n Network) Prefixes() []netip.Prefix {
 	var out []netip.Prefix
-	for _, text := range c.Network.Allow {
+	for _, text := range n.Allow {
 		if p, err := netip.ParsePrefix(text); err == nil {
 			out = append(out, p.Masked())
 		}
 	}
 	return out
+}
+
+func (n Network) check(p *problems) {
+	for _, text := range n.Allow {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			p.add("network.allow", "%q is no network: write 10.0.0.0/8", text)
+		}
+	}
 }
 
 func (c *AppView) check() []problem {
@@ -164,10 +172,6 @@ func (c *AppView) check() []problem {
 	p.required("auth.key_path", c.Auth.KeyPath)
 	p.required("auth.cert_path", c.Auth.CertPath)
 	p.oneOf("registry.redirect", c.Registry.Redirect, "auto", "never")
-	for _, text := range c.Network.Allow {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			p.add("network.allow", "%q is no network: write 10.0.0.0/8", text)
-		}
-	}
+	c.Network.check(&p)
 	return p
 }

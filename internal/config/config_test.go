@@ -41,7 +41,7 @@ func TestOrderOfSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Server.DefaultHoldDID != "did:web:env.test" || c.LogLevel != "warn" || c.Server.Addr != ":1" || c.PDS.ServeStale != time.Hour || len(c.AllowNetworks()) != 2 {
+	if c.Server.DefaultHoldDID != "did:web:env.test" || c.LogLevel != "warn" || c.Server.Addr != ":1" || c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -126,7 +126,8 @@ func TestErrors(t *testing.T) {
 		{"public in test mode", app("c.yaml", did, "ATCR_SERVER_TEST_MODE=true", "ATCR_SERVER_BASE_URL=http://registry.example.com"), []string{"server.test_mode: is refused", "neither loopback"}},
 		{"hold in test mode", hold("c.yaml", holdMinimum, "HOLD_SERVER_TEST_MODE=true"), []string{"server.test_mode: is refused while server.public_url is https"}},
 		{"http hold", hold("c.yaml", holdMinimum, "HOLD_SERVER_PUBLIC_URL=http://hold.example.com"), []string{"HOLD_SERVER_PUBLIC_URL: server.public_url: must be https"}},
-		{"plc", hold("c.yaml", holdMinimum+"identity: {did_method: plc}\n"), []string{"identity.did_method: plc is not built yet"}},
+		{"method", hold("c.yaml", holdMinimum+"identity: {did_method: key}\n"), []string{`identity.did_method: "key" is not one of web, plc`}},
+		{"recovery key", hold("c.yaml", holdMinimum+"identity: {recovery_did_key: zQ3sh}\n"), []string{"identity.recovery_did_key: \"zQ3sh\" is no public key"}},
 		{"s3", hold("c.yaml", holdMinimum+"storage: {driver: s3}\n"), []string{"storage.driver: \"s3\" is not one of file"}},
 		{"rights", hold("c.yaml", holdMinimum+"  crew: [{member: a.test, permissions: ['blob:all']}]\n"), []string{"registration.crew: \"blob:all\""}},
 		{"no member", hold("c.yaml", holdMinimum+"  crew: [{tier: x}]\n"), []string{"has no member"}},

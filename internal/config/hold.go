@@ -15,6 +15,7 @@ type Hold struct {
 	Storage      Storage      `key:"storage" doc:"Where layers lie."`
 	Database     Database     `key:"database" doc:"The hold's own records."`
 	Identity     Identity     `key:"identity" doc:"The hold's identity on the network. These keys are also read under database."`
+	Network      Network      `key:"network" doc:"Private networks."`
 	Admin        Admin        `key:"admin" unbuilt:"true" doc:"The captain's web panel."`
 	Quota        Quota        `key:"quota" unbuilt:"true" doc:"How much crew may store."`
 	GC           GC           `key:"gc" unbuilt:"true" doc:"Removes layers that no manifest names."`
@@ -74,10 +75,12 @@ type Database struct {
 
 // Identity is the section identity.
 type Identity struct {
-	DIDMethod       string `key:"did_method" also:"database.did_method" doc:"web: a DID made of public_url. plc is not built yet and is refused."`
+	DIDMethod       string `key:"did_method" also:"database.did_method" doc:"For a new hold. web: a DID made of public_url, which it is bound to. plc: one that outlives its domain, kept in a directory."`
 	DID             string `key:"did" also:"database.did" doc:"A DID to take over. Empty: the one in did.txt, or a new one."`
 	PLCDirectoryURL string `key:"plc_directory_url" also:"database.plc_directory_url" doc:"The directory of did:plc identities."`
-	RotationKeyPath string `key:"rotation_key_path" also:"database.rotation_key_path" unbuilt:"true" doc:"Key that may change a did:plc."`
+	RotationKeyPath string `key:"rotation_key_path" also:"database.rotation_key_path" doc:"File of the key that may change a did:plc; it can be kept off this machine. Empty: keys/rotation.key in database.path."`
+	RotationKey     string `key:"rotation_key" secret:"true" doc:"That key itself in place of a file, best given by the environment."`
+	RecoveryDIDKey  string `key:"recovery_did_key" doc:"Public key (did:key:…) of yours that stands above the hold's own in a did:plc: within 72 hours it undoes what that did."`
 }
 
 // Admin is the section admin.
@@ -179,11 +182,11 @@ func (c *Hold) check() []problem {
 	}
 	p.oneOf("storage.driver", c.Storage.Driver, "file")
 	p.required("database.path", c.Database.Path)
-	if c.Identity.DIDMethod == "plc" {
-		p.add("identity.did_method", "plc is not built yet: use web")
-	} else {
-		p.oneOf("identity.did_method", c.Identity.DIDMethod, "web")
+	p.oneOf("identity.did_method", c.Identity.DIDMethod, "web", "plc")
+	if k := c.Identity.RecoveryDIDKey; k != "" && !strings.HasPrefix(k, "did:key:z") {
+		p.add("identity.recovery_did_key", "%q is no public key: write did:key:z…", k)
 	}
 	p.url("identity.plc_directory_url", c.Identity.PLCDirectoryURL, true)
+	c.Network.check(&p)
 	return p
 }
