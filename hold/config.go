@@ -42,6 +42,8 @@ type Config struct {
 
 	// TestMode allows http, loopback and ports in names. Never on the public network.
 	TestMode bool
+	// AllowNetworks are private networks whose PDSes may be asked.
+	AllowNetworks []netip.Prefix
 	// RefuseLegacyTokens takes only service tokens made for the very method, once. Otherwise upstream's AppView is
 	// understood too, which uses one token for a minute for uploads, notifyManifest and getBlob (logged and counted).
 	RefuseLegacyTokens bool
@@ -49,9 +51,10 @@ type Config struct {
 	// has one, else to /blobs, so that an AppView need not carry them.
 	NoRedirect bool
 
-	// Identity: Dir, PublicURL, TestMode and Services are filled in here when empty.
+	// Identity: Dir, PublicURL, PLCURL, TestMode, Services, Clock and Logger are filled in here when empty. Method "plc" makes a
+	// did:plc for a new hold.
 	Identity identity.Config
-	// PLCURL is the did:plc directory that the default Directory asks.
+	// PLCURL is the did:plc directory that the default Directory asks, and that has the hold's own DID if that is a did:plc.
 	PLCURL string
 	// HandleResolverURL is a PDS that the default Directory asks for handles first.
 	HandleResolverURL string
@@ -167,6 +170,12 @@ func (c *Config) defaults() {
 	}
 	if id.Services == nil {
 		id.Services = identity.HoldServices()
+	}
+	if id.PLCURL == "" {
+		id.PLCURL = c.PLCURL
+	}
+	if id.Clock == nil {
+		id.Clock = c.Clock
 	}
 	id.TestMode = id.TestMode || c.TestMode
 	if id.Logger == nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,9 @@ type Server struct {
 	db       *sqlx.DB
 	linkKey  []byte
 	metrics  *metrics
+
+	unchecked bool        // the directory could not be asked about our did:plc at the start
+	announce  atomic.Bool // our DID document changed, and followers of the repository have not been told
 
 	access   *access
 	peopleMu sync.Mutex // writes of captain and crew records
@@ -79,9 +83,11 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}{
 		{"data folder", s.openFolder},
 		{"identity", s.openIdentity},
+		{"identity", s.checkIdentityAtBoot},
 		{"database", s.openDatabase},
 		{"storage", s.openStorage},
 		{"repository", s.openRepo},
+		{"repository", s.signAnew},
 		{"captain and crew", s.alignRecords},
 		{"index of layers", s.alignLayers},
 	} {
@@ -107,7 +113,8 @@ func (s *Server) Metrics() []prometheus.Collector {
 	return append(s.metrics.all(), s.verifier.Metrics()...)
 }
 
-// Run does what a hold does by itself, until ctx ends: it settles and ends leases, and throws away uploads that rested for a day.
+// Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day, and
+// keeps a did:plc current in its directory.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
@@ -119,17 +126,15 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.maintain(ctx)
-	}()
+	var own sync.WaitGroup
+	own.Go(func() { s.maintain(ctx) })
+	own.Go(func() { s.keepIdentity(ctx) })
 	var err error
 	if ln != nil {
 		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.log})
 		cancel()
 	}
-	<-done
+	own.Wait()
 	return err
 }
 
@@ -170,17 +175,17 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 	if s.id, err = identity.LoadOrCreateDID(ctx, s.cfg.Identity); err != nil {
 		return err
 	}
+	guard := httpx.Guard{Loopback: s.cfg.TestMode, Hosts: s.testHosts(), Allow: s.cfg.AllowNetworks}
 	s.http = s.cfg.HTTP
 	if s.http == nil {
-		s.http = httpx.NewClient(httpx.ClientOptions{
-			Guard:        httpx.Guard{Loopback: s.cfg.TestMode, Hosts: s.testHosts()},
-			MaxRedirects: -1, UserAgent: "atcr-hold",
-		})
+		s.http = httpx.NewClient(httpx.ClientOptions{Guard: guard, MaxRedirects: -1, UserAgent: "atcr-hold"})
 		s.onClose(func() error { s.http.CloseIdleConnections(); return nil })
 	}
 	if s.dir = s.cfg.Directory; s.dir == nil {
+		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
+		s.onClose(func() error { client.CloseIdleConnections(); return nil })
 		s.dir = identity.NewResolver(identity.ResolverOptions{
-			PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode, Logger: s.log, Clock: s.clock,
+			Client: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode, Logger: s.log, Clock: s.clock,
 		})
 	}
 	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{

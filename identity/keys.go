@@ -24,8 +24,8 @@ var (
 
 const maxKeyFile = 16 << 10 // an RSA key of 4096 bits has some 3 KiB as PEM
 
-// ParseKey reads a private key as key files hold it: multibase text ("z…", P-256 or K-256), which is what we write, or a
-// K-256 key as 32 raw bytes or 64 hex digits, as other programs do.
+// ParseKey reads a private key as key files hold it: multibase text ("z…", P-256 or K-256), which is what we write; PEM of either
+// curve (SEC 1 or PKCS #8, as openssl writes); or a K-256 key as 32 raw bytes or 64 hex digits, as other programs do.
 func ParseKey(b []byte) (atcrypto.PrivateKeyExportable, error) {
 	text := strings.TrimSpace(string(b))
 	switch {
@@ -37,6 +37,8 @@ func ParseKey(b []byte) (atcrypto.PrivateKeyExportable, error) {
 			return nil, fmt.Errorf("%w: 64 characters that are not hex", ErrKeyFile)
 		}
 		return keyOr(atcrypto.ParsePrivateBytesK256(raw))
+	case strings.HasPrefix(text, "-----BEGIN "):
+		return parsePEM([]byte(text))
 	case strings.HasPrefix(text, "z") && len(text) < 128:
 		k, err := atcrypto.ParsePrivateMultibase(text)
 		if err != nil {
@@ -44,7 +46,7 @@ func ParseKey(b []byte) (atcrypto.PrivateKeyExportable, error) {
 		}
 		return k, nil
 	}
-	return nil, fmt.Errorf("%w: expected multibase text (z…), 32 bytes or 64 hex digits", ErrKeyFile)
+	return nil, fmt.Errorf("%w: expected multibase text (z…), PEM, 32 bytes or 64 hex digits", ErrKeyFile)
 }
 
 func keyOr(k *atcrypto.PrivateKeyK256, err error) (atcrypto.PrivateKeyExportable, error) {
@@ -71,18 +73,38 @@ func LoadKey(path string) (atcrypto.PrivateKeyExportable, error) {
 // LoadOrCreateKey is [LoadKey], and makes a K-256 key when the file does not exist: mode 0600, durable before it returns;
 // a missing folder is made with mode 0700. It tells whether the key is new.
 func LoadOrCreateKey(path string) (key atcrypto.PrivateKeyExportable, created bool, err error) {
+	return loadOrCreateKey(path, "")
+}
+
+func loadOrCreateKey(path, kind string) (key atcrypto.PrivateKeyExportable, created bool, err error) {
 	key, err = LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, false, err
 	}
-	fresh, err := atcrypto.GeneratePrivateKeyK256()
+	fresh, err := newKey(kind)
 	if err != nil {
-		return nil, false, fmt.Errorf("making a key: %w", err)
+		return nil, false, err
 	}
 	if err := writeSecret(path, []byte(fresh.Multibase()+"\n")); err != nil {
 		return nil, false, fmt.Errorf("writing key %s: %w", path, err)
 	}
 	return fresh, true, nil
+}
+
+// newKey makes a key: "k256" (also when empty) or "p256".
+func newKey(kind string) (key atcrypto.PrivateKeyExportable, err error) {
+	switch strings.ToLower(kind) {
+	case "", "k256":
+		key, err = atcrypto.GeneratePrivateKeyK256()
+	case "p256":
+		key, err = atcrypto.GeneratePrivateKeyP256()
+	default:
+		return nil, fmt.Errorf("key type %q: it is k256 or p256", clip(kind))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	return key, nil
 }
 
 // writeSecret makes a file that must not exist yet.

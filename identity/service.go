@@ -6,31 +6,36 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 // Errors of [LoadOrCreateDID].
 var (
 	// ErrContradiction: the configured DID is not the one on disk.
 	ErrContradiction = errors.New("configured DID differs from the stored one")
-	// ErrNotBuilt: did_method plc without a DID.
-	ErrNotBuilt = errors.New("creating a did:plc is not built yet")
 	// ErrKeyMissing: a DID is known but its key is not on disk.
 	ErrKeyMissing = errors.New("signing key missing")
 )
 
 // Names of files in [Config.Dir].
 const (
-	didFile = "did.txt"
-	keyFile = "keys/signing.key"
+	didFile      = "did.txt"
+	keyFile      = "keys/signing.key"
+	rotationFile = "keys/rotation.key"
+	genesisFile  = "genesis.json"
+	plcLogFile   = "plc-log.json"
+	nextSuffix   = ".next" // a key that a rotation made and the directory has not confirmed
 )
 
 // Config says who a service of ours is. Dir and PublicURL are required.
@@ -45,6 +50,26 @@ type Config struct {
 	DID string
 	// KeyPath is the signing key's file; empty is keys/signing.key in Dir.
 	KeyPath string
+	// KeyType is of keys that are made: "k256" (also when empty) or "p256".
+	KeyType string
+
+	// PLCURL is the did:plc directory; empty is [DefaultPLCURL].
+	PLCURL string
+	// RotationKeyPath is the file of the key that may change a did:plc; empty is keys/rotation.key in Dir. It may lie
+	// elsewhere, and be missing: then the service runs, and warns of what it can't change.
+	RotationKeyPath string
+	// RotationKey is that key itself, as [ParseKey] reads it, in place of a file: for a value of the environment.
+	RotationKey string
+	// RecoveryDIDKey is a public key (did:key:…) of the operator's that stands above ours in a did:plc's rotation list, and so
+	// may undo what ours does, within 72 hours. Empty is none.
+	RecoveryDIDKey string
+	// HTTP asks the directory; nil is a client with the address guard, opened under TestMode for loopback and PLCURL's host.
+	HTTP *http.Client
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
+	// Crash is nil in production; see [Seams].
+	Crash func(seam string)
+
 	// Services stand in the DID document, with PublicURL as their address. See [HoldServices].
 	Services []Service
 	// TestMode allows loopback names with ports, and http.
@@ -90,24 +115,29 @@ func (id *Identity) Audiences() []string {
 	return all
 }
 
-// LoadOrCreateDID answers the service's identity: the configured DID, else that of did.txt, else a new did:web of the public URL. What
-// it makes is on disk (key first, then did.txt) before it returns; a second start finds the same. Call it while
-// holding the folder's lock.
+// LoadOrCreateDID answers the service's identity: the configured DID, else that of did.txt, else a new one by Method: a did:web of
+// the public URL, or a did:plc as [CreatePLCIdentity] makes it. What it makes is on disk (keys first, then did.txt) before it
+// returns; a second start finds the same. Call it while holding the folder's lock.
 //
-// Errors: ErrContradiction when configuration and disk name different DIDs; ErrNotBuilt; ErrKeyMissing; ErrKeyPermissions; ErrKeyFile.
-func LoadOrCreateDID(_ context.Context, cfg Config) (*Identity, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Dir == "" {
-		return nil, errors.New("identity: the data folder is not set")
-	}
-	if cfg.KeyPath == "" {
-		cfg.KeyPath = filepath.Join(cfg.Dir, filepath.FromSlash(keyFile))
+// The network is asked only about a did:plc: one that is new is submitted (a directory that is down is no error, see
+// [EnsurePLCCurrent]), one that is configured for the first time must be in the directory, and a key rotation that
+// was broken off is finished.
+//
+// Errors: ErrContradiction when configuration and disk name different DIDs; ErrKeyMissing; ErrKeyPermissions; ErrKeyFile; for
+// a did:plc configured for the first time ErrPLCNotFound, ErrPLCTombstone, ErrPLCLog, ErrPLCUnavailable.
+func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
 	}
 	did, known, err := cfg.chooseDID()
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case did == "":
+		return CreatePLCIdentity(ctx, cfg)
+	case did.Method() == "plc":
+		return cfg.loadPLC(ctx, did, known)
 	}
 	key, err := cfg.signingKey(did, known)
 	if err != nil {
@@ -116,18 +146,58 @@ func LoadOrCreateDID(_ context.Context, cfg Config) (*Identity, error) {
 	if err := cfg.store(did); err != nil {
 		return nil, err
 	}
+	id := cfg.identity(did, key)
+	cfg.warnAddress(id)
+	return id, nil
+}
+
+// fill sets defaults.
+func (cfg *Config) fill() error {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Dir == "" {
+		return errors.New("identity: the data folder is not set")
+	}
+	if cfg.KeyPath == "" {
+		cfg.KeyPath = cfg.path(keyFile)
+	}
+	if cfg.RotationKeyPath == "" {
+		cfg.RotationKeyPath = cfg.path(rotationFile)
+	}
+	if cfg.RecoveryDIDKey != "" {
+		if _, err := atcrypto.ParsePublicDIDKey(cfg.RecoveryDIDKey); err != nil {
+			return fmt.Errorf("recovery_did_key %q: it is a public key like did:key:z…: %w", clip(cfg.RecoveryDIDKey), err)
+		}
+	}
+	if cfg.HTTP == nil {
+		guard := httpx.Guard{Loopback: cfg.TestMode}
+		if cfg.TestMode {
+			guard.Hosts = httpx.HostsOf(cfg.PLCURL)
+		}
+		cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: plcTimeout, UserAgent: "atcr"})
+	}
+	return nil
+}
+
+func (cfg *Config) path(name string) string { return filepath.Join(cfg.Dir, filepath.FromSlash(name)) }
+
+func (cfg *Config) identity(did syntax.DID, key atcrypto.PrivateKeyExportable) *Identity {
 	id := &Identity{
 		DID: did, Key: key, PublicURL: strings.TrimRight(cfg.PublicURL, "/"),
 		Services: cfg.Services, TestMode: cfg.TestMode,
 	}
 	id.Handle = handleOf(id.PublicURL)
-	cfg.warnAddress(id)
-	return id, nil
+	return id
 }
 
 // known says that a DID was in use before: then its key must be there.
 type known bool
 
+// chooseDID answers the DID that is there; an empty one is a did:plc to be made.
 func (cfg *Config) chooseDID() (syntax.DID, known, error) {
 	stored, err := cfg.storedDID()
 	if err != nil {
@@ -144,10 +214,14 @@ func (cfg *Config) chooseDID() (syntax.DID, known, error) {
 				ErrContradiction, did, cfg.didPath(), stored)
 		}
 		if stored == "" {
-			return did, did.Method() == "plc", nil
+			return did, false, nil
 		}
 	}
 	if stored != "" {
+		if m := cfg.Method; m != "" && m != stored.Method() && cfg.DID == "" {
+			cfg.Logger.Warn("did_method is for a new DID only; the stored one stays. Set did_method to its method, or start on an empty data folder to be somebody new",
+				"did_method", m, "did", stored)
+		}
 		return stored, true, nil
 	}
 	switch cfg.Method {
@@ -155,12 +229,12 @@ func (cfg *Config) chooseDID() (syntax.DID, known, error) {
 		did, err := WebDID(cfg.PublicURL, cfg.TestMode)
 		return did, false, err
 	case "plc":
-		return "", false, fmt.Errorf("%w: set did_method to web, or identity.did to a did:plc whose signing key is at %s", ErrNotBuilt, cfg.KeyPath)
+		return "", false, nil
 	}
 	return "", false, fmt.Errorf("did_method %q: it is web or plc", clip(cfg.Method))
 }
 
-func (cfg *Config) didPath() string { return filepath.Join(cfg.Dir, didFile) }
+func (cfg *Config) didPath() string { return cfg.path(didFile) }
 
 func (cfg *Config) storedDID() (syntax.DID, error) {
 	b, err := os.ReadFile(cfg.didPath())
@@ -185,7 +259,7 @@ func (cfg *Config) signingKey(did syntax.DID, used known) (atcrypto.PrivateKeyEx
 		}
 		return key, err
 	}
-	key, created, err := LoadOrCreateKey(cfg.KeyPath)
+	key, created, err := loadOrCreateKey(cfg.KeyPath, cfg.KeyType)
 	if created {
 		cfg.Logger.Info("signing key made", "path", cfg.KeyPath, "did", did)
 	}

@@ -141,26 +141,13 @@ func TestLoadOrCreateDID(t *testing.T) {
 	}
 }
 
-func TestLoadOrCreateDIDPLC(t *testing.T) {
+func TestMethodUnknown(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := LoadOrCreateDID(t.Context(), Config{Dir: dir, PublicURL: "https://h.test", Method: "plc"}); !errors.Is(err, ErrNotBuilt) {
-		t.Error(err)
-	}
 	if _, err := LoadOrCreateDID(t.Context(), Config{Dir: dir, PublicURL: "https://h.test", Method: "key"}); err == nil {
 		t.Error("did_method key was taken")
 	}
-	cfg := Config{Dir: dir, PublicURL: "https://hold.example.com:8443", DID: aliceDID.String()}
-	if _, err := LoadOrCreateDID(t.Context(), cfg); !errors.Is(err, ErrKeyMissing) {
-		t.Error(err)
-	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("a refused start left %v", entries)
-	}
-	if _, _, err := LoadOrCreateKey(filepath.Join(dir, "keys", "signing.key")); err != nil {
-		t.Fatal(err)
-	}
-	if id := load(t, cfg); id.DID != aliceDID || id.Handle != "" {
-		t.Errorf("%+v", id)
 	}
 }
 

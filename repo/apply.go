@@ -120,6 +120,12 @@ func (g *group) take(req *request) error {
 		g.rows.add(mine)
 		return nil
 	}
+	if req.identity != nil {
+		g.announce(req.identity)
+		if req.identity.alone {
+			return nil
+		}
+	}
 	for _, guard := range req.guards {
 		if err := guard(g); err != nil {
 			req.err = err

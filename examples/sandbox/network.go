@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/devnet"
 	"github.com/atcr-dev/atcr/registry/appview"
 )
@@ -76,7 +77,8 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 	n.hold, err = hold.New(ctx, hold.Config{
 		DataDir: filepath.Join(dir, "hold"), PublicURL: "http://" + port(ln.hold, "localhost"), OwnerDID: alice.DID,
 		Public: public, AllowAllCrew: public, TestMode: true,
-		PLCURL: n.devnet.PLCURL(), HandleResolverURL: n.devnet.PDSURL(), Log: log.With("service", "hold"),
+		Identity: identity.Config{Method: "plc"},
+		PLCURL:   n.devnet.PLCURL(), HandleResolverURL: n.devnet.PDSURL(), Log: log.With("service", "hold"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start the hold: %w", err)
