@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestKilledAtRandom(t *testing.T) {
 	h.start()
 	p := &pusher{T: t, h: h, u: alice}
 	did := "did:web:localhost%3A" + h.cfg.Addr[len("127.0.0.1:"):]
-	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, Token: alice.token})
+	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, HTTP: http.DefaultClient, Token: alice.token})
 	pushed := map[digest.Digest][]byte{}
 	var total int64
 	for i := range 50 {

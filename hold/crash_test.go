@@ -243,7 +243,7 @@ func killedAt(t *testing.T, seam string, pass int) {
 	h.start()
 	p := &pusher{T: t, h: h, u: alice}
 	did := "did:web:localhost%3A" + h.cfg.Addr[len("127.0.0.1:"):]
-	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, Token: alice.token})
+	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, HTTP: http.DefaultClient, Token: alice.token})
 	contents := [][]byte{[]byte("{}"), data(1, 500_000), data(2, 3_000_000)}
 	var digests []digest.Digest
 	for _, b := range contents {

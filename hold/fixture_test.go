@@ -208,7 +208,7 @@ func (h *testHold) stop() {
 
 // client speaks to the hold as a user, or anonymously.
 func (h *testHold) client(u *user) *holdclient.Client {
-	o := holdclient.Options{DID: h.DID(), URL: h.url, HasHoldService: true}
+	o := holdclient.Options{DID: h.DID(), URL: h.url, HasHoldService: true, HTTP: http.DefaultClient}
 	if u != nil {
 		o.Token = u.token
 	}

@@ -32,7 +32,7 @@ func TestReferencePDS(t *testing.T) {
 	})
 	ctx := t.Context()
 	as := func(name string) *holdclient.Client {
-		return holdclient.New(holdclient.Options{DID: h.DID(), URL: h.url, HasHoldService: true,
+		return holdclient.New(holdclient.Options{DID: h.DID(), URL: h.url, HasHoldService: true, HTTP: http.DefaultClient,
 			Token: func(_ context.Context, aud, lxm string) (string, error) {
 				return real.ServiceAuth(t, name, aud, lxm), nil
 			}})

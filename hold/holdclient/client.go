@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 // TokenFunc gives a service token of one user for the audience and the XRPC method (com.atproto.server.getServiceAuth
@@ -22,14 +24,14 @@ type Options struct {
 	// HasHoldService says that the hold's DID document has the service #atcr_hold; tokens are then addressed
 	// to DID#atcr_hold first.
 	HasHoldService bool
-	// HTTP makes the requests. Addresses come from strangers, so give a client that refuses private networks.
-	// Default: http.DefaultTransport without redirects.
+	// HTTP makes the requests, without following redirects. Nil is a client that connects to public addresses only, since
+	// those of holds come from strangers; for a hold on loopback or a private network give one of your own.
 	HTTP *http.Client
 	// Token signs requests as one user; nil asks anonymously. See also [Client.As].
 	Token TokenFunc
-	// Log gets a debug line for each fallback. Default: discards.
+	// Log gets a debug line for each fallback; nil is slog.Default().
 	Log *slog.Logger
-	// Clock tells the time. Default: time.Now.
+	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
 }
 
@@ -67,15 +69,15 @@ func New(o Options) *Client {
 	if o.HasHoldService {
 		h.auds[0], h.auds[1] = h.auds[1], h.auds[0]
 	}
-	hc := http.Client{}
-	if o.HTTP != nil {
-		hc = *o.HTTP
+	if o.HTTP == nil {
+		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-holdclient"})
 	}
+	hc := *o.HTTP
 	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	hc.Jar = nil
 	h.http = &hc
 	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+		h.log = slog.Default()
 	}
 	if h.clock == nil {
 		h.clock = time.Now

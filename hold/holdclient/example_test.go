@@ -45,7 +45,7 @@ func ExampleClient_GetBlob() {
 	}))
 	defer srv.Close()
 
-	hold := holdclient.New(holdclient.Options{DID: "did:web:hold.example.com", URL: srv.URL})
+	hold := holdclient.New(holdclient.Options{DID: "did:web:hold.example.com", URL: srv.URL, HTTP: srv.Client()})
 	blob, err := hold.GetBlob(context.Background(), "did:plc:ewvi7nxzyoun6zhxrhs64oiz", digest.FromString("layer"), "")
 	if err != nil {
 		fmt.Println(err)

@@ -354,7 +354,7 @@ func hostile(t *testing.T, status int, header http.Header, body string) *holdcli
 		_, _ = io.WriteString(w, body)
 	}))
 	t.Cleanup(srv.Close)
-	return holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: srv.URL})
+	return holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: srv.URL, HTTP: srv.Client()})
 }
 
 func TestHostileAnswers(t *testing.T) {
@@ -410,7 +410,7 @@ func TestHostileAnswers(t *testing.T) {
 func TestHoldDown(t *testing.T) {
 	srv := httptest.NewServer(nil)
 	srv.Close()
-	c := holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: srv.URL})
+	c := holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: srv.URL, HTTP: srv.Client()})
 	if _, err := c.Captain(t.Context()); !errors.Is(err, holdclient.ErrUnavailable) || !strings.Contains(err.Error(), srv.URL) {
 		t.Errorf("got %v", err)
 	}

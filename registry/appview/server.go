@@ -160,10 +160,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if ln != nil {
 		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.cfg.Log}) })
 	}
-	if err := group.Wait(); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
-		return err
-	}
-	return nil
+	return group.Wait()
 }
 
 // Metrics are the AppView's own collectors, registered nowhere.

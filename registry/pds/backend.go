@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
 
@@ -99,6 +100,9 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		uploads:    map[string]*uploadState{},
 		buffers:    semaphore.NewWeighted(maxChunks),
 		pulls:      map[pull]pulled{},
+	}
+	if o.HTTP == nil {
+		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-appview"})
 	}
 	b.http = withoutRedirects(o.HTTP)
 	if b.serveStale == 0 {

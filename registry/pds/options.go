@@ -40,29 +40,30 @@ const (
 	RedirectNever Redirect = "never"
 )
 
-// Options makes a Backend. DB and Directory are needed; without Sessions nothing can be pushed.
+// Options configures [New]. DB and Directory are required; without Sessions nothing can be pushed.
 type Options struct {
 	// DB keeps the copies, uploads and intents, in tables pds_… that New migrates. The caller closes it. See package
 	// sqldb/sqlite.
 	DB *sqldb.DB
 	// Directory resolves owners, holds and the actors' PDSes.
 	Directory identity.Directory
-	// HTTP asks PDSes and holds, whose addresses strangers chose: give it a guarded dialer, and no timeout over the
-	// whole exchange (layers pass through it; calls that are short are bounded here). Nil is a plain client, for tests.
+	// HTTP asks PDSes and holds, whose addresses strangers chose. Nil is a client that connects to public addresses only;
+	// one of your own should have such a guard, too, and no timeout over the whole exchange (layers pass through it; calls
+	// that are short are bounded here).
 	HTTP *http.Client
 	// Sessions acts for signed-in accounts.
 	Sessions Sessions
 	// DefaultHold is the DID of the hold for owners whose profile names none.
 	DefaultHold string
-	// Redirect defaults to RedirectAuto.
+	// Redirect says how layers are given to clients; empty is RedirectAuto.
 	Redirect Redirect
 	// ServeStale is how long answers are given while an owner's PDS is silent; 0 is 7 days, negative is never.
 	ServeStale time.Duration
 	// CacheBytes bounds the cache of manifests' bytes in DB; 0 is 1 GiB.
 	CacheBytes int64
-	// Clock defaults to time.Now.
+	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
-	// Log defaults to slog.Default.
+	// Log hears of what no client is told; nil is slog.Default().
 	Log *slog.Logger
 	// Seam is called at the named points of [Seams]; an error stops the work there as a crash would. Nil in production.
 	Seam func(name string) error

@@ -14,7 +14,7 @@ const (
 )
 
 // Run settles open intents at once and from then on when they are due, counts pulls, lets go of old uploads and trims
-// the cache, until ctx ends. One Run at a time. It answers ctx's error.
+// the cache, until ctx ends. One Run at a time. It answers nil when ctx ended.
 func (b *Backend) Run(ctx context.Context) error {
 	settle, house := time.NewTicker(settleEvery), time.NewTicker(houseEvery)
 	defer settle.Stop()
@@ -27,7 +27,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		b.sendPulls(ctx, false)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-settle.C:
 		case <-house.C:
 			b.keepHouse(ctx)
