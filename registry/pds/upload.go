@@ -42,6 +42,8 @@ type upload struct {
 	s   *uploadState
 	ctx context.Context // of the request: io.ReaderFrom has none
 	end bool            // committed, cancelled or closed
+
+	closed int64 // Size at Close: afterwards the state may be another request's
 }
 
 // StartUpload begins an upload to the owner's present hold, which is not asked before there are bytes.
@@ -218,7 +220,12 @@ func (b *Backend) verify(ctx context.Context, s *uploadState) error {
 func (u *upload) ID() string { return u.s.ID }
 
 // Size is what the hold has acknowledged.
-func (u *upload) Size() int64 { return u.s.Size }
+func (u *upload) Size() int64 {
+	if u.end {
+		return u.closed
+	}
+	return u.s.Size
+}
 
 // Link is empty: bytes come here.
 func (u *upload) Link() string { return "" }
@@ -338,7 +345,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (ocispec.Descripto
 	}
 	if errors.Is(err, holdclient.ErrInvalidUpload) {
 		_ = b.deleteUpload(ctx, s) // nothing comes of it; what fails here runs out
-		u.end = true
+		u.end, u.closed = true, s.Size
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, holdError(s.Hold, err)
@@ -354,7 +361,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (ocispec.Descripto
 	if err := b.deleteUpload(ctx, s); err != nil {
 		b.log.Warn("a finished upload stays in the table until it runs out", "err", err)
 	}
-	u.end = true
+	u.end, u.closed = true, s.Size
 	b.leased.put(s.Owner+"/"+s.Repository+"@"+d.String(), place{s.Hold, s.Size}, b.clock().Add(rightsFor))
 	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: s.Size}, nil
 }
@@ -381,7 +388,7 @@ func (u *upload) Cancel(ctx context.Context) error {
 	if err := u.r.b.abort(ctx, u.s); err != nil {
 		return err
 	}
-	u.end = true
+	u.end, u.closed = true, u.s.Size
 	return nil
 }
 
@@ -404,7 +411,7 @@ func (u *upload) Close() error {
 	if u.end {
 		return nil
 	}
-	u.end = true
+	u.end, u.closed = true, u.s.Size
 	var err error
 	if !u.s.stored {
 		err = u.r.b.saveUpload(context.WithoutCancel(u.ctx), u.s)

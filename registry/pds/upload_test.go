@@ -180,6 +180,14 @@ func TestUploadKinds(t *testing.T) {
 	for range 12 {
 		must(t, <-errs)
 	}
+	// One layer from many clients.
+	same := randomBytes(10_000, 99)
+	for range 64 {
+		go func() { errs <- upload(t.Context(), r, same) }()
+	}
+	for range 64 {
+		must(t, <-errs)
+	}
 }
 
 // TestUploadEnds cancels uploads, lets them run out, and gives them to nobody else.
