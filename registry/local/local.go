@@ -38,6 +38,9 @@ type Options struct {
 	// NoAnonymousMount refuses mounts that don't say from where: who may push somewhere and knows a digest could
 	// otherwise get a blob of a repository that is not theirs to read.
 	NoAnonymousMount bool
+	// Events keeps a firehose event for each push, for those who follow the repository by com.atproto.sync.subscribeRepos. Without
+	// it none is written: an event is the larger part of what a push writes. [New] leaves that to its caller's repository.
+	Events bool
 	// Clock gives the time of records; nil is time.Now.
 	Clock func() time.Time
 	// Log hears of what no client is told; nil is slog.Default().
@@ -127,7 +130,11 @@ func OpenWith(ctx context.Context, dir string, o *Options) (_ *Backend, err erro
 		return nil, err
 	}
 	owned = append(owned, records.Close)
-	r, err := repo.Open(ctx, records, repo.Options{DID: pub.DIDKey(), Key: key, Clock: opts.Clock, Log: opts.Log, MaxBlob: oci.MaxManifestSize})
+	ro := repo.Options{DID: pub.DIDKey(), Key: key, Clock: opts.Clock, Log: opts.Log, MaxBlob: oci.MaxManifestSize}
+	if !opts.Events {
+		ro.KeepEvents = -1
+	}
+	r, err := repo.Open(ctx, records, ro)
 	if err != nil {
 		return nil, err
 	}

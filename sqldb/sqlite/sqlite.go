@@ -14,3 +14,11 @@ import (
 func Open(ctx context.Context, path string) (*sqldb.DB, error) {
 	return open.SQLite(ctx, path, nil)
 }
+
+// Options tune a database: readers, page cache, memory map. The zero value is right for a server.
+type Options = open.Options
+
+// OpenWith is [Open] with options, which may be nil.
+func OpenWith(ctx context.Context, path string, o *Options) (*sqldb.DB, error) {
+	return open.SQLite(ctx, path, o)
+}

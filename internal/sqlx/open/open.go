@@ -22,7 +22,8 @@ type Options struct {
 	Readers int
 	// Cache is each connection's page cache in bytes; 0 is 2 MiB. Larger caches seldom pay (the system caches, too).
 	Cache int64
-	// Mmap is how much of the file readers map, in bytes; 0 is 256 MiB, negative is none. Mapped pages count as resident.
+	// Mmap is how much of the file each reader maps, in bytes; 0 is none. It makes reads of a large file a third faster, but
+	// mapped pages count as resident memory, and an I/O error in one is a signal that ends the process.
 	Mmap int64
 	// BusyTimeout is how long a statement waits for another process's lock; 0 is 5 s.
 	BusyTimeout time.Duration
@@ -94,11 +95,7 @@ func writerPragmas(o Options) []string {
 }
 
 func readerPragmas(o Options) []string {
-	mmap := o.Mmap
-	if mmap == 0 {
-		mmap = 256 << 20
-	}
-	return append(common(o), "query_only(1)", fmt.Sprintf("mmap_size(%d)", max(0, mmap)))
+	return append(common(o), "query_only(1)", fmt.Sprintf("mmap_size(%d)", max(0, o.Mmap)))
 }
 
 func pool(path string, pragmas []string, lock string, size int) (*sql.DB, error) {
