@@ -83,7 +83,9 @@ func TestKeyThatOthersMayRead(t *testing.T) {
 
 // A push is one commit, however many tags; one that changes nothing is none.
 func TestPushIsOneCommit(t *testing.T) {
-	b := open(t, t.TempDir(), nil)
+	o := quiet()
+	o.Events = true
+	b := open(t, t.TempDir(), o)
 	r := name(t, b, "app")
 	m, err := image(r, "layer", "")
 	check(t, err)
