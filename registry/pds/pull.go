@@ -15,6 +15,15 @@ import (
 
 const listChunk = 500 // rows of a list read at once
 
+const (
+	queryNextHold = `select min(hold) from pds_manifest where owner = $1 and repository = $2 and hold > $3`
+	// A tag's hold is that of the record its at-uri names, else of the digest in its old field; it is empty when the tag dangles.
+	queryTagPage = `select t.tag, coalesce(
+		(select m.hold from pds_manifest m where m.owner = t.owner and m.rkey = t.manifest_rkey and m.repository = t.repository),
+		(select m.hold from pds_manifest m where m.owner = t.owner and m.repository = t.repository and m.digest = t.digest limit 1), '')
+		from pds_tag t where t.owner = $1 and t.repository = $2 and t.tag > $3 order by t.tag limit $4`
+)
+
 // Manifest answers a manifest from the owner's copy and the bytes kept by digest.
 func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.Manifest, error) {
 	v, err := r.reader(ctx)
@@ -51,11 +60,7 @@ func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (ma
 
 // readable tells which of the holds of a repository the actor may read. Nothing readable is the first hold's refusal.
 func (r *repository) readable(ctx context.Context, did string) (allowed map[string]bool, all bool, err error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, `select distinct hold from pds_manifest where owner = $1 and repository = $2 order by hold limit 100`, did, r.name)
-	if err != nil {
-		return nil, false, sqlx.Wrap(err)
-	}
-	holds, err := column(rows)
+	holds, err := r.b.holdsOf(ctx, did, r.name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -81,17 +86,21 @@ func (r *repository) readable(ctx context.Context, did string) (allowed map[stri
 	return allowed, all, nil
 }
 
-func column(rows *sql.Rows) ([]string, error) {
-	defer rows.Close()
+// holdsOf lists the holds that the manifests of a repository name, at most a hundred, one look into the index for each.
+func (b *Backend) holdsOf(ctx context.Context, did, repository string) ([]string, error) {
 	var out []string
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
+	for last := ""; len(out) < 100; {
+		var next sql.NullString
+		if err := b.db.Read().QueryRowContext(ctx, queryNextHold, did, repository, last).Scan(&next); err != nil {
 			return nil, sqlx.Wrap(err)
 		}
-		out = append(out, s)
+		if !next.Valid {
+			break
+		}
+		last = next.String
+		out = append(out, last)
 	}
-	return out, sqlx.Wrap(rows.Err())
+	return out, nil
 }
 
 // Tags lists the tags whose manifests the actor may read.
@@ -128,9 +137,7 @@ func (r *repository) Tags(ctx context.Context, after string) iter.Seq2[string, e
 
 // tagPage reads a page of tags in byte order; last is where the next begins, empty at the end.
 func (r *repository) tagPage(ctx context.Context, did, after string, allowed map[string]bool) (page []string, last string, err error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, `select t.tag, m.hold from pds_tag t join pds_manifest m
-		on m.owner = t.owner and m.repository = t.repository and (m.rkey = t.manifest_rkey or m.digest = t.digest)
-		where t.owner = $1 and t.repository = $2 and t.tag > $3 order by t.tag limit $4`, did, r.name, after, listChunk)
+	rows, err := r.b.db.Read().QueryContext(ctx, queryTagPage, did, r.name, after, listChunk)
 	if err != nil {
 		return nil, "", sqlx.Wrap(err)
 	}

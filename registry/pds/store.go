@@ -197,10 +197,12 @@ func resolveTag(ctx context.Context, q querier, owner string, t tagRow) (manifes
 	return manifestRow{}, false, nil
 }
 
+const queryTagsOf = `select ` + tagColumns + ` from pds_tag where owner = $1 and manifest_rkey = $3 and repository = $2
+	union all select ` + tagColumns + ` from pds_tag where owner = $1 and repository = $2 and digest = $4 and manifest_rkey = ''`
+
 // tagsOf lists the records of all tags that point to a manifest, and those of the same pairs that it shadows.
 func tagsOf(ctx context.Context, q querier, owner string, m manifestRow) ([]tagRow, error) {
-	return tagRows(q.QueryContext(ctx, `select `+tagColumns+` from pds_tag where owner = $1 and repository = $2
-		and (manifest_rkey = $3 or (manifest_rkey = '' and digest = $4)) order by rkey`, owner, m.Repository, m.RKey, string(m.Digest)))
+	return tagRows(q.QueryContext(ctx, queryTagsOf, owner, m.Repository, m.RKey, string(m.Digest)))
 }
 
 // tagRecords lists all records of one pair.

@@ -33,6 +33,8 @@ create table pds_manifest (
   primary key (owner, rkey)
 );
 create index pds_manifest_digest on pds_manifest (owner, repository, digest);
+create index pds_manifest_hold on pds_manifest (owner, repository, hold);
+create index pds_manifest_large on pds_manifest (owner, repository, layers_known);
 create index pds_manifest_subject on pds_manifest (owner, repository, subject, digest);
 create table pds_tag (
   owner text not null,
