@@ -172,10 +172,15 @@ func (s *Server) openFolder(context.Context) error {
 }
 
 func (s *Server) openIdentity(ctx context.Context) (err error) {
+	guard := httpx.Guard{Loopback: s.cfg.TestMode, Hosts: s.testHosts(), Allow: s.cfg.AllowNetworks}
+	if s.cfg.Identity.HTTP == nil {
+		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: identityWait, UserAgent: "atcr-hold"})
+		s.onClose(func() error { client.CloseIdleConnections(); return nil })
+		s.cfg.Identity.HTTP = client
+	}
 	if s.id, err = identity.LoadOrCreateDID(ctx, s.cfg.Identity); err != nil {
 		return err
 	}
-	guard := httpx.Guard{Loopback: s.cfg.TestMode, Hosts: s.testHosts(), Allow: s.cfg.AllowNetworks}
 	s.http = s.cfg.HTTP
 	if s.http == nil {
 		s.http = httpx.NewClient(httpx.ClientOptions{Guard: guard, MaxRedirects: -1, UserAgent: "atcr-hold"})

@@ -15,9 +15,10 @@ var rules = []rule{
 	{"", []string{"internal/oci"}, 4}, // package atcr
 	{"lexicons", nil, 0},
 
-	{"identity/serviceauth", []string{"identity"}, 70},
-	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx"}, 100},
-	{"identity", []string{"", "internal/durable", "internal/httpx"}, 70},
+	{"identity/serviceauth", []string{"identity"}, 110},
+	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx"}, 140},
+	{"identity/backup", []string{"identity", "internal/durable"}, 130},
+	{"identity", []string{"", "internal/durable", "internal/httpx"}, 110},
 
 	{"storage/storagetest", []string{"storage"}, 2},
 	{"storage/storagemetrics", []string{"storage"}, 45},
