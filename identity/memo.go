@@ -22,7 +22,8 @@ type memoRules struct {
 }
 
 // memo remembers answers of a function: bounded, least recently used out first; one question for many askers; "there is
-// none" for a while; and the last answer while questions fail.
+// none" for a while; and the last answer while questions fail. Keys without an answer have a list of their own: strangers
+// who ask for names that nobody has can't drive out those that somebody has.
 type memo[V any] struct {
 	memoRules
 	ask    func(ctx context.Context, key string) (V, error)
@@ -30,13 +31,15 @@ type memo[V any] struct {
 
 	mu    sync.Mutex
 	byKey map[string]*list.Element // of *remembered[V]
-	order *list.List               // most recently used in front
+	order *list.List               // those that are known, most recently used in front
+	none  *list.List               // the others
 }
 
 type remembered[V any] struct {
 	key    string
 	val    V
 	known  bool      // val is an answer
+	listed bool      // known, by the list it is in
 	asked  time.Time // when val was true
 	err    error     // answered when val is not known or too old
 	next   time.Time // when to ask again; until then this stands
@@ -46,7 +49,7 @@ type remembered[V any] struct {
 }
 
 func newMemo[V any](rules memoRules, ask func(context.Context, string) (V, error)) *memo[V] {
-	return &memo[V]{memoRules: rules, ask: ask, byKey: map[string]*list.Element{}, order: list.New()}
+	return &memo[V]{memoRules: rules, ask: ask, byKey: map[string]*list.Element{}, order: list.New(), none: list.New()}
 }
 
 func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
@@ -112,6 +115,7 @@ func (m *memo[V]) keep(key string, epoch int, v V, err error) {
 	default:
 		e.err, e.next = err, now.Add(retryAfter)
 	}
+	m.place(e)
 }
 
 // answer is called with the lock held.
@@ -129,17 +133,39 @@ func (m *memo[V]) answer(e *remembered[V], now time.Time) (V, error) {
 // entry finds or makes the entry of a key and moves it to the front. The lock is held.
 func (m *memo[V]) entry(key string) *remembered[V] {
 	if el, ok := m.byKey[key]; ok {
-		m.order.MoveToFront(el)
-		return el.Value.(*remembered[V])
+		e := el.Value.(*remembered[V])
+		m.list(e).MoveToFront(el) // of the list that it is in: see place
+		return e
 	}
 	e := &remembered[V]{key: key}
-	m.byKey[key] = m.order.PushFront(e)
-	for m.order.Len() > m.max {
-		last := m.order.Back()
-		m.order.Remove(last)
-		delete(m.byKey, last.Value.(*remembered[V]).key)
-	}
+	m.push(e)
 	return e
+}
+
+func (m *memo[V]) list(e *remembered[V]) *list.List {
+	if e.listed {
+		return m.order
+	}
+	return m.none
+}
+
+// place puts an entry into the list that it now belongs to. The lock is held.
+func (m *memo[V]) place(e *remembered[V]) {
+	el, ok := m.byKey[e.key]
+	if e.listed == e.known || !ok {
+		return
+	}
+	m.list(e).Remove(el)
+	e.listed = e.known
+	m.push(e)
+}
+
+func (m *memo[V]) push(e *remembered[V]) {
+	l := m.list(e)
+	m.byKey[e.key] = l.PushFront(e)
+	for l.Len() > m.max {
+		delete(m.byKey, l.Remove(l.Back()).(*remembered[V]).key)
+	}
 }
 
 // peek answers what is known, however old, without asking.
