@@ -34,27 +34,28 @@ type Backend struct {
 	log         *slog.Logger
 	seam        func(string) error
 
-	flight     singleflight.Group
-	locks      locks
-	unresolved *memo[string, error]       // identities that could not be resolved just now
-	names      *memo[string, struct{}]    // names written to pds_name lately
-	silent     *memo[string, error]       // owners whose PDS did not answer just now
-	refused    *memo[string, error]       // records whose bytes can't be served
-	hot        *memo[digest.Digest, body] // bytes of small manifests
-	rightsMemo *memo[string, holdclient.Rights]
-	lastRights *memo[string, holdclient.Rights] // what a hold last said, for when it is silent
-	present    *memo[string, string]            // the hold that an owner's pushes go to
-	leased     *memo[string, place]             // blobs that the present hold was asked for lately
-	bare       *memo[string, struct{}]          // public holds that give bytes, not addresses
-	skipped    atomic.Int64                     // records that broke their lexicon
-	mismatched atomic.Int64                     // records whose bytes are not those of their digest
+	flight      singleflight.Group
+	locks       locks
+	unresolved  *memo[string, error]       // identities that could not be resolved just now
+	names       *memo[string, struct{}]    // names written to pds_name lately
+	silent      *memo[string, error]       // owners whose PDS did not answer just now
+	refused     *memo[string, error]       // records whose bytes can't be served
+	hot         *memo[digest.Digest, body] // bytes of small manifests
+	rightsMemo  *memo[string, holdclient.Rights]
+	lastRights  *memo[string, holdclient.Rights] // what a hold last said, for when it is silent
+	silentHolds *memo[string, error]             // holds that did not answer just now
+	present     *memo[string, string]            // the hold that an owner's pushes go to
+	leased      *memo[string, place]             // blobs that the present hold was asked for lately
+	bare        *memo[string, struct{}]          // public holds that give bytes, not addresses
+	skipped     atomic.Int64                     // records that broke their lexicon
+	mismatched  atomic.Int64                     // records whose bytes are not those of their digest
 
 	clientsMu sync.Mutex
 	clients   map[string]*holdclient.Client // by hold
 
 	claimsMu sync.Mutex
 	claims   map[string]bool // intents that somebody is at
-	slots    chan struct{}   // settling
+	gate     gate
 
 	uploadsMu sync.Mutex
 	uploads   map[string]*uploadState // open or resting uploads whose state needs no asking
@@ -84,22 +85,22 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	b := &Backend{
 		db: o.DB, directory: o.Directory, sessions: o.Sessions, defaultHold: o.DefaultHold,
 		redirect: o.Redirect, serveStale: o.ServeStale, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
-		unresolved: newMemo[string, error](10_000),
-		names:      newMemo[string, struct{}](10_000),
-		silent:     newMemo[string, error](10_000),
-		refused:    newMemo[string, error](10_000),
-		hot:        newMemo[digest.Digest, body](256),
-		rightsMemo: newMemo[string, holdclient.Rights](10_000),
-		lastRights: newMemo[string, holdclient.Rights](10_000),
-		present:    newMemo[string, string](10_000),
-		leased:     newMemo[string, place](10_000),
-		bare:       newMemo[string, struct{}](10_000),
-		clients:    map[string]*holdclient.Client{},
-		claims:     map[string]bool{},
-		slots:      make(chan struct{}, tails),
-		uploads:    map[string]*uploadState{},
-		buffers:    semaphore.NewWeighted(maxChunks),
-		pulls:      map[pull]pulled{},
+		unresolved:  newMemo[string, error](10_000),
+		names:       newMemo[string, struct{}](10_000),
+		silent:      newMemo[string, error](10_000),
+		refused:     newMemo[string, error](10_000),
+		hot:         newMemo[digest.Digest, body](256),
+		rightsMemo:  newMemo[string, holdclient.Rights](10_000),
+		lastRights:  newMemo[string, holdclient.Rights](10_000),
+		silentHolds: newMemo[string, error](10_000),
+		present:     newMemo[string, string](10_000),
+		leased:      newMemo[string, place](10_000),
+		bare:        newMemo[string, struct{}](10_000),
+		clients:     map[string]*holdclient.Client{},
+		claims:      map[string]bool{},
+		uploads:     map[string]*uploadState{},
+		buffers:     semaphore.NewWeighted(maxChunks),
+		pulls:       map[pull]pulled{},
 	}
 	if o.HTTP == nil {
 		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-appview"})

@@ -206,6 +206,12 @@ func (b *Backend) cacheBody(ctx context.Context, d digest.Digest, raw []byte) (b
 
 func newBody(d digest.Digest, raw []byte) body {
 	c := body{bytes: raw}
+	var says struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(raw, &says) != nil || says.MediaType == "" {
+		return c // the record has to say it
+	}
 	if p, err := registry.ParseManifest("", raw, d); err == nil {
 		c.mediaType = p.MediaType
 	}

@@ -48,7 +48,7 @@ func (b *Backend) Pulled(actor registry.Actor, name string, d digest.Digest) {
 }
 
 // sendPulls tells holds of pulls that have waited, or of all.
-func (b *Backend) sendPulls(ctx context.Context, all bool) {
+func (b *Backend) sendPulls(all bool) {
 	now := b.clock()
 	b.pullsMu.Lock()
 	due := map[pull]pulled{}
@@ -60,22 +60,21 @@ func (b *Backend) sendPulls(ctx context.Context, all bool) {
 	}
 	b.pullsMu.Unlock()
 	for k, p := range due {
-		select {
-		case b.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
+		leave := b.gate.enter(bound{"counts", maxCounts}, bound{"counts " + k.owner, tailsOfOwner})
+		if leave == nil {
+			b.pullsMu.Lock()
+			b.pulls[k] = p // later
+			b.pullsMu.Unlock()
+			continue
 		}
 		b.work.Go(func() {
-			defer func() { <-b.slots }()
+			defer leave()
 			ctx, cancel := context.WithTimeout(b.life, callTimeout)
 			defer cancel()
 			if err := b.sendPull(ctx, k, p); err != nil && ctx.Err() == nil {
 				b.log.Debug("a pull was not counted", "owner", k.owner, "repository", k.repository, "err", err)
 			}
 		})
-	}
-	if all {
-		b.work.Wait()
 	}
 }
 

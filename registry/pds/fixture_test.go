@@ -100,7 +100,7 @@ func newWorld(t testing.TB, start func(*world), set ...func(*world)) *world {
 
 func (w *world) startHold() {
 	cfg := hold.Config{
-		DataDir: w.holdDir, PublicURL: w.holdProxy.URL, OwnerDID: w.accounts["alice"].did, Public: true, AllowAllCrew: true, TestMode: true,
+		Dir: w.holdDir, PublicURL: w.holdProxy.URL, OwnerDID: w.accounts["alice"].did, Public: true, AllowAllCrew: true, TestMode: true,
 		PLCURL: w.plc, HandleResolverURL: w.pdsProxy.URL, Log: quiet(),
 	}
 	if w.holdConfig != nil {

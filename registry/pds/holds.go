@@ -16,7 +16,10 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-const rightsFor = 60 * time.Second // how long rights and the choice of a hold are believed
+const (
+	rightsFor    = 60 * time.Second // how long rights and the choice of a hold are believed
+	rightsWithin = 10 * time.Second // how long a hold may take to tell them
+)
 
 // hold answers a client of a hold, anonymous. Clients are kept, since they learn.
 func (b *Backend) hold(ctx context.Context, did string) (*holdclient.Client, error) {
@@ -88,16 +91,28 @@ func (b *Backend) rights(ctx context.Context, hold, did string) (holdclient.Righ
 	if r, ok := b.rightsMemo.get(key, now); ok {
 		return r, nil
 	}
-	c, err := b.hold(ctx, hold)
+	err, failed := b.silentHolds.get(hold, now)
+	var c *holdclient.Client
+	if !failed {
+		c, err = b.hold(ctx, hold)
+	}
 	if err == nil {
+		ask, cancel := context.WithTimeout(ctx, rightsWithin)
+		defer cancel()
 		var r holdclient.Rights
-		if r, err = c.Rights(ctx, did); err == nil {
+		if r, err = c.Rights(ask, did); err == nil {
 			b.rightsMemo.put(key, r, now.Add(rightsFor))
 			b.lastRights.put(key, r, now.Add(b.serveStale))
 			if did != "" { // it tells what anyone may, too
 				b.lastRights.put("\n"+hold, holdclient.Rights{Public: r.Public, Read: r.Public}, now.Add(b.serveStale))
 			}
 			return r, nil
+		}
+		if ctx.Err() == nil && (ask.Err() != nil || errors.Is(err, holdclient.ErrUnavailable)) {
+			if !errors.Is(err, holdclient.ErrUnavailable) {
+				err = &holdclient.Error{Kind: holdclient.ErrUnavailable, Method: "getRecord", URL: c.URL(), Cause: err}
+			}
+			b.silentHolds.put(hold, err, now.Add(failureFor))
 		}
 	}
 	if r, ok := b.lastRights.get(key, now); ok && ctx.Err() == nil {

@@ -31,7 +31,7 @@ const (
 	intentLife  = 7 * 24 * time.Hour
 	intentGrace = 2 * time.Minute // a commit may still be on its way to the PDS
 	maxBackoff  = time.Hour
-	tails       = 16 // intents settled at once
+	settleFor   = 2 * time.Minute // one try
 )
 
 // intent is a push or delete that two systems have to hear of.
@@ -275,31 +275,39 @@ func (b *Backend) unclaim(id string) {
 	delete(b.claims, id)
 }
 
-// settleSoon settles a claimed intent without making the caller wait. When too many are under way the timer does it.
+// settleSoon settles a claimed intent without making the caller wait. Where too many are under way the timer does it.
 func (b *Backend) settleSoon(in intent) {
-	select {
-	case b.slots <- struct{}{}:
-	default:
+	b.start(b.life, in)
+}
+
+// start settles a claimed intent in the background, if there is room for its owner and hold; else it is let go of.
+func (b *Backend) start(ctx context.Context, in intent) bool {
+	leave := b.gate.enter(bound{"tails", maxTails}, bound{"hold " + in.Hold, tailsPerHold}, bound{"owner " + in.Owner, tailsOfOwner})
+	if leave == nil {
 		b.unclaim(in.ID)
-		return
+		return false
 	}
 	b.work.Go(func() {
-		defer func() { <-b.slots; b.unclaim(in.ID) }()
-		b.settleOne(b.life, in)
+		defer leave()
+		defer b.unclaim(in.ID)
+		b.settleOne(ctx, in)
 	})
+	return true
 }
 
 func (b *Backend) settleOne(ctx context.Context, in intent) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
 	if err := b.settle(ctx, in); err != nil && ctx.Err() == nil {
 		b.log.Info("an intent stays open", "kind", in.Kind, "owner", in.Owner, "digest", in.Digest, "err", err)
 	}
 }
 
-// Settle settles the open intents that are due, and answers how many there were.
+// Settle begins to settle open intents that are due, a few of each owner, and answers how many. It does not wait for them.
 func (b *Backend) Settle(ctx context.Context) (int, error) {
-	due, err := b.intents(ctx, `state in ($1, $2) and next_try <= $3 order by next_try limit 1000`, stateOpen, stateSession, b.clock().Unix())
+	due, err := b.intents(ctx, `id in (select id from
+		(select id, row_number() over (partition by owner order by next_try, id) as n from pds_intent where state in ($1, $2) and next_try <= $3) as due
+		where n <= $4) order by next_try limit 1000`, stateOpen, stateSession, b.clock().Unix(), 2*tailsOfOwner)
 	if err != nil {
 		return 0, err
 	}
@@ -308,17 +316,9 @@ func (b *Backend) Settle(ctx context.Context) (int, error) {
 		if !b.claim(in.ID) {
 			continue
 		}
-		n++
-		select {
-		case b.slots <- struct{}{}:
-		case <-ctx.Done():
-			b.unclaim(in.ID)
-			return n, ctx.Err()
+		if b.start(b.life, in) {
+			n++
 		}
-		b.work.Go(func() {
-			defer func() { <-b.slots; b.unclaim(in.ID) }()
-			b.settleOne(ctx, in)
-		})
 	}
 	return n, nil
 }

@@ -11,6 +11,7 @@ import (
 const (
 	settleEvery = time.Second
 	houseEvery  = 10 * time.Minute
+	closeGrace  = 5 * time.Second
 )
 
 // Run settles open intents at once and from then on when they are due, counts pulls, lets go of old uploads and trims
@@ -24,7 +25,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		if _, err := b.Settle(ctx); err != nil && ctx.Err() == nil {
 			b.log.Error("open intents could not be read", "err", err)
 		}
-		b.sendPulls(ctx, false)
+		b.sendPulls(false)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -35,14 +36,19 @@ func (b *Backend) Run(ctx context.Context) error {
 	}
 }
 
-// Close ends what goes on in the background and waits for it; pulls that were counted are sent. Requests must have
+// Close gives what goes on in the background five seconds, then ends it; pulls that were counted are sent. Requests must have
 // ended. The database stays open.
 func (b *Backend) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	b.sendPulls(ctx, true)
+	b.sendPulls(true)
+	// What is under way may end by itself; what does not is settled after the next start.
+	done := make(chan struct{})
+	go func() { b.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(closeGrace):
+	}
 	b.stop()
-	b.work.Wait()
+	<-done
 	b.http.CloseIdleConnections()
 	return nil
 }

@@ -446,9 +446,25 @@ func (b *Backend) expireUploads(ctx context.Context) error {
 	}
 	rows.Close()
 	for _, s := range old {
-		if err := b.abort(ctx, s); err != nil {
+		if err := b.deleteUpload(ctx, s); err != nil {
 			return err
 		}
+		if s.UploadID == "" {
+			continue
+		}
+		// The hold lets go of it by itself in a day; telling it is kind.
+		leave := b.gate.enter(bound{"aborts", maxCounts}, bound{"aborts " + s.Hold, 1})
+		if leave == nil {
+			continue
+		}
+		b.work.Go(func() {
+			defer leave()
+			ctx, cancel := context.WithTimeout(b.life, callTimeout)
+			defer cancel()
+			if c, err := b.holdAs(ctx, s.Hold, s.Session); err == nil {
+				_ = c.AbortUpload(ctx, s.UploadID)
+			}
+		})
 	}
 	return nil
 }
