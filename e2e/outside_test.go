@@ -42,7 +42,7 @@ func main() {
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
 	mux.Handle("/v2/", registry.NewHandler(backend, nil))
 	server, err := hold.New(ctx, hold.Config{
-		DataDir: os.Args[2], PublicURL: "http://" + listener.Addr().String(), OwnerDID: "did:web:example.com", Public: true, TestMode: true,
+		Dir: os.Args[2], PublicURL: "http://" + listener.Addr().String(), OwnerDID: "did:web:example.com", Public: true, TestMode: true,
 	})
 	if err != nil {
 		log.Fatal(err)

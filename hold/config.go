@@ -18,10 +18,10 @@ import (
 	"github.com/atcr-dev/atcr/storage"
 )
 
-// Config says what a hold is. DataDir, PublicURL and OwnerDID are required; the rest has defaults.
+// Config says what a hold is. Dir, PublicURL and OwnerDID are required; the rest has defaults.
 type Config struct {
-	// DataDir is the folder of the hold's data; it is made when missing, mode 0700.
-	DataDir string
+	// Dir is the folder of the hold's data; it is made when missing, mode 0700.
+	Dir string
 	// PublicURL is where others reach the hold: scheme and host, https unless TestMode.
 	PublicURL string
 	// Addr is what Run listens on ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
@@ -51,7 +51,7 @@ type Config struct {
 	// has one, else to /blobs, so that an AppView need not carry them.
 	NoRedirect bool
 
-	// Identity: Dir, PublicURL, PLCURL, TestMode, Services, Clock and Logger are filled in here when empty. Method "plc" makes a
+	// Identity: Dir, PublicURL, PLCURL, TestMode, Services, Clock and Log are filled in here when empty. Method "plc" makes a
 	// did:plc for a new hold.
 	Identity identity.Config
 	// PLCURL is the did:plc directory that the default Directory asks, and that has the hold's own DID if that is a did:plc.
@@ -62,9 +62,9 @@ type Config struct {
 	Directory identity.Directory
 	// Storage keeps the layers; nil: a filestore in StoragePath. The caller's is not closed.
 	Storage storage.Store
-	// StoragePath is the folder of the default storage; empty: DataDir/blobs.
+	// StoragePath is the folder of the default storage; empty: Dir/blobs.
 	StoragePath string
-	// Repo is the hold's repository, signed by the key of its identity; nil: in DataDir/repo.db. The caller's is not closed.
+	// Repo is the hold's repository, signed by the key of its identity; nil: in Dir/repo.db. The caller's is not closed.
 	Repo *repo.Repo
 	// HTTP asks users' PDSes; addresses come from strangers. nil: a client with the address guard.
 	HTTP *http.Client
@@ -80,8 +80,8 @@ type Config struct {
 	Clock func() time.Time
 	// Log; nil is slog.Default().
 	Log *slog.Logger
-	// Crash is nil in production; see [Seams].
-	Crash func(seam string)
+	// Seam is called at the points of [Seams]; nil in production.
+	Seam func(name string)
 }
 
 // CrewMember is a member that the configuration names.
@@ -94,8 +94,8 @@ type CrewMember struct {
 
 // check fills in defaults and refuses what can't work, naming the field and the remedy.
 func (c *Config) check() error {
-	if c.DataDir == "" {
-		return errors.New("hold: DataDir is empty: name a folder for the hold's data")
+	if c.Dir == "" {
+		return errors.New("hold: Dir is empty: name a folder for the hold's data")
 	}
 	u, err := url.Parse(c.PublicURL)
 	switch {
@@ -163,7 +163,7 @@ func (c *Config) defaults() {
 	}
 	id := &c.Identity
 	if id.Dir == "" {
-		id.Dir = c.DataDir
+		id.Dir = c.Dir
 	}
 	if id.PublicURL == "" {
 		id.PublicURL = c.PublicURL
@@ -178,8 +178,8 @@ func (c *Config) defaults() {
 		id.Clock = c.Clock
 	}
 	id.TestMode = id.TestMode || c.TestMode
-	if id.Logger == nil {
-		id.Logger = c.Log
+	if id.Log == nil {
+		id.Log = c.Log
 	}
 }
 

@@ -27,10 +27,10 @@ import (
 
 // childConfig is what a hold in a process of its own is told, by the environment.
 type childConfig struct {
-	DataDir, Addr, Owner string
-	Users                []childUser
-	Seam                 string // where it kills itself
-	Pass                 int    // how often it passes there before
+	Dir, Addr, Owner string
+	Users            []childUser
+	Seam             string // where it kills itself
+	Pass             int    // how often it passes there before
 }
 
 type childUser struct{ DID, Key, PDS string }
@@ -53,8 +53,8 @@ func child(text string) error {
 	}
 	dir := identity.NewMockDirectory()
 	cfg := hold.Config{
-		DataDir: c.DataDir, PublicURL: "http://" + c.Addr, TestMode: true, Public: true, OwnerDID: c.Owner, Directory: dir,
-		Crash: func(seam string) {
+		Dir: c.Dir, PublicURL: "http://" + c.Addr, TestMode: true, Public: true, OwnerDID: c.Owner, Directory: dir,
+		Seam: func(seam string) {
 			if seam != c.Seam {
 				return
 			}
@@ -104,7 +104,7 @@ func newChild(t *testing.T, u *user) *childHold {
 	addr := ln.Addr().String()
 	must(t, ln.Close())
 	h := &childHold{t: t, log: &lockedBuffer{}, cfg: childConfig{
-		DataDir: t.TempDir(), Addr: addr, Owner: "did:web:owner.test",
+		Dir: t.TempDir(), Addr: addr, Owner: "did:web:owner.test",
 		Users: []childUser{{u.did, pub.Multibase(), u.pds}},
 	}}
 	t.Cleanup(h.kill)

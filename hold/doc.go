@@ -2,7 +2,7 @@
 // Protocol repository of its own in which stands who may do what and which layers are whose.
 //
 //	h, err := hold.New(ctx, hold.Config{
-//		DataDir:   "/var/lib/hold",
+//		Dir:   "/var/lib/hold",
 //		PublicURL: "https://hold.example.com",
 //		OwnerDID:  "did:plc:…",
 //		Public:    true,

@@ -21,7 +21,7 @@ func ExampleNew() {
 	defer os.RemoveAll(dir)
 
 	h, err := hold.New(ctx, hold.Config{
-		DataDir: dir, PublicURL: "https://hold.example.com", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", Public: true,
+		Dir: dir, PublicURL: "https://hold.example.com", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", Public: true,
 	})
 	if err != nil {
 		fmt.Println(err)

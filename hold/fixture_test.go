@@ -171,7 +171,7 @@ func newHold(t testing.TB, n *network, change ...func(*hold.Config)) *testHold {
 	h.srv.Start()
 	t.Cleanup(h.srv.Close)
 	h.cfg = hold.Config{
-		DataDir: t.TempDir(), PublicURL: fmt.Sprintf("http://localhost:%d", ln.Addr().(*net.TCPAddr).Port), TestMode: true,
+		Dir: t.TempDir(), PublicURL: fmt.Sprintf("http://localhost:%d", ln.Addr().(*net.TCPAddr).Port), TestMode: true,
 		OwnerDID: h.owner.did, Directory: n.dir,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Clock: n.clock,
 	}

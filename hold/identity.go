@@ -4,16 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/sqlstore"
 )
+
+const repoFile = "repo.db" // in Config.Dir
 
 const (
 	identityWait  = 15 * time.Second // longest time that a start waits for the PLC directory
 	identityEvery = 4 * time.Hour    // between looks at the directory
 	identityRetry = time.Second      // after one that failed, doubled each time
 )
+
+// IdentityConfig answers what package identity is asked with, for programs that look after a hold's identity while it is
+// stopped: Identity with all that New fills in. Errors are those of New for a configuration.
+func (c Config) IdentityConfig() (identity.Config, error) {
+	if err := c.check(); err != nil {
+		return identity.Config{}, err
+	}
+	if c.Identity.HTTP == nil {
+		c.Identity.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: c.guard(), Timeout: identityWait, UserAgent: "atcr-hold"})
+	}
+	return c.Identity, nil
+}
+
+// guard opens what test mode and the operator open: the hosts of configured URLs, and private networks.
+func (c *Config) guard() httpx.Guard {
+	g := httpx.Guard{Loopback: c.TestMode, Allow: c.AllowNetworks}
+	if c.TestMode {
+		g.Hosts = httpx.HostsOf(c.PublicURL, c.PLCURL, c.HandleResolverURL)
+	}
+	return g
+}
+
+// AnnounceIdentity writes to the repository of a hold that is stopped what followers must see after its DID document has
+// changed: an #identity event, and when the signing key is new a commit by it. Call it while holding Dir's lock. A hold
+// that has no repository yet has no followers.
+func AnnounceIdentity(ctx context.Context, cfg Config, id *identity.Identity) (err error) {
+	path := filepath.Join(cfg.Dir, repoFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	store, err := sqlstore.Open(ctx, path)
+	if err != nil {
+		return fmt.Errorf("announce the identity: %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	r, err := repo.Open(ctx, store, repo.Options{DID: id.DID.String(), Key: id.Key, Clock: cfg.Clock, Log: cfg.Log})
+	if err != nil {
+		return fmt.Errorf("announce the identity: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	signed, err := r.Signed(ctx)
+	if err != nil {
+		return err
+	}
+	if signed {
+		return r.Announce(ctx, id.Handle.String())
+	}
+	_, err = r.Resign(ctx, id.Handle.String())
+	return err
+}
 
 // CheckIdentity does once what New and [Server.Run] do for a did:plc: it brings the directory's entry in line with the hold
 // (identity.EnsurePLCCurrent) and tells followers of the repository when something changed. Errors are those of

@@ -47,7 +47,7 @@ func newPLCHold(t *testing.T, plc, owner string) *plcHold {
 		panic(http.ErrAbortHandler)
 	}))
 	h.cfg = hold.Config{
-		DataDir: t.TempDir(), PublicURL: strings.Replace(h.front.URL, "127.0.0.1", "localhost", 1), OwnerDID: owner, AllowAllCrew: true, TestMode: true,
+		Dir: t.TempDir(), PublicURL: strings.Replace(h.front.URL, "127.0.0.1", "localhost", 1), OwnerDID: owner, AllowAllCrew: true, TestMode: true,
 		PLCURL: plc, Identity: identity.Config{Method: "plc"}, Log: slog.New(slog.DiscardHandler),
 	}
 	t.Cleanup(func() { h.stop(); h.front.Close() })
@@ -104,7 +104,9 @@ func TestPLCHold(t *testing.T) {
 		}
 		for _, aud := range []string{did.String(), did.String() + "#atcr_hold"} {
 			c := holdclient.New(holdclient.Options{DID: did.String(), URL: h.front.URL, HasHoldService: true, HTTP: http.DefaultClient,
-				Token: func(_ context.Context, _, lxm string) (string, error) { return real.ServiceAuth(t, "alice", aud, lxm), nil }})
+				Token: func(_ context.Context, _, lxm string) (string, error) {
+					return real.ServiceAuth(t, "alice", aud, lxm), nil
+				}})
 			b := data(7, 1000)
 			d := digest.FromBytes(b)
 			id, err := c.InitiateUpload(t.Context(), d)
@@ -132,7 +134,7 @@ func TestPLCHold(t *testing.T) {
 
 	// Another tool, with a copy of the rotation key.
 	cfg := h.cfg.Identity
-	cfg.Dir, cfg.PLCURL, cfg.TestMode, cfg.PublicURL, cfg.Services = h.cfg.DataDir, real.PLC, true, h.cfg.PublicURL, identity.HoldServices()
+	cfg.Dir, cfg.PLCURL, cfg.TestMode, cfg.PublicURL, cfg.Services = h.cfg.Dir, real.PLC, true, h.cfg.PublicURL, identity.HoldServices()
 	id, err := identity.LoadOrCreateDID(t.Context(), cfg)
 	must(t, err)
 	entries, err := (&didplc.Client{DirectoryURL: real.PLC}).AuditLog(t.Context(), did.String())
@@ -167,7 +169,7 @@ func TestPLCHold(t *testing.T) {
 		t.Errorf("what another tool set is lost: %+v", last)
 	}
 
-	lock, err := durable.LockDir(h.cfg.DataDir)
+	lock, err := durable.LockDir(h.cfg.Dir)
 	must(t, err)
 	fresh, _, err := identity.RotateSigningKey(t.Context(), id, cfg, "p256", false)
 	must(t, err)
@@ -183,7 +185,7 @@ func TestPLCHold(t *testing.T) {
 	h.stop()
 
 	// What followers of the repository are told: the identity, and then a commit by the new key; once.
-	store, err := sqlstore.Open(t.Context(), h.cfg.DataDir+"/repo.db")
+	store, err := sqlstore.Open(t.Context(), h.cfg.Dir+"/repo.db")
 	must(t, err)
 	defer store.Close()
 	var kinds []string

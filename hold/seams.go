@@ -1,6 +1,6 @@
 package hold
 
-// Seams names the places where tests end the process, in the order of a push. Config.Crash, nil in production, is called with
+// Seams names the places where tests end the process, in the order of a push. Config.Seam, nil in production, is called with
 // the name when the process stands there; what the comment says is then on the disk, and nothing later is.
 //
 //	upload-begun            the row of the upload; the uploadId has not been told
@@ -37,7 +37,7 @@ const (
 )
 
 func (s *Server) seam(name string) {
-	if s.cfg.Crash != nil {
-		s.cfg.Crash(name)
+	if s.cfg.Seam != nil {
+		s.cfg.Seam(name)
 	}
 }

@@ -239,12 +239,12 @@ func TestConfigurationWins(t *testing.T) {
 }
 
 func TestBadConfiguration(t *testing.T) {
-	good := hold.Config{DataDir: t.TempDir(), PublicURL: "https://hold.test", OwnerDID: "did:web:o.test"}
+	good := hold.Config{Dir: t.TempDir(), PublicURL: "https://hold.test", OwnerDID: "did:web:o.test"}
 	for _, tt := range []struct {
 		want   string
 		change func(*hold.Config)
 	}{
-		{"DataDir", func(c *hold.Config) { c.DataDir = "" }},
+		{"Dir", func(c *hold.Config) { c.Dir = "" }},
 		{"PublicURL", func(c *hold.Config) { c.PublicURL = "" }},
 		{"PublicURL", func(c *hold.Config) { c.PublicURL = "hold.test" }},
 		{"https", func(c *hold.Config) { c.PublicURL = "http://hold.test" }},
@@ -272,7 +272,7 @@ func TestTestModeIsKeptAtHome(t *testing.T) {
 		"http://localhost:1": true, "http://127.0.0.1:1": true, "http://10.0.0.1:1": true, "http://hold.test": true,
 		"https://hold.example.com": false, "http://hold.example.com": false, "http://8.8.8.8": false, "https://localhost": false,
 	} {
-		_, err := hold.New(t.Context(), hold.Config{DataDir: "/dev/null/x", PublicURL: url, OwnerDID: "did:web:o.test", TestMode: true})
+		_, err := hold.New(t.Context(), hold.Config{Dir: "/dev/null/x", PublicURL: url, OwnerDID: "did:web:o.test", TestMode: true})
 		if got := !strings.Contains(err.Error(), "PublicURL"); got != ok {
 			t.Errorf("%s: %v", url, err)
 		}

@@ -131,7 +131,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.keepIdentity(ctx) })
 	var err error
 	if ln != nil {
-		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.log})
+		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.log})
 		cancel()
 	}
 	own.Wait()
@@ -153,26 +153,26 @@ func (s *Server) Close() error {
 func (s *Server) onClose(f func() error) { s.closers = append(s.closers, f) }
 
 func (s *Server) openFolder(context.Context) error {
-	if err := durable.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
+	if err := durable.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := durable.LockDir(s.cfg.DataDir)
+	lock, err := durable.LockDir(s.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	s.onClose(lock.Close)
-	if err := durable.RemoveTemp(s.cfg.DataDir); err != nil {
+	if err := durable.RemoveTemp(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.linkKey, err = loadLinkKey(filepath.Join(s.cfg.DataDir, "link.key")); err != nil {
+	if s.linkKey, err = loadLinkKey(filepath.Join(s.cfg.Dir, "link.key")); err != nil {
 		return err
 	}
-	s.spool, err = openSpool(filepath.Join(s.cfg.DataDir, "spool"), s.cfg.MaxSpool)
+	s.spool, err = openSpool(filepath.Join(s.cfg.Dir, "spool"), s.cfg.MaxSpool)
 	return err
 }
 
 func (s *Server) openIdentity(ctx context.Context) (err error) {
-	guard := httpx.Guard{Loopback: s.cfg.TestMode, Hosts: s.testHosts(), Allow: s.cfg.AllowNetworks}
+	guard := s.cfg.guard()
 	if s.cfg.Identity.HTTP == nil {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: identityWait, UserAgent: "atcr-hold"})
 		s.onClose(func() error { client.CloseIdleConnections(); return nil })
@@ -190,25 +190,17 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
 		s.onClose(func() error { client.CloseIdleConnections(); return nil })
 		s.dir = identity.NewResolver(identity.ResolverOptions{
-			Client: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode, Logger: s.log, Clock: s.clock,
+			HTTP: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode, Log: s.log, Clock: s.clock,
 		})
 	}
 	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{
-		Audiences: s.id.Audiences(), Legacy: s.legacyMethods(), Logger: s.log, Clock: s.clock,
+		Audiences: s.id.Audiences(), Legacy: s.legacyMethods(), Log: s.log, Clock: s.clock,
 	})
 	return nil
 }
 
-// testHosts are the hosts of configured URLs, which test mode opens.
-func (s *Server) testHosts() []string {
-	if !s.cfg.TestMode {
-		return nil
-	}
-	return httpx.HostsOf(s.cfg.PublicURL, s.cfg.PLCURL, s.cfg.HandleResolverURL)
-}
-
 func (s *Server) openDatabase(ctx context.Context) error {
-	db, err := open.SQLite(ctx, filepath.Join(s.cfg.DataDir, "hold.db"), nil)
+	db, err := open.SQLite(ctx, filepath.Join(s.cfg.Dir, "hold.db"), nil)
 	if err != nil {
 		return err
 	}
@@ -223,9 +215,9 @@ func (s *Server) openStorage(ctx context.Context) error {
 	}
 	path := s.cfg.StoragePath
 	if path == "" {
-		path = filepath.Join(s.cfg.DataDir, "blobs")
+		path = filepath.Join(s.cfg.Dir, "blobs")
 	}
-	store, err := filestore.Open(path, &filestore.Options{Logger: s.log, Now: s.clock})
+	store, err := filestore.Open(path, &filestore.Options{Log: s.log, Clock: s.clock})
 	if err != nil {
 		return err
 	}
@@ -241,7 +233,7 @@ func (s *Server) openRepo(ctx context.Context) error {
 		}
 		return nil
 	}
-	store, err := sqlstore.Open(ctx, filepath.Join(s.cfg.DataDir, "repo.db"))
+	store, err := sqlstore.Open(ctx, filepath.Join(s.cfg.Dir, repoFile))
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func TestPartsInAnyOrder(t *testing.T) {
 	if !bytes.Equal(h.read(h.owner, d), whole) {
 		t.Fatal("the blob came back as something else")
 	}
-	if left, _ := filepath.Glob(filepath.Join(h.cfg.DataDir, "spool", "*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(h.cfg.Dir, "spool", "*")); len(left) != 0 {
 		t.Errorf("left in the spool: %v", left)
 	}
 }
@@ -335,7 +335,7 @@ func TestOldUploads(t *testing.T) {
 		t.Errorf("an old upload takes a part: %d", code)
 	}
 	var left []string
-	_ = filepath.WalkDir(h.cfg.DataDir, func(path string, e os.DirEntry, err error) error {
+	_ = filepath.WalkDir(h.cfg.Dir, func(path string, e os.DirEntry, err error) error {
 		if err == nil && !e.IsDir() && (strings.Contains(path, "spool") || strings.Contains(path, "uploads")) && !strings.HasPrefix(e.Name(), ".") {
 			left = append(left, path)
 		}

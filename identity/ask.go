@@ -40,7 +40,7 @@ func (r *Resolver) askHandle(ctx context.Context, handle string) (syntax.DID, er
 	}
 	if failed != nil {
 		r.lookups.WithLabelValues("handle", "failed").Inc()
-		r.opts.Logger.Debug("handle not resolved", "handle", handle, "err", failed)
+		r.opts.Log.Debug("handle not resolved", "handle", handle, "err", failed)
 		return "", fmt.Errorf("%w: %s: %w", ErrHandleResolutionFailed, handle, failed)
 	}
 	r.lookups.WithLabelValues("handle", "none").Inc()
@@ -152,7 +152,7 @@ func (r *Resolver) askDID(ctx context.Context, key string) (*Account, error) {
 		r.lookups.WithLabelValues(kind, "none").Inc()
 	default:
 		r.lookups.WithLabelValues(kind, "failed").Inc()
-		r.opts.Logger.Debug("DID not resolved", "did", did, "err", err)
+		r.opts.Log.Debug("DID not resolved", "did", did, "err", err)
 	}
 	return acc, err
 }
@@ -203,7 +203,7 @@ func (r *Resolver) fetch(ctx context.Context, u string, timeout time.Duration, n
 	if err != nil {
 		return nil, 0, err
 	}
-	resp, err := r.opts.Client.Do(req)
+	resp, err := r.opts.HTTP.Do(req)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -169,8 +169,8 @@ func plcState(e *didplc.LogEntry) (didplc.RegularOp, error) {
 type PLC struct {
 	// URL of the directory; empty is [DefaultPLCURL].
 	URL string
-	// Client makes the requests; nil is one with the address guard.
-	Client *http.Client
+	// HTTP makes the requests; nil is one with the address guard.
+	HTTP *http.Client
 }
 
 func (p *PLC) url(did syntax.DID) (string, error) {
@@ -188,8 +188,8 @@ func (p *PLC) url(did syntax.DID) (string, error) {
 }
 
 func (p *PLC) client() *http.Client {
-	if p.Client != nil {
-		return p.Client
+	if p.HTTP != nil {
+		return p.HTTP
 	}
 	return httpx.NewClient(httpx.ClientOptions{UserAgent: "atcr"})
 }

@@ -44,7 +44,7 @@ func (cfg *Config) change(ctx context.Context, did syntax.DID, signer atcrypto.P
 			return c, err
 		}
 		for _, line := range c.Differences {
-			cfg.Logger.Info("changing the did:plc", "did", did, "change", line)
+			cfg.Log.Info("changing the did:plc", "did", did, "change", line)
 		}
 		cfg.seam(seamUpdateSigned)
 		err = cfg.plc().Submit(ctx, did, c.Operation)
@@ -67,7 +67,7 @@ func (cfg *Config) change(ctx context.Context, did syntax.DID, signer atcrypto.P
 		case after.Head().CID == log.Head().CID:
 			return c, err
 		}
-		cfg.Logger.Info("the did:plc was changed by somebody else meanwhile; its log is read again", "did", did)
+		cfg.Log.Info("the did:plc was changed by somebody else meanwhile; its log is read again", "did", did)
 		log = after
 	}
 	return nil, fmt.Errorf("%w: %s: gave up after %d tries", ErrPLCRace, did, maxRaces)
@@ -179,11 +179,11 @@ func EnsurePLCCurrent(ctx context.Context, id *Identity, cfg Config) (*PLCStatus
 	}
 	s.Drift = lines
 	if cfg.rotating() {
-		cfg.Logger.Warn("a key rotation is not finished; the did:plc is left as it is until the next start", "did", id.DID, "differences", lines)
+		cfg.Log.Warn("a key rotation is not finished; the did:plc is left as it is until the next start", "did", id.DID, "differences", lines)
 		return s, nil
 	}
 	if !s.MayUpdate {
-		cfg.Logger.Warn("the PLC directory differs from this service and no rotation key may change it: others may not find it, or refuse its signatures. "+
+		cfg.Log.Warn("the PLC directory differs from this service and no rotation key may change it: others may not find it, or refuse its signatures. "+
 			"Put a rotation key of this DID at rotation_key_path, or update the DID where the key is", "did", id.DID, "rotation_key_path", cfg.RotationKeyPath, "differences", lines)
 		return s, nil
 	}
@@ -216,7 +216,7 @@ func (cfg *Config) submitGenesis(ctx context.Context, did syntax.DID, missing er
 	cfg.seam(seamSubmitted)
 	log, readErr := cfg.readLog(ctx, did)
 	if readErr == nil {
-		cfg.Logger.Info("the new did:plc is registered", "did", did)
+		cfg.Log.Info("the new did:plc is registered", "did", did)
 		return log, nil
 	}
 	return nil, errors.Join(err, readErr)

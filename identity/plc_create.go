@@ -20,7 +20,7 @@ import (
 
 const plcTimeout = 10 * time.Second // of one exchange with the directory
 
-func (cfg *Config) plc() *PLC { return &PLC{URL: cfg.PLCURL, Client: cfg.HTTP} }
+func (cfg *Config) plc() *PLC { return &PLC{URL: cfg.PLCURL, HTTP: cfg.HTTP} }
 
 // CreatePLCIdentity makes a did:plc: a signing key, a rotation key and a genesis operation that names both, the public URL's services and
 // its host as handle. Keys, genesis.json and then did.txt are on disk before the directory hears of it. A directory that is
@@ -41,7 +41,7 @@ func CreatePLCIdentity(ctx context.Context, cfg Config) (*Identity, error) {
 		return nil, err
 	}
 	if created {
-		cfg.Logger.Info("signing key made", "path", cfg.KeyPath)
+		cfg.Log.Info("signing key made", "path", cfg.KeyPath)
 	}
 	cfg.seam(seamSigningKey)
 	rotation, err := cfg.rotationKey(true)
@@ -69,14 +69,14 @@ func CreatePLCIdentity(ctx context.Context, cfg Config) (*Identity, error) {
 		return nil, err
 	}
 	cfg.seam(seamDID)
-	cfg.Logger.Info("did:plc made", "did", did, "rotation_key", cfg.RotationKeyPath)
+	cfg.Log.Info("did:plc made", "did", did, "rotation_key", cfg.RotationKeyPath)
 	ctx, cancel := context.WithTimeout(ctx, plcTimeout)
 	defer cancel()
 	if err := cfg.plc().Submit(ctx, id.DID, op); err != nil {
 		if errors.Is(err, ErrPLCRefused) { // it may be there already; EnsurePLCCurrent asks
-			cfg.Logger.Warn("the PLC directory did not take the new DID", "did", did, "error", err)
+			cfg.Log.Warn("the PLC directory did not take the new DID", "did", did, "error", err)
 		} else {
-			cfg.Logger.Warn("the PLC directory can't be reached; the new DID is submitted later", "did", did, "error", err)
+			cfg.Log.Warn("the PLC directory can't be reached; the new DID is submitted later", "did", did, "error", err)
 		}
 	}
 	cfg.seam(seamSubmitted)
@@ -180,7 +180,7 @@ func (cfg *Config) rotationKey(create bool) (atcrypto.PrivateKeyExportable, erro
 			return nil, nil
 		}
 		if key, _, err = loadOrCreateKey(cfg.RotationKeyPath, cfg.KeyType); err == nil {
-			cfg.Logger.Info("rotation key made: keep a copy off this machine", "path", cfg.RotationKeyPath)
+			cfg.Log.Info("rotation key made: keep a copy off this machine", "path", cfg.RotationKeyPath)
 		}
 	}
 	return key, err
@@ -205,7 +205,7 @@ func (cfg *Config) loadPLC(ctx context.Context, did syntax.DID, used known) (*Id
 		key, err = cfg.adopt(ctx, did, rotation)
 	} else {
 		if err := cfg.finishRotations(ctx, did, &rotation); err != nil {
-			cfg.Logger.Warn("a key rotation that was broken off can't be finished now; the old key is used until the next start", "did", did, "error", err)
+			cfg.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until the next start", "did", did, "error", err)
 		}
 		key, err = cfg.signingKey(did, true)
 	}
@@ -256,7 +256,7 @@ func (cfg *Config) adopt(ctx context.Context, did syntax.DID, rotation atcrypto.
 		return nil, fmt.Errorf("identity.did: %w: the directory names %s as the signing key of %s, %s holds %s; put the right key there, or a rotation key of %s at %s",
 			ErrNoRotationKey, state.VerificationMethods[plcSigning], did, cfg.KeyPath, pub.DIDKey(), did, cfg.RotationKeyPath)
 	}
-	cfg.Logger.Info("did:plc taken over", "did", did, "ours_to_update", ours)
+	cfg.Log.Info("did:plc taken over", "did", did, "ours_to_update", ours)
 	return key, nil
 }
 

@@ -334,7 +334,7 @@ func testPLCLostRace(t *testing.T, n *plcNet) {
 	id, _ := mustBoot(t, cfg)
 	cfg.PublicURL = "https://moved.example.org"
 	raced := 0
-	cfg.Crash = func(seam string) {
+	cfg.Seam = func(seam string) {
 		if seam == "update-signed" && raced < 2 {
 			raced++
 			n.otherTool(t, id, func(op *didplc.RegularOp) {
@@ -349,7 +349,7 @@ func testPLCLostRace(t *testing.T, n *plcNet) {
 		t.Errorf("raced %d times: %+v", raced, op)
 	}
 	cfg.PublicURL = "https://third.example.org"
-	cfg.Crash = func(seam string) {
+	cfg.Seam = func(seam string) {
 		if seam == "update-signed" {
 			n.otherTool(t, id, func(op *didplc.RegularOp) {
 				op.AlsoKnownAs = append(op.AlsoKnownAs, "at://again"+string('0'+rune(len(op.AlsoKnownAs)))+".example.com")
@@ -374,7 +374,7 @@ func testPLCWithoutRotationKey(t *testing.T, n *plcNet) {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	cfg.Logger = slog.New(slog.NewTextHandler(&text, nil))
+	cfg.Log = slog.New(slog.NewTextHandler(&text, nil))
 	cfg.PublicURL = "https://moved.example.org"
 	_, s := mustBoot(t, cfg)
 	if s.Updated || s.MayUpdate || len(s.Drift) != 3 || !strings.Contains(text.String(), "https://hold.example.com -> ") {

@@ -178,7 +178,7 @@ func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation
 			return err
 		}
 		*rotation = next
-		cfg.Logger.Info("a broken off rotation of the rotation key is finished", "did", did)
+		cfg.Log.Info("a broken off rotation of the rotation key is finished", "did", did)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -211,7 +211,7 @@ func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation
 		_, err = cfg.rotateSigning(ctx, did, signer, next, false)
 	}
 	if err == nil {
-		cfg.Logger.Info("a broken off rotation of the signing key is finished", "did", did)
+		cfg.Log.Info("a broken off rotation of the signing key is finished", "did", did)
 	}
 	return err
 }

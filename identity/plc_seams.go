@@ -1,6 +1,6 @@
 package identity
 
-// Seams names the places where tests end the process. Config.Crash, nil in production, is called with the name when the process
+// Seams names the places where tests end the process. Config.Seam, nil in production, is called with the name when the process
 // stands there; what the comment says is then on the disk or at the directory, and nothing later is.
 //
 //	signing-key-durable    the signing key of a new did:plc
@@ -36,7 +36,7 @@ const (
 )
 
 func (cfg *Config) seam(name string) {
-	if cfg.Crash != nil {
-		cfg.Crash(name)
+	if cfg.Seam != nil {
+		cfg.Seam(name)
 	}
 }

@@ -25,9 +25,9 @@ const DefaultPLCURL = "https://plc.directory"
 
 // ResolverOptions configures [NewResolver]. The zero value is a resolver for the public network.
 type ResolverOptions struct {
-	// Client makes all HTTP requests. nil is one with the address guard, opened under TestMode for loopback and the
+	// HTTP makes all HTTP requests. nil is one with the address guard, opened under TestMode for loopback and the
 	// hosts of the URLs below. A client of one's own should have a guard, too: strangers choose the addresses.
-	Client *http.Client
+	HTTP *http.Client
 	// PLCURL is the did:plc directory; empty is [DefaultPLCURL].
 	PLCURL string
 	// HandleResolverURL is a PDS that is asked for handles first, by com.atproto.identity.resolveHandle, for private
@@ -45,7 +45,7 @@ type ResolverOptions struct {
 	StaleFor time.Duration
 	// MaxEntries bounds each of the two caches; 0 is 20 000.
 	MaxEntries int
-	Logger     *slog.Logger     // nil: silent
+	Log        *slog.Logger     // nil: slog.Default()
 	Clock      func() time.Time // nil: time.Now
 }
 
@@ -72,12 +72,12 @@ func NewResolver(opts ResolverOptions) *Resolver {
 	}
 	opts.PLCURL = strings.TrimRight(opts.PLCURL, "/")
 	opts.HandleResolverURL = strings.TrimRight(opts.HandleResolverURL, "/")
-	if opts.Client == nil {
+	if opts.HTTP == nil {
 		var g httpx.Guard
 		if opts.TestMode {
 			g = httpx.Guard{Loopback: true, Hosts: httpx.HostsOf(opts.PLCURL, opts.HandleResolverURL)}
 		}
-		opts.Client = httpx.NewClient(httpx.ClientOptions{Guard: g, Timeout: 10 * time.Second, UserAgent: "atcr"})
+		opts.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: g, Timeout: 10 * time.Second, UserAgent: "atcr"})
 	}
 	if opts.DNS == nil {
 		opts.DNS = net.DefaultResolver
@@ -94,8 +94,8 @@ func NewResolver(opts ResolverOptions) *Resolver {
 	if opts.MaxEntries <= 0 {
 		opts.MaxEntries = 20_000
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
+	if opts.Log == nil {
+		opts.Log = slog.Default()
 	}
 	if opts.Clock == nil {
 		opts.Clock = time.Now

@@ -125,7 +125,7 @@ func (n *network) resolver(change func(*ResolverOptions)) *Resolver {
 	}
 	n.t.Cleanup(tr.CloseIdleConnections)
 	opts := ResolverOptions{
-		Client: &http.Client{Transport: tr, Timeout: 10 * time.Second}, PLCURL: n.plc.URL, DNS: n,
+		HTTP: &http.Client{Transport: tr, Timeout: 10 * time.Second}, PLCURL: n.plc.URL, DNS: n,
 		Clock: func() time.Time { n.mu.Lock(); defer n.mu.Unlock(); return n.now },
 	}
 	if change != nil {
@@ -244,8 +244,8 @@ func TestLoopbackSpellingsAreOneHost(t *testing.T) {
 	for _, host := range []string{"localhost:" + port, "127.0.0.1:" + port} {
 		n.docs[host] = document(t, shown, "")
 	}
-	r := n.resolver(func(o *ResolverOptions) { o.TestMode = true; o.Client = nil })
-	t.Cleanup(r.opts.Client.CloseIdleConnections)
+	r := n.resolver(func(o *ResolverOptions) { o.TestMode = true; o.HTTP = nil })
+	t.Cleanup(r.opts.HTTP.CloseIdleConnections)
 	for _, did := range []string{string(shown), "did:web:127.0.0.1%3A" + port, "did:web:127.0.0.1:" + port} {
 		acc, err := r.LookupDID(t.Context(), syntax.DID(did))
 		if err != nil || acc.DID != shown {
@@ -260,7 +260,7 @@ func TestLoopbackSpellingsAreOneHost(t *testing.T) {
 // The default client has the guard: a stranger's DID leads to no private address.
 func TestDefaultClientIsGuarded(t *testing.T) {
 	n := newNetwork(t)
-	r := n.resolver(func(o *ResolverOptions) { o.Client = nil })
+	r := n.resolver(func(o *ResolverOptions) { o.HTTP = nil })
 	_, err := r.LookupDID(t.Context(), aliceDID)
 	if !errors.Is(err, httpx.ErrForbiddenAddress) || !errors.Is(err, ErrDIDResolutionFailed) {
 		t.Fatalf("got %v", err)

@@ -67,14 +67,14 @@ type Config struct {
 	HTTP *http.Client
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
-	// Crash is nil in production; see [Seams].
-	Crash func(seam string)
+	// Seam is called at the points of [Seams]; nil in production.
+	Seam func(name string)
 
 	// Services stand in the DID document, with PublicURL as their address. See [HoldServices].
 	Services []Service
 	// TestMode allows loopback names with ports, and http.
 	TestMode bool
-	Logger   *slog.Logger // nil: silent
+	Log      *slog.Logger // nil: slog.Default()
 }
 
 // Service is an entry of a DID document: ID is the fragment without its #.
@@ -153,8 +153,8 @@ func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 
 // fill sets defaults.
 func (cfg *Config) fill() error {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -219,7 +219,7 @@ func (cfg *Config) chooseDID() (syntax.DID, known, error) {
 	}
 	if stored != "" {
 		if m := cfg.Method; m != "" && m != stored.Method() && cfg.DID == "" {
-			cfg.Logger.Warn("did_method is for a new DID only; the stored one stays. Set did_method to its method, or start on an empty data folder to be somebody new",
+			cfg.Log.Warn("did_method is for a new DID only; the stored one stays. Set did_method to its method, or start on an empty data folder to be somebody new",
 				"did_method", m, "did", stored)
 		}
 		return stored, true, nil
@@ -261,7 +261,7 @@ func (cfg *Config) signingKey(did syntax.DID, used known) (atcrypto.PrivateKeyEx
 	}
 	key, created, err := loadOrCreateKey(cfg.KeyPath, cfg.KeyType)
 	if created {
-		cfg.Logger.Info("signing key made", "path", cfg.KeyPath, "did", did)
+		cfg.Log.Info("signing key made", "path", cfg.KeyPath, "did", did)
 	}
 	return key, err
 }
@@ -281,7 +281,7 @@ func (cfg *Config) warnAddress(id *Identity) {
 		return
 	}
 	if now, err := WebDID(id.PublicURL, cfg.TestMode); err != nil || !id.Is(now) {
-		cfg.Logger.Warn("the public URL is not the did:web's host: others find this service only if that host still leads here",
+		cfg.Log.Warn("the public URL is not the did:web's host: others find this service only if that host still leads here",
 			"did", id.DID, "public_url", id.PublicURL)
 	}
 }

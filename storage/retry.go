@@ -24,8 +24,8 @@ type RetryOptions struct {
 	// Retryable says whether an error may pass by itself. Default: every error but those of this package and those
 	// of a context.
 	Retryable func(error) bool
-	// Logger gets a line for each failed attempt that is tried again. Default: silent.
-	Logger *slog.Logger
+	// Log gets a line for each failed attempt that is tried again; nil is slog.Default().
+	Log *slog.Logger
 	// OnRetry, if not nil, is told of the same; for counters.
 	OnRetry func(Op, error)
 	// Sleep waits, or returns the context's error. Default: a timer.
@@ -55,8 +55,8 @@ func WithRetry(s Store, opts *RetryOptions) Store {
 	if r.o.Retryable == nil {
 		r.o.Retryable = mayPass
 	}
-	if r.o.Logger == nil {
-		r.o.Logger = slog.New(slog.DiscardHandler)
+	if r.o.Log == nil {
+		r.o.Log = slog.Default()
 	}
 	if r.o.Sleep == nil {
 		r.o.Sleep = sleep
@@ -103,7 +103,7 @@ func (r *retry) do(ctx context.Context, op Op, call func(attempt int) error) err
 		if attempt >= r.o.Attempts {
 			return fmt.Errorf("%w (tried %d times)", err, attempt)
 		}
-		r.o.Logger.LogAttrs(ctx, slog.LevelWarn, "storage: trying again",
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "storage: trying again",
 			slog.String("op", string(op)), slog.Int("attempt", attempt), slog.Any("err", err))
 		if r.o.OnRetry != nil {
 			r.o.OnRetry(op, err)

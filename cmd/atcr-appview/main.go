@@ -81,7 +81,7 @@ func serve(ctx context.Context, file string, stderr io.Writer) (err error) {
 
 func settings(c *config.AppView, log *slog.Logger) appview.Config {
 	return appview.Config{
-		DataDir:              c.DataDir(),
+		Dir:                  c.DataDir(),
 		DatabasePath:         c.UI.DatabasePath,
 		KeyPath:              c.Auth.KeyPath,
 		CertPath:             c.Auth.CertPath,

@@ -84,7 +84,7 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 		crew = append(crew, hold.CrewMember(m))
 	}
 	return hold.Config{
-		DataDir:            c.Database.Path,
+		Dir:                c.Database.Path,
 		StoragePath:        c.StoragePath(),
 		Addr:               c.Server.Addr,
 		PublicURL:          c.Server.PublicURL,

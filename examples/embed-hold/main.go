@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("embed-hold", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on")
 	cfg := hold.Config{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	flags.StringVar(&cfg.DataDir, "data", "hold-data", "folder of the hold's data")
+	flags.StringVar(&cfg.Dir, "data", "hold-data", "folder of the hold's data")
 	flags.StringVar(&cfg.PublicURL, "public-url", "http://localhost:8080", "where others reach the hold")
 	flags.StringVar(&cfg.OwnerDID, "owner", "", "DID of the captain (required)")
 	flags.BoolVar(&cfg.Public, "public", false, "everybody reads layers")

@@ -75,7 +75,7 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 	alice := n.devnet.Accounts()[0]
 
 	n.hold, err = hold.New(ctx, hold.Config{
-		DataDir: filepath.Join(dir, "hold"), PublicURL: "http://" + port(ln.hold, "localhost"), OwnerDID: alice.DID,
+		Dir: filepath.Join(dir, "hold"), PublicURL: "http://" + port(ln.hold, "localhost"), OwnerDID: alice.DID,
 		Public: public, AllowAllCrew: public, TestMode: true,
 		Identity: identity.Config{Method: "plc"},
 		PLCURL:   n.devnet.PLCURL(), HandleResolverURL: n.devnet.PDSURL(), Log: log.With("service", "hold"),
@@ -84,7 +84,7 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 		return nil, fmt.Errorf("start the hold: %w", err)
 	}
 	n.app, err = appview.New(ctx, appview.Config{
-		DataDir: filepath.Join(dir, "appview"), BaseURL: "http://" + ln.registry.Addr().String(), DefaultHold: n.hold.DID(),
+		Dir: filepath.Join(dir, "appview"), BaseURL: "http://" + ln.registry.Addr().String(), DefaultHold: n.hold.DID(),
 		TestMode: true, PLCURL: n.devnet.PLCURL(), HandleResolverURL: n.devnet.PDSURL(), Log: log.With("service", "appview"),
 	})
 	if err != nil {

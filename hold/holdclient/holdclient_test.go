@@ -109,7 +109,7 @@ func ours(t *testing.T, dir *indigo.MockDirectory, owner string, public bool, cr
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
 	t.Cleanup(srv.Close)
 	s, err := hold.New(t.Context(), hold.Config{
-		DataDir: t.TempDir(), PublicURL: fmt.Sprintf("http://localhost:%d", srv.Listener.Addr().(*net.TCPAddr).Port),
+		Dir: t.TempDir(), PublicURL: fmt.Sprintf("http://localhost:%d", srv.Listener.Addr().(*net.TCPAddr).Port),
 		OwnerDID: owner, Public: public, TestMode: true, Directory: dir, Crew: crew, AllowAllCrew: true,
 	})
 	must(t, err)

@@ -43,7 +43,7 @@ type VerifierOptions struct {
 	MaxReplay int
 	// MaxPerIssuer bounds one issuer's live tokens; 0 is 5 000.
 	MaxPerIssuer int
-	Logger       *slog.Logger     // nil: silent
+	Log          *slog.Logger     // nil: slog.Default()
 	Clock        func() time.Time // nil: time.Now
 }
 
@@ -80,8 +80,8 @@ func NewVerifier(dir identity.Directory, opts VerifierOptions) *Verifier {
 	if opts.MaxPerIssuer <= 0 {
 		opts.MaxPerIssuer = 5_000
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
+	if opts.Log == nil {
+		opts.Log = slog.Default()
 	}
 	if opts.Clock == nil {
 		opts.Clock = time.Now
@@ -123,7 +123,7 @@ func (v *Verifier) Verify(ctx context.Context, tok string, methods ...string) (C
 		v.results.WithLabelValues(string(kind)).Inc()
 	case err == nil && c.Legacy:
 		v.results.WithLabelValues("legacy").Inc()
-		v.opts.Logger.Info("legacy service token taken", "issuer", c.Issuer, "methods", methods)
+		v.opts.Log.Info("legacy service token taken", "issuer", c.Issuer, "methods", methods)
 	case err == nil:
 		v.results.WithLabelValues("ok").Inc()
 	}

@@ -122,7 +122,7 @@ func publicURL(l net.Listener) string {
 
 func (n *Net) run(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) {
 	n.wg.Go(func() {
-		if err := httpx.Serve(ctx, l, h, httpx.ServerOptions{Logger: log, Drain: 5 * time.Second}); err != nil {
+		if err := httpx.Serve(ctx, l, h, httpx.ServerOptions{Log: log, Drain: 5 * time.Second}); err != nil {
 			n.mu.Lock()
 			n.serve = append(n.serve, err)
 			n.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 // ServerOptions configures [Serve]. The zero value is useful.
 type ServerOptions struct {
-	Logger *slog.Logger // nil: silent
+	Log *slog.Logger // nil: slog.Default()
 	// ReadHeaderTimeout is for a request's header; 0 is 10 s.
 	ReadHeaderTimeout time.Duration
 	// IdleTimeout is for a connection between two requests; 0 is 2 minutes.
@@ -45,8 +45,8 @@ func (o ServerOptions) withDefaults() ServerOptions {
 	if o.MaxConns == 0 {
 		o.MaxConns = 4096
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if o.Log == nil {
+		o.Log = slog.Default()
 	}
 	return o
 }
@@ -90,10 +90,10 @@ func NewServer(h http.Handler, opts ServerOptions) *http.Server {
 		ReadHeaderTimeout: opts.ReadHeaderTimeout,
 		IdleTimeout:       opts.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
 	}
 	if opts.MaxConns > 0 {
-		srv.ConnState = connLimit(int64(opts.MaxConns), opts.Logger)
+		srv.ConnState = connLimit(int64(opts.MaxConns), opts.Log)
 	}
 	return srv
 }

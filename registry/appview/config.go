@@ -15,14 +15,14 @@ import (
 	"github.com/atcr-dev/atcr/registry/pds"
 )
 
-// Config says what an AppView is. DataDir and DefaultHold are required; the rest has defaults.
+// Config says what an AppView is. Dir and DefaultHold are required; the rest has defaults.
 type Config struct {
-	// DataDir is the folder of the AppView's data; it is made when missing, mode 0700.
-	DataDir string
-	// DatabasePath is the SQLite file; empty: appview.db in DataDir.
+	// Dir is the folder of the AppView's data; it is made when missing, mode 0700.
+	Dir string
+	// DatabasePath is the SQLite file; empty: appview.db in Dir.
 	DatabasePath string
 	// KeyPath and CertPath are the RSA key that signs registry tokens and its certificate; they are made when missing.
-	// Empty: auth/private-key.pem and auth/private-key.crt in DataDir. The key that encrypts sessions lies beside the first.
+	// Empty: auth/private-key.pem and auth/private-key.crt in Dir. The key that encrypts sessions lies beside the first.
 	KeyPath, CertPath string
 
 	// Addr is what Run listens on ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
@@ -62,8 +62,8 @@ type Config struct {
 
 // check fills in defaults and names what is wrong.
 func (c *Config) check() error {
-	if c.DataDir == "" {
-		return errors.New("appview: DataDir is missing: name a folder for its data")
+	if c.Dir == "" {
+		return errors.New("appview: Dir is missing: name a folder for its data")
 	}
 	if c.DefaultHold == "" {
 		return errors.New("appview: DefaultHold is missing: give the DID of a hold (server.default_hold_did)")
@@ -81,13 +81,13 @@ func (c *Config) check() error {
 		c.BaseURL = u.Scheme + "://" + strings.ToLower(u.Host)
 	}
 	if c.DatabasePath == "" {
-		c.DatabasePath = filepath.Join(c.DataDir, "appview.db")
+		c.DatabasePath = filepath.Join(c.Dir, "appview.db")
 	}
 	if c.KeyPath == "" {
-		c.KeyPath = filepath.Join(c.DataDir, "auth", "private-key.pem")
+		c.KeyPath = filepath.Join(c.Dir, "auth", "private-key.pem")
 	}
 	if c.CertPath == "" {
-		c.CertPath = filepath.Join(c.DataDir, "auth", "private-key.crt")
+		c.CertPath = filepath.Join(c.Dir, "auth", "private-key.crt")
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

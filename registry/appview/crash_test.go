@@ -67,8 +67,8 @@ func (c child) run() error {
 	var run func(context.Context) error
 	if c.Kind == "hold" {
 		s, err := hold.New(ctx, hold.Config{
-			DataDir: c.Dir, PublicURL: "http://" + c.Addr, OwnerDID: c.Owner, Public: true, TestMode: true,
-			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log, Crash: die,
+			Dir: c.Dir, PublicURL: "http://" + c.Addr, OwnerDID: c.Owner, Public: true, TestMode: true,
+			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log, Seam: die,
 		})
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ func (c child) run() error {
 		handler, run = s.Handler(), s.Run
 	} else {
 		s, err := appview.New(ctx, appview.Config{
-			DataDir: c.Dir, BaseURL: "http://" + c.Addr, DefaultHold: c.HoldDID, TestMode: true,
+			Dir: c.Dir, BaseURL: "http://" + c.Addr, DefaultHold: c.HoldDID, TestMode: true,
 			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log, Seam: func(seam string) error { die(seam); return nil },
 		})
 		if err != nil {
@@ -178,10 +178,13 @@ func (h *house) ref(s string) name.Reference {
 	return r
 }
 
-// image has one layer that travels in two parts and one that is small.
-func image(t *testing.T) v1.Image {
+// twoParts is the size of a layer that travels in two parts.
+const twoParts = 20 << 20
+
+// image has one layer of that size and one that is small.
+func image(t *testing.T, size int64) v1.Image {
 	t.Helper()
-	img, err := random.Image(20<<20, 1)
+	img, err := random.Image(size, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +218,11 @@ func TestCrashAtEverySeam(t *testing.T) {
 				crashing = h.app
 			}
 			repository := fmt.Sprintf("crash%d", i)
-			img, old := image(t), image(t)
+			size := int64(2 << 20)
+			if w.seam == pds.SeamPartAcknowledged {
+				size = twoParts
+			}
+			img, old := image(t, size), image(t, 5000)
 			h.hold.start(t, "")
 			h.app.start(t, "")
 			defer func() { h.hold.stop(); h.app.stop() }()

@@ -2,7 +2,7 @@
 // endpoint at /auth/ where docker and others sign in with an app password.
 //
 //	app, err := appview.New(ctx, appview.Config{
-//		DataDir:     "/var/lib/atcr",
+//		Dir:     "/var/lib/atcr",
 //		BaseURL:     "https://registry.example.com",
 //		DefaultHold: "did:web:hold.example.com",
 //	})
@@ -17,7 +17,7 @@
 //
 // # Data
 //
-// In Config.DataDir: appview.db (SQLite: sessions, copies of records, uploads and intents under way) and auth/ (the key that signs
+// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way) and auth/ (the key that signs
 // tokens, its certificate, the key that encrypts sessions). One process at a time has the folder.
 //
 // # Addresses

@@ -57,12 +57,12 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 }
 
 func (s *Server) openData(ctx context.Context) error {
-	for _, dir := range []string{s.cfg.DataDir, filepath.Dir(s.cfg.DatabasePath), filepath.Dir(s.cfg.KeyPath), filepath.Dir(s.cfg.CertPath)} {
+	for _, dir := range []string{s.cfg.Dir, filepath.Dir(s.cfg.DatabasePath), filepath.Dir(s.cfg.KeyPath), filepath.Dir(s.cfg.CertPath)} {
 		if err := durable.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("appview: make data folder: %w", err)
 		}
 	}
-	lock, err := durable.LockDir(s.cfg.DataDir)
+	lock, err := durable.LockDir(s.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("appview: %w", err)
 	}
@@ -90,8 +90,8 @@ func (s *Server) openNetwork(context.Context) error {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: s.guard, UserAgent: "atcr-appview"})
 		s.onClose(client.CloseIdleConnections)
 		s.own = identity.NewResolver(identity.ResolverOptions{
-			Client: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
-			Logger: s.cfg.Log, Clock: s.cfg.Clock,
+			HTTP: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
+			Log: s.cfg.Log, Clock: s.cfg.Clock,
 		})
 		s.cfg.Directory = s.own
 	}
@@ -105,7 +105,7 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 		DB: s.db, Directory: s.cfg.Directory, HTTP: client, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
 		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
 		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode,
-		Logger: s.cfg.Log, Clock: s.cfg.Clock,
+		Log: s.cfg.Log, Clock: s.cfg.Clock,
 	})
 	return err
 }
@@ -158,7 +158,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.backend.Run(ctx) })
 	group.Go(func() error { return s.auth.Run(ctx) })
 	if ln != nil {
-		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Logger: s.cfg.Log}) })
+		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.cfg.Log}) })
 	}
 	return group.Wait()
 }

@@ -49,7 +49,7 @@ type Options struct {
 	// ClientAddr is whose guesses are counted; nil is the connection's address. A server behind a proxy answers here what
 	// its proxy says.
 	ClientAddr func(*http.Request) netip.Addr
-	Logger     *slog.Logger     // nil: silent
+	Log        *slog.Logger     // nil: slog.Default()
 	Clock      func() time.Time // nil: time.Now
 }
 
@@ -76,7 +76,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := loadKeyring(opts.KeyPath, opts.CertPath, opts.Clock(), opts.Logger)
+	keys, err := loadKeyring(opts.KeyPath, opts.CertPath, opts.Clock(), opts.Log)
 	if err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
@@ -92,7 +92,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 		tokens:  newTokenCache(10_000),
 		guesses: newGuessLimiter(),
 		sessions: &Sessions{
-			store: &store{db: opts.DB, sealer: sealer}, http: opts.HTTP, clock: opts.Clock, log: opts.Logger,
+			store: &store{db: opts.DB, sealer: sealer}, http: opts.HTTP, clock: opts.Clock, log: opts.Log,
 			locks: newKeyedLocks(),
 		},
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -124,8 +124,8 @@ func (o *Options) setDefaults() {
 	if o.ClientAddr == nil {
 		o.ClientAddr = remoteAddr
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if o.Log == nil {
+		o.Log = slog.Default()
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -162,7 +162,7 @@ func (a *Auth) Run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 			if err := a.sessions.prune(ctx); err != nil && ctx.Err() == nil {
-				a.opts.Logger.Error("dropping old sessions", "err", err)
+				a.opts.Log.Error("dropping old sessions", "err", err)
 			}
 		}
 	}

@@ -159,7 +159,7 @@ func (a *Auth) createSession(ctx context.Context, did syntax.DID, secret, pds st
 	if scope, _ := accessClaims(out.AccessJwt); scope == fullAccess && !a.opts.AllowAccountPassword {
 		ctx := context.WithoutCancel(ctx)
 		if err := call(ctx, a.opts.HTTP, http.MethodPost, pds, "com.atproto.server.deleteSession", out.RefreshJwt, nil, nil); err != nil {
-			a.opts.Logger.Debug("ending a refused session", "did", did, "err", err)
+			a.opts.Log.Debug("ending a refused session", "did", did, "err", err)
 		}
 		return account{}, errMainPassword
 	}

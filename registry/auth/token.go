@@ -36,7 +36,7 @@ func (a *Auth) serveToken(w http.ResponseWriter, r *http.Request) {
 		}
 		status := writeError(w, err)
 		a.signIns.WithLabelValues(resultOf(status)).Inc()
-		a.opts.Logger.Debug("token refused", "status", status, "err", err)
+		a.opts.Log.Debug("token refused", "status", status, "err", err)
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)

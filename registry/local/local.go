@@ -107,7 +107,7 @@ func OpenWith(ctx context.Context, dir string, o *Options) (_ *Backend, err erro
 		return nil, err
 	}
 	// The store's lock is the folder's: nothing else is touched before it is held.
-	store, err := filestore.Open(filepath.Join(dir, "blobs"), &filestore.Options{Logger: opts.Log})
+	store, err := filestore.Open(filepath.Join(dir, "blobs"), &filestore.Options{Log: opts.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -327,7 +327,7 @@ func TestEmptyUploadExpires(t *testing.T) {
 	s := open(t, dir)
 	id := create(t, s).ID()
 	crash(s)
-	s, err := Open(dir, &Options{Now: func() time.Time { return time.Now().Add(25 * time.Hour) }})
+	s, err := Open(dir, &Options{Clock: func() time.Time { return time.Now().Add(25 * time.Hour) }})
 	must(t, err)
 	defer s.Close()
 	if _, err := s.Resume(t.Context(), id); !errors.Is(err, storage.ErrUploadUnknown) {

@@ -22,10 +22,10 @@ import (
 type Options struct {
 	// Prefix is a path inside the folder under which everything lies, as in a bucket.
 	Prefix string
-	// Logger gets what was cleaned up and what could not be. Default: silent.
-	Logger *slog.Logger
-	// Now is the clock. Default: time.Now.
-	Now func() time.Time
+	// Log gets what was cleaned up and what could not be; nil is slog.Default().
+	Log *slog.Logger
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
 	// UploadLife is how long after a restart the id of an upload without bytes is still good. Default: 24 h.
 	UploadLife time.Duration
 }
@@ -53,11 +53,11 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if opts != nil {
 		o = *opts
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if o.Log == nil {
+		o.Log = slog.Default()
 	}
-	if o.Now == nil {
-		o.Now = time.Now
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	if o.UploadLife == 0 {
 		o.UploadLife = 24 * time.Hour
@@ -66,7 +66,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{layout: l, log: o.Logger, now: o.Now, life: o.UploadLife}
+	s := &Store{layout: l, log: o.Log, now: o.Clock, life: o.UploadLife}
 	s.table.init()
 	if err := s.start(); err != nil {
 		if s.lock != nil {

@@ -26,8 +26,8 @@ import (
 type Options struct {
 	// Limit in bytes on all blobs and uploads together; beyond it is ErrNoSpace. 0 is none.
 	Limit int64
-	// Now is the clock. Default: time.Now.
-	Now func() time.Time
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
 }
 
 // Store is a [storage.Store] in memory. It is safe for concurrent use.
@@ -60,8 +60,8 @@ func New(opts *Options) *Store {
 	s := &Store{now: time.Now, blobs: make(map[digest.Digest]blob), uploads: make(map[string]*bytesOf)}
 	if opts != nil {
 		s.limit = opts.Limit
-		if opts.Now != nil {
-			s.now = opts.Now
+		if opts.Clock != nil {
+			s.now = opts.Clock
 		}
 	}
 	return s

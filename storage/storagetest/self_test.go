@@ -183,7 +183,7 @@ func TestLeftoversAndClose(t *testing.T) {
 
 func ExampleCheck() {
 	err := storagetest.Check(context.Background(), storagetest.Config{
-		Open: func() (storage.Store, error) { return memstore.New(&memstore.Options{Now: time.Now}), nil },
+		Open: func() (storage.Store, error) { return memstore.New(&memstore.Options{Clock: time.Now}), nil },
 	})
 	if err != nil {
 		panic(err)
