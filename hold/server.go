@@ -28,6 +28,9 @@ import (
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
 
+// ErrLocked: another process has the folder; the error's text names its pid.
+var ErrLocked = durable.ErrLocked
+
 // Server is a hold. Make it with [New]; all methods are safe for concurrent use.
 type Server struct {
 	cfg   Config
@@ -62,8 +65,8 @@ type Server struct {
 }
 
 // New opens a hold: it locks the data folder, finds or makes identity and repository, and brings the captain and crew
-// records in line with the configuration. A folder that another process has is refused with that process's pid
-// (durable's ErrLocked). Close it when it is no longer used.
+// records in line with the configuration. Close it when it is no longer used. Errors: [ErrLocked]; others
+// name what is wrong in the configuration or the folder.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err

@@ -22,10 +22,12 @@ import (
 	"github.com/atcr-dev/atcr/registry/pds"
 )
 
+// ErrLocked: another process has the folder; the error's text names its pid.
+var ErrLocked = durable.ErrLocked
+
 // Server is an AppView. Make it with New; all methods are safe for concurrent use.
 type Server struct {
 	cfg     Config
-	lock    *durable.Lock
 	db      *sqlx.DB
 	guard   httpx.Guard
 	own     *identity.Resolver // nil when the configuration gives a directory
@@ -36,7 +38,7 @@ type Server struct {
 }
 
 // New opens an AppView: it locks the data folder, makes or reads the keys and migrates the database. It asks nothing of the network.
-// A folder that another process has is refused with that process's pid (durable's ErrLocked). Close it when it is no longer used.
+// Close it when it is no longer used. Errors: [ErrLocked]; others name what is wrong in the configuration.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err

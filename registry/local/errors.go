@@ -3,11 +3,15 @@ package local
 import (
 	"errors"
 
+	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
 )
+
+// ErrLocked: another process has the folder; the error's text names its pid.
+var ErrLocked = durable.ErrLocked
 
 // kinds says what errors of the repository, the store and the database are to a client.
 var kinds = []struct {

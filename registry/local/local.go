@@ -91,7 +91,7 @@ type Backend struct {
 }
 
 // Open opens the registry in a folder, and makes it when it isn't there. Close it in the end.
-// Errors: durable.ErrLocked, when another process has it, with its pid in the text.
+// Errors: [ErrLocked].
 func Open(ctx context.Context, dir string) (*Backend, error) { return OpenWith(ctx, dir, nil) }
 
 // OpenWith is [Open] with options, which may be nil.

@@ -7,28 +7,28 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
-// Seam names a moment at which a crash is interesting, by what is durable then.
-type Seam string
+// seamName names a moment at which a crash is interesting, by what is durable then.
+type seamName string
 
 // All seams. A recovery that is right at each of them is right.
 const (
-	SeamBytesWritten Seam = "bytes-written" // nothing; all bytes of a Commit are in the file
-	SeamBytesSynced  Seam = "bytes-synced"  // the bytes, under the upload's name
-	SeamStateSaved   Seam = "state-saved"   // bytes and hash state, perhaps not yet their names
-	SeamBlobNamed    Seam = "blob-named"    // as bytes-synced; the blob is visible but a power cut may take it back
-	SeamBlobDurable  Seam = "blob-durable"  // the blob; its hash state may still lie about
+	seamBytesWritten seamName = "bytes-written" // nothing; all bytes of a Commit are in the file
+	seamBytesSynced  seamName = "bytes-synced"  // the bytes, under the upload's name
+	seamStateSaved   seamName = "state-saved"   // bytes and hash state, perhaps not yet their names
+	seamBlobNamed    seamName = "blob-named"    // as bytes-synced; the blob is visible but a power cut may take it back
+	seamBlobDurable  seamName = "blob-durable"  // the blob; its hash state may still lie about
 )
 
-var seams = []Seam{SeamBytesWritten, SeamBytesSynced, SeamStateSaved, SeamBlobNamed, SeamBlobDurable}
+var seams = []seamName{seamBytesWritten, seamBytesSynced, seamStateSaved, seamBlobNamed, seamBlobDurable}
 
 // disk makes the changes whose order is the contract. Both hooks are nil in production.
 type disk struct {
-	seam func(Seam)
+	seam func(seamName)
 	// step is told of each change before it is made; its error is the change's.
 	step func(op, path string) error
 }
 
-func (d *disk) at(p Seam) {
+func (d *disk) at(p seamName) {
 	if d.seam != nil {
 		d.seam(p)
 	}

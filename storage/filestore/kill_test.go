@@ -46,7 +46,7 @@ func TestKilledChild(t *testing.T) {
 	s, err := Open(dir, nil)
 	must(t, err)
 	if name, nth, ok := strings.Cut(os.Getenv(killSeamEnv), " "); ok {
-		killAtSeam(s, Seam(name), nth)
+		killAtSeam(s, seamName(name), nth)
 	}
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
@@ -70,10 +70,10 @@ func TestKilledChild(t *testing.T) {
 	wg.Wait()
 }
 
-func killAtSeam(s *Store, name Seam, nth string) {
+func killAtSeam(s *Store, name seamName, nth string) {
 	left, _ := strconv.Atoi(nth)
 	var mu sync.Mutex
-	s.disk.seam = func(p Seam) {
+	s.disk.seam = func(p seamName) {
 		mu.Lock()
 		defer mu.Unlock()
 		if p != name {

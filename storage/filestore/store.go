@@ -18,6 +18,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// ErrLocked: another process has the folder; the error's text names its pid.
+var ErrLocked = durable.ErrLocked
+
 // Options for [Open]. The zero value is useful.
 type Options struct {
 	// Prefix is a path inside the folder under which everything lies, as in a bucket.
@@ -47,7 +50,7 @@ type Store struct {
 var _ storage.Store = (*Store)(nil)
 
 // Open takes the folder, makes what is missing in it, and removes what a crash left behind. The folder itself is made
-// when its parent exists. Close the store when done. Errors: [durable.ErrLocked] with the pid of the process that has it.
+// when its parent exists. Close the store when done. Errors: [ErrLocked].
 func Open(dir string, opts *Options) (*Store, error) {
 	var o Options
 	if opts != nil {
