@@ -83,6 +83,8 @@ type Manifest struct {
 	Bytes     []byte // not to be changed by anyone
 	// Warning is sent as a Warning header of code 299 when it is not empty (RFC 7234 §5.5): for an answer that may be old.
 	Warning string
+	// Pulled, when not nil, is called once a GET was answered with the bytes; not for a HEAD or a 304. It must be quick.
+	Pulled func()
 
 	head *manifestHead // see Prepared
 }

@@ -43,7 +43,9 @@ type recorded struct {
 
 func (p *recorded) Manifest(ctx context.Context, ref registry.Ref) (registry.Manifest, error) {
 	p.r.note("Manifest %s%s", ref.Tag, ref.Digest)
-	return p.Repository.Manifest(ctx, ref)
+	m, err := p.Repository.Manifest(ctx, ref)
+	m.Pulled = func() { p.r.note("pulled") }
+	return m, err
 }
 
 func (p *recorded) PutManifest(ctx context.Context, m registry.ParsedManifest, tags []string) error {
@@ -123,9 +125,9 @@ func TestBackendCalls(t *testing.T) {
 		{"PUT", "/v2/app/manifests/" + md.String(), m, nil, 201, []string{"PutManifest " + md.String() + " []"}},
 		{"PUT", "/v2/app/manifests/" + md.String() + "?tag=a&tag=b", m, nil, 201, []string{"PutManifest " + md.String() + " [a b]"}},
 		{"PUT", "/v2/app/manifests/v1", "{", nil, 400, []string{}},
-		{"GET", "/v2/app/manifests/v1", "", nil, 200, []string{"Manifest v1"}},
+		{"GET", "/v2/app/manifests/v1", "", nil, 200, []string{"Manifest v1", "pulled"}},
 		{"HEAD", "/v2/app/manifests/v1", "", nil, 200, []string{"Manifest v1"}},
-		{"GET", "/v2/app/manifests/" + md.String(), "", nil, 200, []string{"Manifest " + md.String()}},
+		{"GET", "/v2/app/manifests/" + md.String(), "", nil, 200, []string{"Manifest " + md.String(), "pulled"}},
 		{"GET", "/v2/app/manifests/v1", "", []string{"If-None-Match", `"` + md.String() + `"`}, 304, []string{"Manifest v1"}},
 		{"GET", "/v2/app/blobs/" + layer.String(), "", nil, 200, []string{"Blob " + layer.String(), "Open 0-0"}},
 		{"GET", "/v2/app/blobs/" + layer.String(), "", []string{"Range", "bytes=1-2"}, 206, []string{"Blob " + layer.String(), "Open 1-3"}},

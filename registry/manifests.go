@@ -59,6 +59,9 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, req reques
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(m.Bytes) // a client that has gone is told nothing
+		if m.Pulled != nil {
+			m.Pulled()
+		}
 	}
 	return nil
 }

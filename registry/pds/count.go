@@ -26,22 +26,15 @@ type pulled struct {
 	since   time.Time
 }
 
-// Pulled counts the pull of a manifest: a GET by a client that was answered with its bytes. It costs nothing now; holds are told
+// pulled counts the pull of a manifest: a GET by a client that was answered with its bytes. It costs nothing now; holds are told
 // in batches. Pulls of anonymous clients are not counted, and what a crash loses is lost.
-func (b *Backend) Pulled(actor registry.Actor, name string, d digest.Digest) {
+func (b *Backend) pulled(actor registry.Actor, owner, repository string, d digest.Digest) {
 	if actor.ID == "" || actor.Session == "" {
 		return
 	}
-	id, repository, err := splitName(name)
-	if err != nil {
-		return
-	}
-	if actor.Name != "" {
-		id = actor.Name
-	}
 	b.pullsMu.Lock()
 	defer b.pullsMu.Unlock()
-	k := pull{actor.ID, id, repository, d}
+	k := pull{actor.ID, owner, repository, d}
 	if _, ok := b.pulls[k]; !ok && len(b.pulls) < maxPulls {
 		b.pulls[k] = pulled{session: actor.Session, since: b.clock()}
 	}

@@ -237,6 +237,10 @@ func (b *Backend) postpone(ctx context.Context, in intent, why error) error {
 
 // isRefusal tells a hold's decision from a failure that time may heal.
 func isRefusal(err error) bool {
+	// The hold found another state of the record than we did: it changed in between, so settling looks again.
+	if e := (*holdclient.Error)(nil); errors.As(err, &e) && (e.Name == "ManifestRecordNotFound" || e.Name == "ManifestRecordExists") {
+		return false
+	}
 	for _, kind := range []error{holdclient.ErrQuotaExceeded, holdclient.ErrForbidden, holdclient.ErrInvalid, holdclient.ErrInvalidDigest, holdclient.ErrNotFound} {
 		if errors.Is(err, kind) {
 			return true

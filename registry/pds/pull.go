@@ -42,6 +42,7 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 	}
 	m, err := r.b.manifest(ctx, v.owner, row)
 	m.Warning = v.Warning
+	m.Pulled = func() { r.b.pulled(r.actor, v.DID, r.name, row.Digest) }
 	return m, err
 }
 

@@ -72,9 +72,10 @@ func TestPulled(t *testing.T) {
 	img := newImage(t, "one", nil)
 	w.push("app", img, "v1")
 	w.settled()
-	name := w.accounts["alice"].handle + "/app"
 	for _, who := range []string{"bob", "bob", "alice", ""} {
-		w.backend.Pulled(w.actor(who), name, img.manifest.Digest)
+		m, err := w.repo(who, "alice", "app").Manifest(t.Context(), registry.Ref{Tag: "v1"})
+		must(t, err)
+		m.Pulled() // the handler does, once it has answered a GET
 	}
 	w.stop() // sends what is left
 	if pulls, pushes := h.Counts(w.accounts["alice"].did, "app"); pulls != 2 || pushes != 1 {
