@@ -1,0 +1,66 @@
+package httpx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// ShortAnswer is how many bytes of an answer [LongAnswers] reads without a place.
+const ShortAnswer = 1 << 20
+
+// ErrNoPlace is wrapped when too many long answers were being read at once.
+var ErrNoPlace = errors.New("too many long answers at once")
+
+// LongAnswers bounds what long answers of strangers take of memory together. A short answer is read at once; one that turns
+// out to be longer than [ShortAnswer] needs one of a few places for as long as its bytes are used, so that strangers who
+// answer at length, or never end, keep only each other waiting. Safe for concurrent use.
+type LongAnswers struct {
+	places chan struct{}
+	wait   time.Duration
+}
+
+// NewLongAnswers answers one with n places. Who finds none waits for up to wait.
+func NewLongAnswers(n int, wait time.Duration) *LongAnswers {
+	return &LongAnswers{places: make(chan struct{}, n), wait: wait}
+}
+
+// Read is [ReadLimited]. release is to be called when the bytes, and what was decoded of them, are no longer needed; it is
+// never nil. Errors: those of ReadLimited, one that wraps [ErrNoPlace], the context's.
+func (l *LongAnswers) Read(ctx context.Context, resp *http.Response, n int64) (b []byte, release func(), err error) {
+	release = func() {}
+	if n <= ShortAnswer || resp.ContentLength > n {
+		b, err = ReadLimited(resp, n)
+		return b, release, err
+	}
+	defer resp.Body.Close()
+	var buf bytes.Buffer
+	if _, err := io.CopyN(&buf, resp.Body, ShortAnswer); errors.Is(err, io.EOF) {
+		return buf.Bytes(), release, nil
+	} else if err != nil {
+		return nil, release, fmt.Errorf("reading the answer: %w", err)
+	}
+	t := time.NewTimer(l.wait)
+	defer t.Stop()
+	select {
+	case l.places <- struct{}{}:
+	case <-t.C:
+		return nil, release, fmt.Errorf("%w: an answer of more than %d bytes has to wait", ErrNoPlace, ShortAnswer)
+	case <-ctx.Done():
+		return nil, release, ctx.Err()
+	}
+	leave := func() { <-l.places }
+	if _, err := io.Copy(&buf, io.LimitReader(resp.Body, n+1-int64(buf.Len()))); err != nil {
+		leave()
+		return nil, release, fmt.Errorf("reading the answer: %w", err)
+	}
+	if int64(buf.Len()) > n {
+		leave()
+		return nil, release, fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, n)
+	}
+	return buf.Bytes(), leave, nil
+}
