@@ -1,7 +1,9 @@
 // Command atcr-hold runs a hold: it stores layers of container images for its crew, and gives them out.
 //
 //	atcr-hold config init hold.yaml       # every setting, explained
+//	atcr-hold config check --config hold.yaml
 //	atcr-hold serve --config hold.yaml
+//	atcr-hold identity --config hold.yaml show    # and log, rotate-key, move, export, …
 //
 // Settings can also come from the environment, as HOLD_SERVER_PUBLIC_URL. SIGINT and SIGTERM let running requests end, then stop;
 // a second one stops at once.
@@ -15,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,8 +35,12 @@ type commands struct {
 		Init struct {
 			File string `arg:"" optional:"" help:"File to write; standard output without."`
 		} `cmd:"" help:"Write a configuration with every setting, explained."`
-	} `cmd:"" help:"Make a configuration."`
-	Version struct{} `cmd:"" help:"Say what this was built from."`
+		Check struct {
+			Config string `help:"Configuration file." placeholder:"FILE"`
+		} `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
+	} `cmd:"" help:"Make or check a configuration."`
+	Identity identityCommands `cmd:"" help:"Look after the hold's DID and keys."`
+	Version  struct{}         `cmd:"" help:"Say what this was built from."`
 }
 
 func main() {
@@ -54,9 +61,40 @@ func run(ctx context.Context, command string, c *commands, stdout, stderr io.Wri
 		return err
 	case "serve":
 		return serve(ctx, c.Serve.Config, stderr)
-	default:
-		return config.Init(c.Config.Init.File, stdout, config.DefaultHold())
+	case "config check":
+		return checkConfig(c.Config.Check.Config, stdout)
 	}
+	if verb, ok := strings.CutPrefix(command, "identity "); ok {
+		return runIdentity(ctx, verb, &c.Identity, os.Stdin, stdout, stderr)
+	}
+	return config.Init(c.Config.Init.File, stdout, config.DefaultHold())
+}
+
+// checkConfig prints what LoadHold warns of, and what is wrong with the name that a hold would get; errors are what keeps it from starting.
+func checkConfig(file string, stdout io.Writer) error {
+	c, warnings, err := config.LoadHold(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	h := settings(c, slog.New(slog.DiscardHandler))
+	cfg, err := h.IdentityConfig()
+	if err != nil {
+		return err
+	}
+	did, err := identity.Preview(cfg)
+	if err != nil {
+		return err
+	}
+	warnings = append(warnings, identity.NameWarnings(did, cfg.PublicURL, cfg.TestMode)...)
+	for _, w := range warnings {
+		fmt.Fprintln(stdout, "warning:", w)
+	}
+	name := did.String()
+	if did == "" {
+		name = "a did:plc that is made at the first start"
+	}
+	_, err = fmt.Fprintf(stdout, "the configuration is good; the hold is %s\n", name)
+	return err
 }
 
 func serve(ctx context.Context, file string, stderr io.Writer) (err error) {

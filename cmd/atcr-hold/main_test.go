@@ -4,11 +4,17 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,6 +36,52 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers},
 	})
+}
+
+// TestIdentity runs the identity verbs against the real PLC directory.
+func TestIdentity(t *testing.T) {
+	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
+	recovery, err := atcrypto.GeneratePrivateKeyP256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := recovery.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/identity",
+		Setup: func(env *testscript.Env) error {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			_, port, _ := net.SplitHostPort(ln.Addr().String())
+			env.Setenv("HOLD_SERVER_ADDR", ln.Addr().String())
+			env.Setenv("HOLD_SERVER_PUBLIC_URL", "http://localhost:"+port)
+			env.Setenv("URL", "http://localhost:"+port)
+			env.Setenv("HOLD_SERVER_TEST_MODE", "true")
+			env.Setenv("HOLD_DATABASE_PATH", filepath.Join(env.WorkDir, "data"))
+			env.Setenv("HOLD_REGISTRATION_OWNER_DID", n.Account("alice").DID)
+			env.Setenv("HOLD_IDENTITY_DID_METHOD", "plc")
+			env.Setenv("HOLD_IDENTITY_PLC_DIRECTORY_URL", n.PLC)
+			env.Setenv("ATCR_PASSPHRASE", "correct horse battery staple")
+			env.Setenv("RECOVERY", pub.DIDKey())
+			return errors.Join(ln.Close(), os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600))
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord},
+	})
+}
+
+// firstWord puts the first word of a file's line into a variable: firstword NAME FILE LINE; line -1 is the last.
+func firstWord(ts *testscript.TestScript, _ bool, args []string) {
+	lines := strings.Split(strings.TrimSpace(ts.ReadFile(args[1])), "\n")
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	if n < 0 {
+		n += len(lines)
+	}
+	ts.Setenv(args[0], strings.Fields(lines[n])[0])
 }
 
 // answers waits until a URL gives 200.

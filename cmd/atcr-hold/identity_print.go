@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/internal/durable"
+)
+
+func (r *identityRun) show(ctx context.Context, id *identity.Identity) error {
+	rep, err := identity.Describe(ctx, id, r.cfg)
+	if err != nil {
+		return err
+	}
+	if r.c.Show.JSON {
+		return printJSON(r.stdout, rep)
+	}
+	w := tabwriter.NewWriter(r.stdout, 0, 0, 2, ' ', 0)
+	line := func(what string, values ...string) {
+		for i, v := range values {
+			if i > 0 {
+				what = ""
+			}
+			fmt.Fprintf(w, "%s\t%s\n", what, v)
+		}
+	}
+	line("DID", rep.DID.String())
+	line("public URL", rep.PublicURL)
+	if rep.Handle != "" {
+		line("handle", rep.Handle)
+	}
+	line("signing key", rep.SigningKey)
+	for _, s := range rep.Document.Service {
+		line("service "+s.ID, s.Type+" at "+s.ServiceEndpoint)
+	}
+	if rep.DID.Method() == "plc" {
+		line("rotation key", orNone(rep.RotationKey))
+		for i, k := range rep.RotationKeys {
+			if k == rep.RotationKey {
+				rep.RotationKeys[i] += " (ours)"
+			}
+		}
+		line("may change it", rep.RotationKeys...)
+		if !rep.MayRotate {
+			line("", "this hold may not")
+		}
+	}
+	line("differs", rep.Drift...)
+	if rep.Pending {
+		line("pending", "a key rotation is not finished: start the hold, or call rotate-key again")
+	}
+	line("warning", rep.Warnings...)
+	return w.Flush()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func (r *identityRun) log(ctx context.Context, id *identity.Identity) error {
+	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
+	if err != nil {
+		return err
+	}
+	history := log.History()
+	if r.c.Log.JSON {
+		return printJSON(r.stdout, history)
+	}
+	for _, e := range history {
+		note := ""
+		if e.Nullified {
+			note = ", undone"
+		}
+		fmt.Fprintf(r.stdout, "%s  %s%s\n  signed by %s, rotation key %d\n", e.Time.UTC().Format(time.RFC3339), e.CID, note, e.Signer, e.Rank)
+		for _, c := range e.Changes {
+			fmt.Fprintln(r.stdout, "  "+c)
+		}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func (r *identityRun) export() error {
+	c := &r.c.Export
+	var to []age.Recipient
+	for _, text := range c.Recipient {
+		parsed, err := age.ParseRecipients(strings.NewReader(text))
+		if err != nil {
+			return fmt.Errorf("--recipient %q: %w", text, err)
+		}
+		to = append(to, parsed...)
+	}
+	if len(to) == 0 {
+		secret, err := passphrase(c.Passphrase)
+		if err != nil {
+			return err
+		}
+		one, err := age.NewScryptRecipient(secret)
+		if err != nil {
+			return err
+		}
+		to = append(to, one)
+	}
+	var file bytes.Buffer
+	if err := backup.Export(&file, r.cfg, to...); err != nil {
+		return err
+	}
+	if c.File == "-" {
+		_, err := r.stdout.Write(file.Bytes())
+		return err
+	}
+	if err := durable.CreateFile(c.File, file.Bytes(), 0o600); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(r.stdout, "written: %s. It is all that is needed to be this hold, and to change who it is: keep it where the hold is not.\n", c.File)
+	return err
+}
+
+func (r *identityRun) importFile() error {
+	c := &r.c.Import
+	var keys []age.Identity
+	if c.AgeKey != "" {
+		f, err := os.Open(c.AgeKey)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if keys, err = age.ParseIdentities(f); err != nil {
+			return fmt.Errorf("--age-key %s: %w", c.AgeKey, err)
+		}
+	} else {
+		secret, err := passphrase(c.Passphrase)
+		if err != nil {
+			return err
+		}
+		one, err := age.NewScryptIdentity(secret)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, one)
+	}
+	in := r.stdin
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	if c.DryRun {
+		did, err := backup.Check(in, keys...)
+		if err == nil {
+			_, err = fmt.Fprintf(r.stdout, "dry run; this would become %s in %s\n", did, r.hold.Dir)
+		}
+		return err
+	}
+	did, err := backup.Import(in, r.cfg, keys...)
+	if err == nil {
+		_, err = fmt.Fprintf(r.stdout, "imported %s into %s\n", did, r.hold.Dir)
+	}
+	return err
+}
+
+func passphrase(file string) (string, error) {
+	secret := os.Getenv("ATCR_PASSPHRASE")
+	if file != "" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		if secret, err = firstLine(f); err != nil {
+			return "", fmt.Errorf("--passphrase-file %s: %w", file, err)
+		}
+	}
+	if secret == "" {
+		return "", errors.New("no passphrase: give --passphrase-file FILE or ATCR_PASSPHRASE, or a key of age")
+	}
+	return secret, nil
+}
+
+func firstLine(r io.Reader) (string, error) {
+	text, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return strings.TrimSpace(text), nil
+}
