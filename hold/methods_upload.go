@@ -11,8 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/atcr-dev/atcr/internal/blobhttp"
 	"github.com/atcr-dev/atcr/internal/oci"
+	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -109,7 +109,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
-	blobhttp.PaceBody(w, r, bodyGrace, bodyRate)
+	pace.Body(w, r, bodyGrace, bodyRate)
 	p, err := s.takePart(r.Context(), id, n, r.Body)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 	"github.com/atcr-dev/atcr/internal/oci"
+	"github.com/atcr-dev/atcr/internal/pace"
 )
 
 // maxTags is how many tags one push may set. The specification wants 10 or more.
@@ -101,7 +102,7 @@ func (h *Handler) readManifest(w http.ResponseWriter, r *http.Request) ([]byte, 
 	if r.ContentLength > limit {
 		return nil, ErrManifestTooLarge.With("the manifest has %d bytes, the limit is %d", r.ContentLength, limit)
 	}
-	blobhttp.PaceBody(w, r, h.opts.BodyGrace, h.opts.BodyRate)
+	pace.Body(w, r, h.opts.BodyGrace, h.opts.BodyRate)
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		return nil, bodyError(err)

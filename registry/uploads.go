@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/internal/blobhttp"
+	"github.com/atcr-dev/atcr/internal/pace"
 )
 
 // startUpload answers POST: a mount, an upload in one request, or the begin of one.
@@ -73,7 +74,7 @@ func (h *Handler) monolithic(w http.ResponseWriter, r *http.Request, req request
 }
 
 func (h *Handler) append(w http.ResponseWriter, r *http.Request, up Upload) error {
-	blobhttp.PaceBody(w, r, h.opts.BodyGrace, h.opts.BodyRate)
+	pace.Body(w, r, h.opts.BodyGrace, h.opts.BodyRate)
 	return blobhttp.Append(r, up, h.opts.MaxBlobBytes)
 }
 

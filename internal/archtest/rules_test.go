@@ -33,9 +33,9 @@ var rules = []rule{
 
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
-	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 145},
+	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 145},
 
-	{"registry", []string{"internal/oci", "internal/blobhttp"}, 4},
+	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb", "internal/sqlx/...", "internal/durable"}, 145},
 	{"registry/pds", []string{"registry", "internal/oci", "internal/blobhttp", "", "identity/...", "hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 130},
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
@@ -47,7 +47,8 @@ var rules = []rule{
 	{"internal/blobhttp", []string{"internal/oci"}, 4},
 	{"internal/durable", nil, 1},
 	{"internal/config", nil, 20},
-	{"internal/httpx", nil, 1},
+	{"internal/pace", nil, 0},
+	{"internal/httpx", []string{"internal/pace"}, 1},
 	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx/open"}, 35},
 	{"sqldb", nil, 0},
 	{"internal/sqlx/open", []string{"sqldb", "internal/sqlx"}, 35},

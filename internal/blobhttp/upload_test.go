@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/blobhttp"
+	"github.com/atcr-dev/atcr/internal/pace"
 )
 
 // memory is an upload in memory.
@@ -123,7 +124,7 @@ func TestPaceBodyCutsASender(t *testing.T) {
 	errs := make(chan error, 1)
 	up := &memory{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		blobhttp.PaceBody(w, r, 50*time.Millisecond, 1<<20)
+		pace.Body(w, r, 50*time.Millisecond, 1<<20)
 		err := blobhttp.Append(r, up, 0)
 		errs <- err
 		if err != nil {
@@ -151,7 +152,7 @@ func TestPaceBodyCutsASender(t *testing.T) {
 
 func TestPaceBodyLetsGoodSendersBe(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		blobhttp.PaceBody(w, r, time.Minute, 1)
+		pace.Body(w, r, time.Minute, 1)
 		up := &memory{}
 		if err := blobhttp.Append(r, up, 0); err != nil || up.Len() != 1<<20 {
 			t.Errorf("%d bytes, %v", up.Len(), err)
