@@ -18,7 +18,7 @@ var ErrNoPlace = errors.New("too many long answers at once")
 
 // LongAnswers bounds what long answers of strangers take of memory together. A short answer is read at once; one that turns
 // out to be longer than [ShortAnswer] needs one of a few places for as long as its bytes are used, so that strangers who
-// answer at length, or never end, keep only each other waiting. Safe for concurrent use.
+// answer at length, or never end, keep only each other waiting. Nil has room for all. Safe for concurrent use.
 type LongAnswers struct {
 	places chan struct{}
 	wait   time.Duration
@@ -33,7 +33,7 @@ func NewLongAnswers(n int, wait time.Duration) *LongAnswers {
 // never nil. Errors: those of ReadLimited, one that wraps [ErrNoPlace], the context's.
 func (l *LongAnswers) Read(ctx context.Context, resp *http.Response, n int64) (b []byte, release func(), err error) {
 	release = func() {}
-	if n <= ShortAnswer || resp.ContentLength > n {
+	if l == nil || n <= ShortAnswer || resp.ContentLength > n {
 		b, err = ReadLimited(resp, n)
 		return b, release, err
 	}
