@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 )
@@ -29,6 +30,13 @@ func (r Record) JSON() ([]byte, error) { return RecordToJSON(r.Value) }
 // RecordFromJSON turns a record in its JSON form ($link, $bytes, blobs) into canonical DAG-CBOR, as [Write] takes it.
 // Errors: [ErrInvalidRecord] (not an object, floats, malformed links), [ErrTooLarge].
 func RecordFromJSON(data []byte) ([]byte, error) {
+	if out, ok := transcode(data); ok {
+		return out, nil
+	}
+	return generalFromJSON(data)
+}
+
+func generalFromJSON(data []byte) ([]byte, error) {
 	obj, err := atdata.UnmarshalJSON(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidRecord, err)
@@ -45,7 +53,12 @@ func RecordFromJSON(data []byte) ([]byte, error) {
 
 // RecordFrom is [RecordFromJSON] of v's JSON encoding.
 func RecordFrom(v any) ([]byte, error) {
-	data, err := json.Marshal(v)
+	marshal := func() ([]byte, error) { return json.Marshal(v) }
+	// json.Marshal would check and compact what it got; that is read anyway.
+	if m, ok := v.(json.Marshaler); ok && (reflect.ValueOf(v).Kind() != reflect.Pointer || !reflect.ValueOf(v).IsNil()) {
+		marshal = m.MarshalJSON
+	}
+	data, err := marshal()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidRecord, err)
 	}
