@@ -11,7 +11,7 @@ import (
 )
 
 // outsideMain is a program of somebody else's: a registry beside other routes,
-// and a hold, on one mux.
+// a hold, and the sign-in of an AppView joined by hand, on one mux.
 const outsideMain = `package main
 
 import (
@@ -21,10 +21,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/auth"
 	"github.com/atcr-dev/atcr/registry/local"
+	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 func main() {
@@ -49,6 +54,23 @@ func main() {
 	}
 	defer server.Close()
 	mux.Handle("/", server.Handler())
+	db, err := sqlite.Open(ctx, filepath.Join(os.Args[2], "joined.db"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	directory := identity.NewResolver(identity.ResolverOptions{})
+	tokens, err := auth.New(ctx, auth.Options{DB: db, Directory: directory, KeyPath: filepath.Join(os.Args[2], "auth", "key.pem")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux.Handle("/auth/", tokens.Handler())
+	owners, err := pds.New(ctx, pds.Options{DB: db, Directory: directory, Sessions: tokens.Sessions(), DefaultHold: server.DID()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer owners.Close()
+	_ = registry.NewHandler(owners, &registry.Options{Authorizer: tokens})
 	fmt.Println(listener.Addr())
 	log.Fatal(http.Serve(listener, mux))
 }
@@ -79,7 +101,7 @@ func TestModuleOutsideTheTree(t *testing.T) {
 	}
 	p := realtest.Start(t, realtest.Command{Path: program, Args: []string{filepath.Join(dir, "registry"), filepath.Join(dir, "hold")}})
 	addr := must(p.Line(startLimit))(t)
-	for path, want := range map[string]string{"/hello": "hello", "/.well-known/did.json": "#atcr_hold", "/xrpc/_health": "{"} {
+	for path, want := range map[string]string{"/hello": "hello", "/.well-known/did.json": "#atcr_hold", "/xrpc/_health": "{", "/auth/jwks.json": "RS256"} {
 		if _, body := send(t, "", "GET", "http://"+addr+path, nil); !strings.Contains(body, want) {
 			t.Errorf("%s: %s; want %q in it", path, body, want)
 		}
