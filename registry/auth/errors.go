@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -37,7 +39,13 @@ func writeError(w http.ResponseWriter, err error) int {
 		Message string `json:"message"`
 		Detail  any    `json:"detail,omitempty"`
 	}
-	writeJSON(w, e.Status, map[string]any{"errors": []oneError{{e.Code, e.Message, e.Detail}}})
+	message := strings.Map(func(c rune) rune { // it may quote a PDS, and clients print it
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, e.Message)
+	writeJSON(w, e.Status, map[string]any{"errors": []oneError{{e.Code, message, e.Detail}}})
 	return e.Status
 }
 
