@@ -137,7 +137,7 @@ func encode(nsid string, src any, extra Extra) ([]byte, error) {
 		if optional && empty(v.Field(i)) {
 			continue
 		}
-		raw, err := json.Marshal(v.Field(i).Addr().Interface())
+		raw, err := marshalField(v.Field(i))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrRecord, name, err)
 		}
@@ -151,6 +151,33 @@ func encode(nsid string, src any, extra Extra) ([]byte, error) {
 	out.WriteByte('}')
 	return out.Bytes(), nil
 }
+
+// marshalField is json.Marshal without its look at what our own types write, which would come once on each level.
+func marshalField(v reflect.Value) ([]byte, error) {
+	if v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	if m, ok := v.Addr().Interface().(json.Marshaler); ok {
+		return m.MarshalJSON()
+	}
+	if v.Kind() != reflect.Slice || v.Len() == 0 || !v.Type().Elem().Implements(marshaler) {
+		return json.Marshal(v.Addr().Interface())
+	}
+	out := []byte{'['}
+	for i := range v.Len() {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		raw, err := marshalField(v.Index(i))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, raw...)
+	}
+	return append(out, ']'), nil
+}
+
+var marshaler = reflect.TypeFor[json.Marshaler]()
 
 // fieldName answers the JSON name of a struct field, empty when it has none, and whether it may be left out.
 func fieldName(f reflect.StructField) (name string, optional bool) {
