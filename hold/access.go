@@ -9,8 +9,8 @@ import (
 	"github.com/atcr-dev/atcr"
 )
 
-// Rights are what one caller may do at a hold.
-type Rights struct {
+// rights are what one caller may do at a hold.
+type rights struct {
 	Captain bool
 	Crew    bool // has a crew record
 	Read    bool // layers, also of a public hold
@@ -115,14 +115,14 @@ func (a *access) record() atcr.Captain {
 }
 
 // rights of a caller; did empty is anonymous.
-func (a *access) rights(did string) Rights {
+func (a *access) rights(did string) rights {
 	c := a.record()
-	r := Rights{Read: c.Public}
+	r := rights{Read: c.Public}
 	if did == "" {
 		return r
 	}
 	if did == c.Owner {
-		return Rights{Captain: true, Read: true, Write: true, Admin: true}
+		return rights{Captain: true, Read: true, Write: true, Admin: true}
 	}
 	m, ok := a.member(did)
 	if !ok {

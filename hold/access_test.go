@@ -12,7 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 )
 
-// The callers of protocol.md §5.
+// Who calls: the captain, crew of each right, a stranger, nobody.
 var callers = []string{"anonymous", "stranger", "none", "read", "write", "readwrite", "admin", "captain"}
 
 // want is, for one operation, the status of each caller in that order, on a private and on a public hold.

@@ -43,7 +43,7 @@ func FuzzMethodBodies(f *testing.F) {
 			return
 		}
 		r := httptest.NewRequest(http.MethodPost, "/xrpc/"+name, nil).WithContext(t.Context())
-		c := &call{r: r, caller: "did:web:o.test", rights: Rights{Captain: true, Read: true, Write: true, Admin: true}, body: []byte(body)}
+		c := &call{r: r, caller: "did:web:o.test", rights: rights{Captain: true, Read: true, Write: true, Admin: true}, body: []byte(body)}
 		if name == "io.atcr.hold.notifyManifest" {
 			var n notice
 			if c.decode(&n) == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
 
-// Limits of leases (protocol.md §5).
+// Limits of leases.
 const (
 	leaseLife   = 24 * time.Hour     // renewed by each touch
 	leaseMax    = 7 * 24 * time.Hour // from the first touch, without a manifest

@@ -48,7 +48,7 @@ type method struct {
 type call struct {
 	r      *http.Request
 	caller string // DID; empty is anonymous
-	rights Rights
+	rights rights
 	body   []byte // of a POST with run
 }
 

@@ -80,7 +80,7 @@ type Config struct {
 // Service is an entry of a DID document: ID is the fragment without its #.
 type Service struct{ ID, Type string }
 
-// HoldServices are the two services of a hold (protocol.md §4). Readers look for the first, and fall back to the second.
+// HoldServices are the two services of a hold. Readers look for the first, and fall back to the second.
 func HoldServices() []Service {
 	return []Service{{"atcr_hold", "AtcrHoldService"}, {"atproto_pds", "AtprotoPersonalDataServer"}}
 }

@@ -63,7 +63,7 @@ type Repository interface {
 	// actor may read it there. Errors: ErrBlobUnknown and ErrUnsupported, upon which the handler starts an upload.
 	Mount(ctx context.Context, d digest.Digest, from string) (ocispec.Descriptor, error)
 
-	// StartUpload begins an upload. HasBlob-style questions are put to Blob. Errors: ErrNameInvalid, ErrNoSpace.
+	// StartUpload begins an upload. Errors: ErrNameInvalid, ErrNoSpace.
 	StartUpload(ctx context.Context, hint UploadHint) (Upload, error)
 
 	// Upload continues an upload by its id. Errors: ErrUploadUnknown, ErrUploadBusy.
