@@ -18,6 +18,8 @@ func (r *Repo) write() {
 		select {
 		case req := <-r.queue:
 			r.writeGroup(req)
+		case req := <-r.bulk:
+			req.done <- r.writeBulk(req)
 		case <-r.stop:
 			for {
 				select {

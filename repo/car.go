@@ -1,13 +1,9 @@
 package repo
 
 import (
-	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"iter"
 )
 
 // maxCARBlock limits one block of a CAR from elsewhere.
@@ -25,73 +21,6 @@ func appendCARHeader(b []byte, root CID) []byte {
 func appendCARBlock(b []byte, c CID, block []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(cidLen+len(block)))
 	return append(c.append(b), block...)
-}
-
-// ExportCAR writes the whole repository as a CAR v1 in the specification's streaming order: commit, then nodes and
-// records in order of path. It sees one state and uses little memory, however large the repository. A slow w holds a
-// read transaction open.
-func (r *Repo) ExportCAR(ctx context.Context, w io.Writer) error {
-	out := bufio.NewWriterSize(w, 256<<10)
-	err := r.store.View(ctx, func(s Reader) error {
-		head, err := s.Head()
-		if err != nil {
-			return err
-		}
-		return exportCAR(out, s, head)
-	})
-	if err == nil {
-		err = out.Flush()
-	}
-	if err != nil {
-		return fmt.Errorf("export repository %s: %w", r.did, err)
-	}
-	return nil
-}
-
-// exportCAR merges two ordered scans: every node comes right after the record that is its fence.
-func exportCAR(w io.Writer, s Reader, head Head) error {
-	buf := appendCARBlock(appendCARHeader(nil, head.CID), head.CID, head.Block)
-	if _, err := w.Write(buf); err != nil {
-		return err
-	}
-	next, stop := iter.Pull2(s.Nodes())
-	defer stop()
-	node, err, more := next()
-	write := func(c CID, block []byte) error {
-		buf = c.append(binary.AppendUvarint(buf[:0], uint64(cidLen+len(block))))
-		if _, err := w.Write(buf); err != nil {
-			return err
-		}
-		_, err := w.Write(block)
-		return err
-	}
-	nodesAt := func(fence string) error {
-		for more && err == nil && node.Fence == fence {
-			if err := write(node.CID, node.Data); err != nil {
-				return err
-			}
-			node, err, more = next()
-		}
-		return err
-	}
-	if err := nodesAt(""); err != nil {
-		return err
-	}
-	for rec, err := range s.Records("", "", false, 0) {
-		if err != nil {
-			return err
-		}
-		if err := write(rec.CID, rec.Value); err != nil {
-			return err
-		}
-		if err := nodesAt(rec.Path); err != nil {
-			return err
-		}
-	}
-	if more {
-		return fmt.Errorf("%w: node at %q has no record before it", ErrCorrupt, node.Fence)
-	}
-	return nil
 }
 
 // readCAR reads a small CAR from memory: its one root and its blocks by CID, each checked against its hash.

@@ -48,6 +48,7 @@ type Repo struct {
 	nodes   *nodeCache
 	commits int // made by the writer
 	queue   chan *request
+	bulk    chan *bulkRequest
 	stop    chan struct{}
 	done    chan struct{}
 	once    sync.Once
@@ -99,6 +100,7 @@ func newRepo(store Store, o Options) (*Repo, error) {
 		clockID: TID(rand.IntN(1024)),
 		nodes:   newNodeCache(nodeCacheSize),
 		queue:   make(chan *request, maxGroup),
+		bulk:    make(chan *bulkRequest),
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 	}

@@ -20,6 +20,11 @@ type Store interface {
 	// f answers: all or nothing, durable (on the disk, fsynced) before Update returns nil. When f answers an error, or nil
 	// changes, nothing is written and the error is returned.
 	Update(ctx context.Context, f func(Reader) (*Changes, error)) error
+
+	// Bulk is Update for changes that are too large for memory: f hands them over in parts, and its Reader sees what was
+	// handed over. All of it is applied, durably, when f answers nil, else nothing. f must not hold an iterator open while
+	// it hands over a part, and must not keep a part's slices.
+	Bulk(ctx context.Context, f func(r Reader, part func(*Changes) error) error) error
 }
 
 // Reader reads. Byte slices it answers belong to the caller; those of iterators only until the next step.

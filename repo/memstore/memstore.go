@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -69,6 +70,37 @@ func (s *Store) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, 
 	return nil
 }
 
+// Bulk implements [repo.Store].
+func (s *Store) Bulk(ctx context.Context, f func(repo.Reader, func(*repo.Changes) error) error) error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	next := &Store{state: s.state.clone()}
+	err := f(reader{ctx, next, unlocked}, func(c *repo.Changes) error {
+		next.apply(c)
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = next.state
+	return nil
+}
+
+func (s *state) clone() state {
+	c := *s
+	c.records, c.nodes, c.blobs, c.refs = maps.Clone(s.records), maps.Clone(s.nodes), maps.Clone(s.blobs), maps.Clone(s.refs)
+	c.paths, c.places, c.events = slices.Clone(s.paths), slices.Clone(s.places), slices.Clone(s.events)
+	for p, refs := range c.refs {
+		c.refs[p] = slices.Clone(refs)
+	}
+	return c
+}
+
 func (s *Store) locked(f func() error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -108,6 +140,7 @@ func (s *state) apply(c *repo.Changes) {
 	}
 	s.applyRefs(c)
 	for _, n := range c.PutNodes {
+		n.Data = bytes.Clone(n.Data)
 		if i, ok := slices.BinarySearchFunc(s.places, n.Place, comparePlaces); !ok {
 			s.places = slices.Insert(s.places, i, n.Place)
 		}

@@ -98,6 +98,16 @@ func (s *Store) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, 
 	}))
 }
 
+// Bulk implements [repo.Store].
+func (s *Store) Bulk(ctx context.Context, f func(repo.Reader, func(*repo.Changes) error) error) error {
+	return kind(sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
+		return f(&reader{ctx: ctx, st: s.mut, tx: tx}, func(c *repo.Changes) error {
+			w := writer{ctx: ctx, st: s.mut, tx: tx}
+			return kind(w.apply(c))
+		})
+	}))
+}
+
 // kind turns kinds of database errors into the repository's.
 func kind(err error) error {
 	switch err = sqlx.Wrap(err); {

@@ -1,0 +1,186 @@
+package repo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"sort"
+)
+
+const (
+	spoolMemory  = 4 << 20  // what is kept in memory of a source that can't be read twice
+	maxCARBlocks = 32 << 20 // 16 bytes of index each
+)
+
+// spool is a source that can be read again, anywhere: itself, or a copy in memory and, when it is long, in an unnamed file.
+type spool struct {
+	io.ReaderAt
+	size int64
+	file *os.File // ours
+}
+
+// newSpool copies r unless it can seek. The first pass over the answered reader fills the spool: read it to its end.
+func newSpool(r io.Reader, dir string) (*spool, io.Reader) {
+	if f, ok := r.(interface {
+		io.ReaderAt
+		io.Seeker
+	}); ok {
+		start, err := f.Seek(0, io.SeekCurrent)
+		if err == nil {
+			var end int64
+			if end, err = f.Seek(0, io.SeekEnd); err == nil {
+				part := io.NewSectionReader(f, start, end-start)
+				return &spool{ReaderAt: part, size: end - start}, part
+			}
+		}
+	}
+	s := &spool{}
+	return s, io.TeeReader(r, &spooler{s: s, dir: dir})
+}
+
+func (s *spool) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	return errors.Join(s.file.Close(), os.Remove(s.file.Name()))
+}
+
+// whole is all of it from the start.
+func (s *spool) whole() io.Reader { return io.NewSectionReader(s.ReaderAt, 0, s.size) }
+
+type spooler struct {
+	s   *spool
+	dir string
+	mem []byte
+}
+
+func (w *spooler) Write(p []byte) (int, error) {
+	s := w.s
+	if s.file == nil && len(w.mem)+len(p) <= spoolMemory {
+		w.mem = append(w.mem, p...)
+		s.size = int64(len(w.mem))
+		s.ReaderAt = bytes.NewReader(w.mem)
+		return len(p), nil
+	}
+	if s.file == nil {
+		f, err := os.CreateTemp(w.dir, "car-*.tmp")
+		if err != nil {
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		s.file, s.ReaderAt = f, f
+		if _, err := f.Write(w.mem); err != nil {
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		w.mem = nil
+	}
+	n, err := s.file.Write(p)
+	s.size += int64(n)
+	if err != nil {
+		err = fmt.Errorf("spool: %w", err)
+	}
+	return n, err
+}
+
+// carIndex finds blocks by CID: 16 bytes for each. A lookup hashes the block again, which settles crafted prefixes and
+// files that change.
+type carIndex struct {
+	file io.ReaderAt
+	at   []carPlace
+	used []uint64 // bits
+	buf  []byte
+}
+
+type carPlace struct {
+	prefix uint64
+	pos    uint64 // offset above sizeBits, size of the section below
+}
+
+const sizeBits = 22 // maxCARBlock with CID and length fits
+
+func indexCAR(ctx context.Context, file *spool, r io.Reader) (root CID, x *carIndex, err error) {
+	c, err := newCARReader(ctx, r)
+	if err != nil {
+		return CID{}, nil, err
+	}
+	x = &carIndex{file: file}
+	for {
+		b, err := c.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return CID{}, nil, err
+		}
+		if len(x.at) == maxCARBlocks || b.at > math.MaxInt64>>sizeBits {
+			return CID{}, nil, carErrorf(b.at, "%w: more than %d blocks", ErrTooLarge, maxCARBlocks)
+		}
+		x.at = append(x.at, carPlace{binary.BigEndian.Uint64(b.cid.hash[:]), uint64(b.at)<<sizeBits | uint64(b.size)})
+	}
+	slices.SortFunc(x.at, func(a, b carPlace) int {
+		return cmp.Or(cmp.Compare(a.prefix, b.prefix), cmp.Compare(a.pos, b.pos))
+	})
+	x.used = make([]uint64, len(x.at)/64+1)
+	return c.root, x, nil
+}
+
+// block answers the block of a CID and marks it, and its copies, as used. It is good until the next call.
+func (x *carIndex) block(id CID, from int64) (carBlock, error) {
+	prefix := binary.BigEndian.Uint64(id.hash[:])
+	var found *carBlock
+	for i := sort.Search(len(x.at), func(i int) bool { return x.at[i].prefix >= prefix }); i < len(x.at) && x.at[i].prefix == prefix; i++ {
+		var buf []byte
+		switch {
+		case found == nil:
+			buf = x.buf
+		case x.used[i/64]>>(i%64)&1 == 1:
+			continue // a copy, seen before
+		}
+		b, buf, err := readSection(x.file, int64(x.at[i].pos>>sizeBits), int64(x.at[i].pos&(1<<sizeBits-1)), buf)
+		if err != nil {
+			return b, err
+		}
+		if b.cid != id {
+			continue
+		}
+		x.used[i/64] |= 1 << (i % 64)
+		if found == nil {
+			found, x.buf = &b, buf
+		}
+	}
+	if found == nil {
+		return carBlock{}, carErrorf(from, "block %s, named here, is missing", id)
+	}
+	return *found, nil
+}
+
+// extra answers the first block in the file that nothing asked for, unless skip takes it.
+func (x *carIndex) extra(skip func(carBlock) bool) error {
+	first := int64(-1)
+	for i, p := range x.at {
+		if x.used[i/64]>>(i%64)&1 == 1 {
+			continue
+		}
+		at := int64(p.pos >> sizeBits)
+		if first >= 0 && at > first {
+			continue
+		}
+		b, _, err := readSection(x.file, at, int64(p.pos&(1<<sizeBits-1)), nil)
+		if err != nil {
+			return err
+		}
+		if !skip(b) {
+			first = at
+		}
+	}
+	if first >= 0 {
+		return carErrorf(first, "an extra block, which the tree does not name")
+	}
+	return nil
+}

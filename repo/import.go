@@ -1,0 +1,395 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// Importer says how CARs are imported; the zero value is right for what is trusted least.
+type Importer struct {
+	// DryRun changes nothing; the answer says what would change.
+	DryRun bool
+	// Keys is how many of the records that change are listed in the answer; 0 is 1000.
+	Keys int
+	// AnyKey takes a CAR whose Source has no Key without looking at its signature. Otherwise such a CAR must be of
+	// the repository's own DID and key.
+	AnyKey bool
+	// Blob, when not nil, is asked for blobs that records name and that are neither stored nor in a CAR. Its error
+	// of kind ErrNotFound means that it has none.
+	Blob func(CID) ([]byte, error)
+	// Progress is told now and then how many records were gone through; it must be quick.
+	Progress func(records int64)
+}
+
+// Imported says what an import did, or would do.
+type Imported struct {
+	Commit    Commit // zero when nothing changed, and in a dry run
+	Created   int64
+	Updated   int64
+	Unchanged int64
+	Keys      []ImportedKey // of what changed, in order; at most Importer.Keys
+	Sources   []CARInfo
+}
+
+// ImportedKey is a record that an import creates or updates.
+type ImportedKey struct {
+	Action Action
+	Path   string // collection/rkey
+}
+
+// ImportCAR puts the records of CARs into a repository: all in one signed commit, all or nothing. Every record there is created
+// or updated, records that are not in the CARs stay, collections need not be known. Where CARs hold the same key the
+// last one wins. CARs may be of any account and in any block order; each is verified whole before anything is
+// written, as [VerifyCAR] does, and read a second time. The event is a #commit within 200 changes and 2 000 000 bytes, else
+// a #sync. Applies wait while an import writes. Memory does not grow with the CARs, but for the index of those that are not
+// in streaming order.
+//
+// A Source without Key must be of this DID and signed by this repository's key; see [Importer] for more.
+//
+// Errors: [ErrInvalidCAR], [ErrBlobMissing], and those of Apply. After each of them nothing has changed.
+func ImportCAR(ctx context.Context, r *Repo, srcs ...Source) (Imported, error) {
+	return Importer{}.Import(ctx, r, srcs...)
+}
+
+// Import is [ImportCAR] with options.
+func (o Importer) Import(ctx context.Context, r *Repo, srcs ...Source) (_ Imported, err error) {
+	im := &importing{Importer: o, r: r}
+	if im.Keys == 0 {
+		im.Keys = 1000
+	}
+	defer func() {
+		for _, c := range im.cars {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	for i, src := range srcs {
+		c, err := OpenCAR(ctx, src)
+		if err != nil {
+			return Imported{}, fmt.Errorf("import into %s: %w", r.did, err)
+		}
+		im.cars = append(im.cars, c)
+		im.out.Sources = append(im.out.Sources, c.Info)
+		im.total += c.Info.Records
+		if err := im.trust(c); err != nil {
+			return Imported{}, fmt.Errorf("import into %s: CAR %d: %w", r.did, i+1, err)
+		}
+	}
+	if o.DryRun {
+		err = r.store.View(ctx, func(s Reader) error { return im.plan(ctx, s) })
+	} else {
+		err = r.submitBulk(ctx, func(s Reader, part func(*Changes) error) error { return im.run(ctx, s, part) })
+	}
+	if err != nil {
+		return Imported{}, fmt.Errorf("import into %s: %w", r.did, err)
+	}
+	return im.out, nil
+}
+
+type importing struct {
+	Importer
+	r     *Repo
+	cars  []*CAR
+	total int64
+	out   Imported
+
+	small []prepared // what changes, as long as it fits a #commit
+	blobs []StoredBlob
+	bytes int
+	seen  int64
+}
+
+// trust looks at the signature of a CAR for which no key was given.
+func (im *importing) trust(c *CAR) error {
+	if c.src.Key != nil || im.AnyKey {
+		return nil
+	}
+	if c.Info.DID != im.r.did {
+		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: fmt.Errorf("it is the repository of %s, whose signing key was not given", c.Info.DID)}
+	}
+	b, err := decodeCommit(c.Info.block)
+	if err == nil {
+		err = b.verify(im.r.pub)
+	}
+	if err != nil {
+		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: fmt.Errorf("the commit's signature is not of the repository's key: %w", err)}
+	}
+	return nil
+}
+
+// run is the transaction.
+func (im *importing) run(ctx context.Context, s Reader, part func(*Changes) error) error {
+	head, err := s.Head()
+	if err != nil {
+		return fmt.Errorf("read the head: %w", err)
+	}
+	im.out = Imported{Sources: im.out.Sources}
+	if head.Records == 0 && im.total > maxEventOps {
+		return im.build(ctx, s, part, head)
+	}
+	if err := im.plan(ctx, s); err != nil {
+		return err
+	}
+	switch n := im.out.Created + im.out.Updated; {
+	case n == 0:
+		return nil
+	case n == int64(len(im.small)):
+		return im.asGroup(ctx, s, part)
+	}
+	return im.grow(ctx, s, part, head)
+}
+
+// plan goes through the records and holds them against what is stored; small changes are kept.
+func (im *importing) plan(ctx context.Context, s Reader) error {
+	for rec, err := range im.records(ctx) {
+		if err != nil {
+			return err
+		}
+		action, _, err := im.compare(s, rec)
+		if err != nil {
+			return err
+		}
+		if action == "" {
+			continue
+		}
+		blobs, err := im.blobsOf(s, rec)
+		if err != nil {
+			return err
+		}
+		n := im.out.Created + im.out.Updated
+		if im.bytes += len(rec.value); n > maxEventOps || im.bytes > maxEventBlocks {
+			im.small, im.blobs = nil, nil
+			continue
+		}
+		p := prepared{Write: Write{Action: Put, Record: bytes.Clone(rec.value)}, path: rec.path, cid: rec.cid, named: rec.named}
+		p.Collection, p.RKey = splitPath(rec.path)
+		im.small = append(im.small, p)
+		im.blobs = append(im.blobs, blobs...)
+	}
+	return nil
+}
+
+// compare counts a record; an empty action says that it is stored as it is.
+func (im *importing) compare(s Reader, rec carRecord) (action Action, old StoredRecord, err error) {
+	old, err = s.Record(rec.path)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		action, err = Create, nil
+		im.out.Created++
+	case err != nil:
+		return "", old, err
+	case old.CID == rec.cid:
+		im.out.Unchanged++
+	default:
+		action = Update
+		im.out.Updated++
+	}
+	im.note(action, rec.path)
+	return action, old, nil
+}
+
+func (im *importing) note(action Action, path string) {
+	if im.seen++; im.Progress != nil && im.seen%1024 == 0 {
+		im.Progress(im.seen)
+	}
+	if action != "" && len(im.out.Keys) < im.Keys {
+		im.out.Keys = append(im.out.Keys, ImportedKey{action, path})
+	}
+}
+
+// asGroup writes a small import like an Apply.
+func (im *importing) asGroup(ctx context.Context, s Reader, part func(*Changes) error) error {
+	g, err := im.r.newGroup(s)
+	if err != nil {
+		return err
+	}
+	req := newRequest(ctx)
+	req.writes, req.blobs = im.small, im.blobs
+	if err := g.take(req); err != nil || req.err != nil {
+		return errors.Join(err, req.err)
+	}
+	im.out.Commit = req.commit
+	return part(g.changes())
+}
+
+func (im *importing) newBulk(s Reader, part func(*Changes) error, head Head) *bulk {
+	now := im.r.clock()
+	return &bulk{s: s, part: part, now: now, rev: nextTID(now, head.Rev)}
+}
+
+// build fills an empty repository.
+func (im *importing) build(ctx context.Context, s Reader, part func(*Changes) error, head Head) error {
+	b := im.newBulk(s, part, head)
+	if err := part(&Changes{DropNodes: []Place{{Height: head.Height}}}); err != nil {
+		return err
+	}
+	tree := &builder{rev: b.rev, emit: b.node}
+	for rec, err := range im.records(ctx) {
+		if err != nil {
+			return err
+		}
+		im.out.Created++
+		im.note(Create, rec.path)
+		blobs, err := im.blobsOf(s, rec)
+		if err == nil {
+			err = b.record(rec, blobs)
+		}
+		if err == nil {
+			err = tree.add(rec.path, rec.cid)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	root, height, err := tree.finish()
+	if err != nil {
+		return err
+	}
+	im.out.Commit, err = im.r.bulkHead(b, head, root, height, tree.n)
+	return err
+}
+
+// grow works many records into a repository that has some.
+func (im *importing) grow(ctx context.Context, s Reader, part func(*Changes) error, head Head) error {
+	im.out, im.seen = Imported{Sources: im.out.Sources}, 0 // counted again
+	b := im.newBulk(s, part, head)
+	t, err := openTree(head.Root, head.Height, func(at Place, id CID) (*nodeData, error) { return im.r.loadNode(s, at, id) })
+	if err != nil {
+		return err
+	}
+	changed := 0
+	for rec, err := range im.records(ctx) {
+		if err != nil {
+			return err
+		}
+		action, old, err := im.compare(s, rec)
+		if err != nil {
+			return err
+		}
+		if action == "" {
+			continue
+		}
+		if action == Update && hasBlobs(old.Value) {
+			b.next.DropRefs = append(b.next.DropRefs, rec.path)
+		}
+		blobs, err := im.blobsOf(s, rec)
+		if err == nil {
+			err = b.record(rec, blobs)
+		}
+		if err == nil {
+			err = t.put(rec.path, rec.cid)
+		}
+		if changed++; err == nil && changed%forgetEach == 0 {
+			err = b.nodes(t.forget(rec.path, b.rev))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	d := t.flush(b.rev)
+	if err := b.nodes(d); err != nil {
+		return err
+	}
+	im.out.Commit, err = im.r.bulkHead(b, head, d.root, d.height, head.Records+im.out.Created)
+	return err
+}
+
+// blobsOf answers the blobs a record names that are to be stored with it.
+func (im *importing) blobsOf(s Reader, rec carRecord) ([]StoredBlob, error) {
+	var out []StoredBlob
+	for _, ref := range rec.named {
+		if ok, err := s.HasBlob(ref.cid); err != nil {
+			return nil, err
+		} else if ok {
+			continue
+		}
+		blob, err := im.findBlob(ref.cid)
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%w: %s names %s, which is neither stored nor in the CAR", ErrBlobMissing, rec.path, ref.cid)
+		}
+		if err == nil {
+			err = im.r.checkBlob(blob)
+		}
+		if err != nil {
+			return nil, err
+		}
+		blob.MediaType = ref.mediaType
+		out = append(out, im.r.storedBlob(ref.cid, blob))
+	}
+	return out, nil
+}
+
+func (im *importing) findBlob(id CID) (Blob, error) {
+	for _, c := range im.cars {
+		if b, err := c.readBlob(id); !errors.Is(err, ErrNotFound) {
+			return b, err
+		}
+	}
+	if im.Blob == nil {
+		return Blob{}, ErrNotFound
+	}
+	data, err := im.Blob(id)
+	if err == nil && BlobCID(data) != id {
+		err = fmt.Errorf("%w: what was given as blob %s is %s", ErrInvalidCAR, id, BlobCID(data))
+	}
+	return Blob{Data: data}, err
+}
+
+// records merges the sources in order of path; of equal paths the last source's counts.
+func (im *importing) records(ctx context.Context) iter.Seq2[carRecord, error] {
+	if len(im.cars) == 1 {
+		return im.cars[0].walkRecords(ctx)
+	}
+	return func(yield func(carRecord, error) bool) {
+		type cursor struct {
+			rec  carRecord
+			next func() (carRecord, error, bool)
+		}
+		var open []*cursor
+		advance := func(c *cursor) (more bool, err error) {
+			c.rec, err, more = c.next()
+			return more, err
+		}
+		for _, car := range im.cars {
+			next, stop := iter.Pull2(car.walkRecords(ctx))
+			defer stop()
+			c := &cursor{next: next}
+			more, err := advance(c)
+			if err != nil {
+				yield(carRecord{}, err)
+				return
+			}
+			if more {
+				open = append(open, c)
+			}
+		}
+		for len(open) > 0 {
+			best := open[0]
+			for _, c := range open[1:] {
+				if c.rec.path <= best.rec.path {
+					best = c
+				}
+			}
+			path := best.rec.path
+			if !yield(best.rec, nil) {
+				return
+			}
+			var still []*cursor
+			for _, c := range open {
+				more, err := true, error(nil)
+				if c.rec.path == path {
+					if more, err = advance(c); err != nil {
+						yield(carRecord{}, err)
+						return
+					}
+				}
+				if more {
+					still = append(still, c)
+				}
+			}
+			open = still
+		}
+	}
+}

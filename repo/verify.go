@@ -1,0 +1,204 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+)
+
+// Source is a CAR from somewhere: a file, a body, standard input.
+type Source struct {
+	// Reader gives the CAR. One that is an io.ReaderAt and io.Seeker (a file) is read where it lies, from its present
+	// position; anything else is copied, beyond 4 MiB to a temporary file that is removed in the end.
+	Reader io.Reader
+	// Name stands in errors.
+	Name string
+	// DID, when not empty, is whose repository it must be.
+	DID string
+	// Key, when not nil, must have signed the commit. Without it everything but the signature is checked.
+	Key atcrypto.PublicKey
+	// TempDir is for the temporary file; empty is the system's.
+	TempDir string
+}
+
+// CARInfo says what a CAR holds.
+type CARInfo struct {
+	DID         string
+	Rev         string
+	Commit      CID
+	Data        CID   // root of the tree
+	Records     int64 // keys; records with the same value count each
+	RecordBytes int64
+	Nodes       int64
+	Blocks      int64 // read: commit, nodes, records
+	Blobs       int64 // that travel with the records
+	Streaming   bool  // the specification's order, which can be verified in one pass
+
+	block  []byte // the commit
+	at     int64  // of the commit
+	height int
+}
+
+// VerifyCAR checks a whole repository from anywhere: every block's hash, the commit's DID and signature, each node's form,
+// place, order and height, each record's canonical DAG-CBOR, and that nothing is missing or too much. A CAR in streaming
+// order is read once with little memory; any other order takes an index of 16 bytes a block.
+//
+// Errors: [CARError], of kind [ErrInvalidCAR]: the first one met, with its offset; errors of reading as they are.
+func VerifyCAR(ctx context.Context, src Source) (CARInfo, error) {
+	c, err := OpenCAR(ctx, src)
+	if err != nil {
+		return CARInfo{}, err
+	}
+	return c.Info, c.Close()
+}
+
+// CAR is a repository in a CAR that was verified as [VerifyCAR] does. It is not safe for concurrent use.
+type CAR struct {
+	Info CARInfo
+
+	src   Source
+	file  *spool
+	root  CID
+	index *carIndex // nil: in streaming order
+	blobs map[CID]carPlace
+	named map[CID]blobRef
+}
+
+// OpenCAR verifies a CAR and keeps it readable until Close. Errors are those of [VerifyCAR].
+func OpenCAR(ctx context.Context, src Source) (*CAR, error) {
+	file, first := newSpool(src.Reader, src.TempDir)
+	c := &CAR{src: src, file: file, blobs: map[CID]carPlace{}}
+	err := c.verify(ctx, first)
+	if err == nil {
+		return c, nil
+	}
+	if e := (*CARError)(nil); errors.As(err, &e) {
+		e.Name = src.Name
+	} else {
+		err = fmt.Errorf("verify CAR %s: %w", src.Name, err)
+	}
+	return nil, errors.Join(err, file.Close())
+}
+
+// Close removes the temporary file; the Source's reader stays the caller's.
+func (c *CAR) Close() error { return c.file.Close() }
+
+func (c *CAR) verify(ctx context.Context, first io.Reader) error {
+	w := carWalk{did: c.src.DID, key: c.src.Key}
+	in, err := newCARReader(ctx, first)
+	if err != nil {
+		return err
+	}
+	c.root = in.root
+	err = w.walk(ctx, c.root, streamed{in})
+	if err == nil {
+		w.info.Streaming = true
+		err = c.trailing(in, &w)
+	}
+	if errors.Is(err, errOutOfOrder) {
+		if _, err := io.Copy(io.Discard, first); err != nil { // into the spool
+			return fmt.Errorf("read: %w", err)
+		}
+		w = carWalk{did: c.src.DID, key: c.src.Key}
+		if _, c.index, err = indexCAR(ctx, c.file, c.file.whole()); err != nil {
+			return err
+		}
+		if err = w.walk(ctx, c.root, c.index); err == nil {
+			err = c.index.extra(func(b carBlock) bool { return c.blob(b, &w) })
+		}
+	}
+	c.named = w.named
+	c.Info = w.info
+	c.Info.Blobs = int64(len(c.blobs))
+	return err
+}
+
+// trailing reads what follows the tree: blobs that records name.
+func (c *CAR) trailing(in *carReader, w *carWalk) error {
+	for {
+		b, err := in.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !c.blob(b, w) {
+			return carErrorf(b.at, "an extra block, which the tree does not name")
+		}
+	}
+}
+
+func (c *CAR) blob(b carBlock, w *carWalk) bool {
+	if _, ok := w.named[b.cid]; !ok || !b.cid.IsBlob() {
+		return false
+	}
+	c.blobs[b.cid] = carPlace{pos: uint64(b.at)<<sizeBits | uint64(b.size)}
+	return true
+}
+
+// readBlob answers a blob that travels in the CAR. Errors: ErrNotFound.
+func (c *CAR) readBlob(id CID) (Blob, error) {
+	p, ok := c.blobs[id]
+	if !ok {
+		return Blob{}, ErrNotFound
+	}
+	b, _, err := readSection(c.file, int64(p.pos>>sizeBits), int64(p.pos&(1<<sizeBits-1)), nil)
+	if err == nil && b.cid != id {
+		err = carErrorf(b.at, "the file has changed")
+	}
+	return Blob{MediaType: c.named[id].mediaType, Data: b.data}, err
+}
+
+// Records iterates over the records in byte order of their paths; they belong to the caller. What is read is verified once
+// more, since a file may change.
+func (c *CAR) Records(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for r, err := range c.walkRecords(ctx) {
+			rec := Record{CID: r.cid, Value: append([]byte(nil), r.value...)}
+			rec.Collection, rec.RKey = splitPath(r.path)
+			if !yield(rec, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+var errStopped = errors.New("stopped")
+
+// walkRecords is Records without copies: values are good until the next step.
+func (c *CAR) walkRecords(ctx context.Context) iter.Seq2[carRecord, error] {
+	return func(yield func(carRecord, error) bool) {
+		w := carWalk{did: c.src.DID, key: c.src.Key}
+		w.record = func(r carRecord) error {
+			if !yield(r, nil) {
+				return errStopped
+			}
+			return nil
+		}
+		var blocks carBlocks = c.index
+		root, err := c.root, error(nil)
+		if c.index == nil {
+			var in *carReader
+			if in, err = newCARReader(ctx, c.file.whole()); err == nil {
+				blocks, root = streamed{in}, in.root
+			}
+		}
+		if err == nil {
+			err = w.walk(ctx, root, blocks)
+		}
+		if errors.Is(err, errStopped) {
+			return
+		}
+		if err == nil && w.info.Commit != c.Info.Commit || errors.Is(err, errOutOfOrder) {
+			err = errors.New("the file has changed")
+		}
+		if err != nil {
+			yield(carRecord{}, fmt.Errorf("read CAR %s again: %w", c.src.Name, err))
+		}
+	}
+}
