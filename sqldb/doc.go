@@ -6,5 +6,6 @@
 //	a, err := auth.New(ctx, auth.Options{DB: db, …})
 //	backend, err := pds.New(ctx, pds.Options{DB: db, …})
 //
-// This package imports no driver; [New] takes databases that a program opened itself.
+// This package imports no driver; [New] takes databases that a program opened itself. The rooms are tested on SQLite;
+// [Postgres] is there for when they are on PostgreSQL, too.
 package sqldb

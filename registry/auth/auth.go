@@ -68,8 +68,13 @@ var _ registry.Authorizer = (*Auth)(nil)
 
 // New reads or makes the keys, migrates its tables and drops old sessions. It asks nobody.
 func New(ctx context.Context, opts Options) (*Auth, error) {
-	if opts.DB == nil || opts.Directory == nil || opts.KeyPath == "" {
-		return nil, errors.New("auth: DB, Directory and KeyPath are required")
+	switch {
+	case opts.DB == nil:
+		return nil, errors.New("auth: Options.DB is missing: package sqldb/sqlite opens one")
+	case opts.Directory == nil:
+		return nil, errors.New("auth: Options.Directory is missing: identity.NewResolver makes one")
+	case opts.KeyPath == "":
+		return nil, errors.New("auth: Options.KeyPath is missing: name a file for the key that signs tokens; it is made when it isn't there")
 	}
 	opts.setDefaults()
 	base, err := newBaseURL(opts.BaseURL, opts.ListenAddr)

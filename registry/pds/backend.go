@@ -60,6 +60,7 @@ type Backend struct {
 	uploadsMu sync.Mutex
 	uploads   map[string]*uploadState // open or resting uploads whose state needs no asking
 	buffers   *semaphore.Weighted     // chunks of parts in memory
+	long      *httpx.LongAnswers
 
 	pullsMu sync.Mutex
 	pulls   map[pull]pulled
@@ -73,9 +74,9 @@ type Backend struct {
 func New(ctx context.Context, o Options) (*Backend, error) {
 	switch {
 	case o.DB == nil:
-		return nil, errors.New("pds: Options.DB is missing")
+		return nil, errors.New("pds: Options.DB is missing: package sqldb/sqlite opens one")
 	case o.Directory == nil:
-		return nil, errors.New("pds: Options.Directory is missing")
+		return nil, errors.New("pds: Options.Directory is missing: identity.NewResolver makes one")
 	case o.Redirect != "" && o.Redirect != RedirectAuto && o.Redirect != RedirectNever:
 		return nil, fmt.Errorf("pds: Options.Redirect is %q: use auto or never", o.Redirect)
 	}
@@ -100,6 +101,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		claims:      map[string]bool{},
 		uploads:     map[string]*uploadState{},
 		buffers:     semaphore.NewWeighted(maxChunks),
+		long:        httpx.NewLongAnswers(longPlaces, longWait),
 		pulls:       map[pull]pulled{},
 	}
 	if o.HTTP == nil {
