@@ -48,8 +48,8 @@ func (cfg *Config) change(ctx context.Context, did syntax.DID, signer atcrypto.P
 		}
 		cfg.seam(seamUpdateSigned)
 		err = cfg.plc().Submit(ctx, did, c.Operation)
-		after, readErr := cfg.readLog(ctx, did)
 		cfg.seam(seamUpdateSubmitted)
+		after, readErr := cfg.readLog(ctx, did)
 		switch {
 		case readErr == nil && after.Find(c.CID) != nil: // also when the answer was lost
 			c.Submitted, c.Log = true, after

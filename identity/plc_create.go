@@ -36,6 +36,17 @@ func CreatePLCIdentity(ctx context.Context, cfg Config) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	made, err := cfg.storedGenesis()
+	if err != nil {
+		return nil, err
+	}
+	if made != nil { // its keys were on disk before it was
+		for _, path := range []string{cfg.KeyPath, cfg.RotationKeyPath} {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (path == cfg.KeyPath || cfg.RotationKey == "") {
+				return nil, cfg.genesisOfOthers()
+			}
+		}
+	}
 	key, created, err := loadOrCreateKey(cfg.KeyPath, cfg.KeyType)
 	if err != nil {
 		return nil, err
@@ -159,10 +170,14 @@ func (cfg *Config) checkGenesis(op *didplc.RegularOp, id *Identity) error {
 		return err
 	}
 	if op.VerificationMethods[plcSigning] != signing.DIDKey() || !slices.Contains(op.RotationKeys, rotation.DIDKey()) {
-		return fmt.Errorf("%w: %s is of other keys than %s and %s; either restore those keys from a backup, or remove it to become somebody new",
-			ErrContradiction, cfg.path(genesisFile), cfg.KeyPath, cfg.RotationKeyPath)
+		return cfg.genesisOfOthers()
 	}
 	return nil
+}
+
+func (cfg *Config) genesisOfOthers() error {
+	return fmt.Errorf("%w: %s is of other keys than those at %s and %s; either restore its keys from a backup, or remove it to become somebody new",
+		ErrContradiction, cfg.path(genesisFile), cfg.KeyPath, cfg.RotationKeyPath)
 }
 
 // rotationKey answers the configured key, or that of the file; nil without one, unless it is to be made.
