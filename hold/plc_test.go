@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/did-method-plc/go-didplc/didplc"
 	"github.com/opencontainers/go-digest"
@@ -21,6 +24,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
@@ -244,5 +248,53 @@ func TestPLCHoldDirectoryDown(t *testing.T) {
 	must(t, <-done)
 	if slow.Fired() != 1 {
 		t.Error("the directory was not slow")
+	}
+}
+
+// TestPLCHoldMachineLost: an export of the identity and a copy of the database folder, on an empty machine, are the same hold.
+func TestPLCHoldMachineLost(t *testing.T) {
+	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
+	h := newPLCHold(t, real.PLC, real.Account("alice").DID)
+	h.start()
+	did := h.server.DID()
+	h.stop()
+	cfg, err := h.cfg.IdentityConfig()
+	must(t, err)
+	key, err := age.GenerateX25519Identity()
+	must(t, err)
+	var file bytes.Buffer
+	must(t, backup.Export(&file, cfg, key.Recipient()))
+
+	lost := h.cfg.Dir
+	h.cfg.Dir = t.TempDir()
+	for _, name := range []string{"repo.db", "hold.db"} {
+		b, err := os.ReadFile(filepath.Join(lost, name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(h.cfg.Dir, name), b, 0o600))
+	}
+	must(t, os.RemoveAll(lost))
+	cfg.Dir = h.cfg.Dir
+	cfg.KeyPath, cfg.RotationKeyPath = "", ""
+	if got, err := backup.Import(&file, cfg, key); err != nil || got.String() != did {
+		t.Fatal(got, err)
+	}
+	h.start()
+	if h.server.DID() != did {
+		t.Fatalf("%s, before %s", h.server.DID(), did)
+	}
+	who, err := identity.NewResolver(identity.ResolverOptions{PLCURL: real.PLC, TestMode: true}).DIDs().LookupDID(t.Context(), syntax.DID(did))
+	must(t, err)
+	pub, err := who.PublicKey()
+	must(t, err)
+	resp, err := http.Get(h.front.URL + "/xrpc/com.atproto.sync.getRecord?did=" + did + "&collection=" + atcr.NSIDCaptain + "&rkey=self")
+	must(t, err)
+	defer resp.Body.Close()
+	proof, err := io.ReadAll(resp.Body)
+	must(t, err)
+	if _, err := repo.VerifyProof(proof, did, pub, atcr.NSIDCaptain, "self"); err != nil {
+		t.Error(err)
+	}
+	if entries, err := (&didplc.Client{DirectoryURL: real.PLC}).AuditLog(t.Context(), did); err != nil || len(entries) != 1 {
+		t.Errorf("%d operations, %v", len(entries), err)
 	}
 }
