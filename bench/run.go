@@ -104,6 +104,11 @@ func (b *bench) runRow(ctx context.Context, r row) error {
 			return fmt.Errorf("start the network: %w", err)
 		}
 	}
+	if r.filled {
+		if err := b.refill(ctx); err != nil {
+			return fmt.Errorf("fill the repository: %w", err)
+		}
+	}
 	for _, name := range r.servers {
 		if r.prepare == nil {
 			break

@@ -29,11 +29,12 @@ const (
 
 // server is a process that answers on addr.
 type server struct {
-	name string
-	addr string
-	data string
-	cmd  *exec.Cmd
-	idle int64 // resident KiB after the start
+	name   string
+	addr   string
+	data   string
+	cmd    *exec.Cmd
+	idle   int64 // resident KiB after the start
+	before int64 // peak before it was started again
 
 	filled bool // has the many tags, or what was pushed through it
 }
@@ -202,6 +203,7 @@ func (s *server) memory() (now, peak int64) {
 			now, _ = strconv.ParseInt(f[1], 10, 64)
 		case "VmHWM:":
 			peak, _ = strconv.ParseInt(f[1], 10, 64)
+			peak = max(peak, s.before)
 		}
 	}
 	return now, peak
