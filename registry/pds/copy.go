@@ -144,8 +144,9 @@ func (b *Backend) saveOwner(ctx context.Context, row ownerRow) error {
 func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (ownerRow, error) {
 	p := b.pdsOf(o)
 	for range listPages {
-		records, cursor, err := p.listRecords(ctx, o.DID, row.ListCollection, row.ListCursor)
+		records, cursor, release, err := p.listRecords(ctx, o.DID, row.ListCollection, row.ListCursor)
 		if err != nil {
+			release()
 			return row, err
 		}
 		collection := row.ListCollection
@@ -175,6 +176,7 @@ func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (o
 			}
 			return writeOwner(ctx, tx, row)
 		})
+		release()
 		if err != nil {
 			return row, fmt.Errorf("write the copy of %s: %w", o.DID, err)
 		}
@@ -223,4 +225,6 @@ func (b *Backend) skip(did, collection, rkey string, why error) {
 	b.log.Info("record skipped", "did", did, "collection", collection, "rkey", clip(rkey), "why", clip(why.Error()))
 }
 
-func (b *Backend) pdsOf(o owner) pds { return pds{base: o.PDS, http: b.http, clock: b.clock} }
+func (b *Backend) pdsOf(o owner) pds {
+	return pds{base: o.PDS, http: b.http, clock: b.clock, long: b.long}
+}

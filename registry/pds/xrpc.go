@@ -27,6 +27,9 @@ const (
 	maxBlob       = 4 << 20  // a manifest
 	pageSize      = 100
 
+	longPlaces = 4 // answers of more than httpx.ShortAnswer in memory at once
+	longWait   = 10 * time.Second
+
 	methodGetRecord = "com.atproto.repo.getRecord"
 	methodGetBlob   = "com.atproto.sync.getBlob"
 )
@@ -46,6 +49,7 @@ type pds struct {
 	base  string // scheme and host
 	http  *http.Client
 	clock func() time.Time
+	long  *httpx.LongAnswers
 }
 
 type record struct {
@@ -61,17 +65,26 @@ type commit struct {
 
 // get asks a query method and reads its JSON answer into out.
 func (p pds) get(ctx context.Context, method string, q url.Values, limit int64, out any) error {
+	release, err := p.getLong(ctx, method, q, limit, out)
+	release()
+	return err
+}
+
+// getLong is get for what may be long: release is to be called when out is no longer needed; it is never nil.
+func (p pds) getLong(ctx context.Context, method string, q url.Values, limit int64, out any) (release func(), err error) {
+	release = func() {}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+method+"?"+q.Encode(), nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", method, err)
+		return release, fmt.Errorf("%s: %w", method, err)
 	}
 	resp, err := p.http.Do(req)
 	if err != nil {
-		return silent(p.base, method, err)
+		return release, silent(p.base, method, err)
 	}
-	return p.judge(method, readAnswer(p.base, method, resp, limit, p.clock(), out))
+	body, release, err := p.long.Read(ctx, resp, limit)
+	return release, p.judge(method, takeAnswer(p.base, method, resp, body, err, p.clock(), out))
 }
 
 // judge gives a failed query its kind: what the record or account lacks, or a PDS that does not answer as one should.
@@ -98,8 +111,18 @@ func silent(host, method string, err error) error {
 // readAnswer reads a JSON answer, or turns a refusal into an error.
 func readAnswer(host, method string, resp *http.Response, limit int64, now time.Time, out any) error {
 	body, err := httpx.ReadLimited(resp, limit)
+	return takeAnswer(host, method, resp, body, err, now, out)
+}
+
+// takeAnswer is readAnswer for an answer whose body was read, or not.
+func takeAnswer(host, method string, resp *http.Response, body []byte, err error, now time.Time, out any) error {
 	if errors.Is(err, httpx.ErrTooLarge) {
 		return fmt.Errorf("%w: %w", errTooLarge, silent(host, method, err))
+	}
+	if errors.Is(err, httpx.ErrNoPlace) {
+		e := registry.ErrUnavailable.With("too many long answers of PDSes are being read: try again later").Wrap(fmt.Errorf("%s of %s: %w", method, host, err))
+		e.RetryAfter = longWait
+		return e
 	}
 	if err != nil {
 		return silent(host, method, err)
@@ -174,8 +197,9 @@ func (p pds) getRecord(ctx context.Context, did, collection, rkey string) (recor
 	return r, err
 }
 
-// listRecords gives one page; a cursor of "" ends the list. A page that is too large is asked for in smaller ones.
-func (p pds) listRecords(ctx context.Context, did, collection, cursor string) ([]record, string, error) {
+// listRecords gives one page; a cursor of "" ends the list. A page that is too large is asked for in smaller ones. release
+// is to be called when the records are no longer needed; it is never nil.
+func (p pds) listRecords(ctx context.Context, did, collection, cursor string) (page []record, next string, release func(), err error) {
 	var out struct {
 		Cursor  string   `json:"cursor"`
 		Records []record `json:"records"`
@@ -185,20 +209,21 @@ func (p pds) listRecords(ctx context.Context, did, collection, cursor string) ([
 		if cursor != "" {
 			q.Set("cursor", cursor)
 		}
-		err := p.get(ctx, "com.atproto.repo.listRecords", q, maxPageAnswer, &out)
+		release, err := p.getLong(ctx, "com.atproto.repo.listRecords", q, maxPageAnswer, &out)
 		if errors.Is(err, errTooLarge) && limit > 1 {
+			release()
 			continue
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, "", release, err
 		}
 		if len(out.Records) > limit {
-			return nil, "", silent(p.base, "com.atproto.repo.listRecords", fmt.Errorf("%d records, %d asked for", len(out.Records), limit))
+			return nil, "", release, silent(p.base, "com.atproto.repo.listRecords", fmt.Errorf("%d records, %d asked for", len(out.Records), limit))
 		}
 		if len(out.Records) == 0 || out.Cursor == cursor {
 			out.Cursor = ""
 		}
-		return out.Records, out.Cursor, nil
+		return out.Records, out.Cursor, release, nil
 	}
 }
 

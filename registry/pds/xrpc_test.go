@@ -44,7 +44,7 @@ func TestBadAnswers(t *testing.T) {
 			defer srv.Close()
 			p := pds{base: srv.URL, http: withoutRedirects(nil), clock: time.Now}
 			_, err1 := p.latestCommit(t.Context(), "did:plc:x")
-			_, _, err2 := p.listRecords(t.Context(), "did:plc:x", "io.atcr.tag", "")
+			_, _, _, err2 := p.listRecords(t.Context(), "did:plc:x", "io.atcr.tag", "")
 			_, err3 := p.getRecord(t.Context(), "did:plc:x", "io.atcr.tag", "x")
 			_, err4 := p.blob(t.Context(), "did:plc:x", cid)
 			for i, err := range []error{err1, err2, err3, err4} {
