@@ -148,6 +148,22 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// storageHeader tells what a storage may want with a part. A hold is a stranger's, and any other header would let it speak to
+// anybody in our name: cookies, forwarded addresses, credentials for a proxy.
+func storageHeader(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "authorization", "content-type", "content-md5", "content-encoding", "cache-control", "if-none-match", "x-upload-id", "x-part-number":
+		return true
+	}
+	for _, prefix := range []string{"x-amz-", "x-goog-", "x-ms-", "x-bz-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
 // putPart sends a part to the address the hold gave. It never carries a token of ours.
 func (c *Client) putPart(ctx context.Context, t *target, n int, size int64, s *stream) (Part, error) {
 	req, err := http.NewRequestWithContext(ctx, t.Method, t.URL, io.NopCloser(s))
@@ -155,9 +171,8 @@ func (c *Client) putPart(ctx context.Context, t *target, n int, size int64, s *s
 		return Part{}, c.bad(methodPartURL, "url: %v", err)
 	}
 	for k, v := range t.Headers {
-		switch http.CanonicalHeaderKey(k) {
-		case "Host", "Content-Length", "Connection", "Transfer-Encoding", "Cookie":
-			continue
+		if !storageHeader(k) {
+			return Part{}, c.bad(methodPartURL, "header %q is none of a storage's", clip(k, 40))
 		}
 		req.Header.Set(k, v)
 	}
