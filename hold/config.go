@@ -69,6 +69,10 @@ type Config struct {
 	// HTTP asks users' PDSes; addresses come from strangers. nil: a client with the address guard.
 	HTTP *http.Client
 
+	// Relays are asked by Run to follow the hold's firehose (com.atproto.sync.requestCrawl): at the start, and when
+	// nobody follows it any more. URLs, as in https://bsky.network. Under TestMode only http ones are asked.
+	Relays []string
+
 	// MaxPart bounds one part of an upload, in bytes; 0 is 1 GiB.
 	MaxPart int64
 	// MaxSpool bounds the parts that came before their turn, all uploads together, in bytes; 0 is 16 GiB.
@@ -120,6 +124,11 @@ func (c *Config) check() error {
 	for i := range c.Crew {
 		if err := c.Crew[i].check(); err != nil {
 			return fmt.Errorf("hold: Crew[%d]: %w", i, err)
+		}
+	}
+	for _, relay := range c.Relays {
+		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return fmt.Errorf("hold: Relays: %q: want an address, as in https://bsky.network", relay)
 		}
 	}
 	if c.Successor != "" {

@@ -15,7 +15,7 @@ import (
 
 // repoReads serves the reads of the hold's repository.
 func (s *Server) repoReads() http.Handler {
-	return xrpc.NewHandler(ownAccount{s}, &xrpc.Options{Log: s.log})
+	return xrpc.NewHandler(ownAccount{s}, &xrpc.Options{Log: s.log, Subscribe: s.firehose})
 }
 
 // ownAccount is the hold under every name it has: its DID, under test mode the loopback twin, and its handle.

@@ -23,6 +23,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/firehose"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/atcr-dev/atcr/storage/filestore"
@@ -43,6 +44,7 @@ type Server struct {
 	verifier *serviceauth.Verifier
 	store    storage.Store
 	repo     *repo.Repo
+	firehose *firehose.Server
 	db       *sqlx.DB
 	linkKey  []byte
 	metrics  *metrics
@@ -90,6 +92,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		{"database", s.openDatabase},
 		{"storage", s.openStorage},
 		{"repository", s.openRepo},
+		{"firehose", s.openFirehose},
 		{"repository", s.signAnew},
 		{"captain and crew", s.alignRecords},
 		{"index of layers", s.alignLayers},
@@ -116,8 +119,8 @@ func (s *Server) Metrics() []prometheus.Collector {
 	return append(s.metrics.all(), s.verifier.Metrics()...)
 }
 
-// Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day, and
-// keeps a did:plc current in its directory.
+// Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
+// keeps a did:plc current in its directory, and asks relays to follow its firehose.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
@@ -131,6 +134,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	var own sync.WaitGroup
 	own.Go(func() { s.maintain(ctx) })
+	own.Go(func() { s.askRelays(ctx) })
 	own.Go(func() { s.keepIdentity(ctx) })
 	var err error
 	if ln != nil {

@@ -18,8 +18,10 @@ func (r *Repo) write() {
 		select {
 		case req := <-r.queue:
 			r.writeGroup(req)
+			r.wake()
 		case req := <-r.bulk:
 			req.done <- r.writeBulk(req)
+			r.wake()
 		case <-r.stop:
 			for {
 				select {

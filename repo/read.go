@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -141,4 +142,50 @@ func (r *Repo) Events(ctx context.Context, after int64) iter.Seq2[Event, error] 
 			}
 		}
 	}
+}
+
+// Changed answers a channel that is closed after the next transaction that this Repo writes. Take it before looking at
+// [Repo.Events], so that none is missed.
+func (r *Repo) Changed() <-chan struct{} { return *r.changed.Load() }
+
+func (r *Repo) wake() {
+	next := make(chan struct{})
+	close(*r.changed.Swap(&next))
+}
+
+// Seq is the number of the newest event ever made.
+func (r *Repo) Seq(ctx context.Context) (int64, error) {
+	h, err := r.store.Read(ctx).Head()
+	if err != nil {
+		return 0, fmt.Errorf("read the head of %s: %w", r.did, err)
+	}
+	return h.Seq, nil
+}
+
+// OldestEvent is the oldest event that is kept; complete says that none before it was ever dropped. Errors: [ErrNotFound].
+func (r *Repo) OldestEvent(ctx context.Context) (seq int64, complete bool, err error) {
+	for e, err := range r.store.Read(ctx).Events(0, 1) {
+		if err != nil {
+			return 0, false, fmt.Errorf("events of %s: %w", r.did, err)
+		}
+		return e.Seq, bytes.Contains(e.Body, []byte("\x65since\xf6")), nil // the first commit follows on none
+	}
+	return 0, false, fmt.Errorf("events of %s: %w", r.did, ErrNotFound)
+}
+
+// JumpSeq raises the number that the next event gets at least, for a repository that was restored from a backup after
+// its followers have seen higher numbers. A number that is not higher than the present one changes nothing.
+func (r *Repo) JumpSeq(ctx context.Context, seq int64) error {
+	err := r.submitBulk(ctx, func(s Reader, part func(*Changes) error) error {
+		h, err := s.Head()
+		if err != nil || seq <= h.Seq {
+			return err
+		}
+		h.Seq = seq
+		return part(&Changes{Head: &h})
+	})
+	if err != nil {
+		return fmt.Errorf("raise the event number of %s: %w", r.did, err)
+	}
+	return nil
 }

@@ -49,6 +49,8 @@ type Repo struct {
 	commits int // made by the writer
 	queue   chan *request
 	bulk    chan *bulkRequest
+	scan    chan struct{} // holds one: passes over everything for Blocks
+	changed atomic.Pointer[chan struct{}]
 	stop    chan struct{}
 	done    chan struct{}
 	once    sync.Once
@@ -101,9 +103,12 @@ func newRepo(store Store, o Options) (*Repo, error) {
 		nodes:   newNodeCache(nodeCacheSize),
 		queue:   make(chan *request, maxGroup),
 		bulk:    make(chan *bulkRequest),
+		scan:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 	}
+	wait := make(chan struct{})
+	r.changed.Store(&wait)
 	if r.clock == nil {
 		r.clock = time.Now
 	}

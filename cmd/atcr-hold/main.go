@@ -138,6 +138,7 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 		AllowAllCrew:       c.Registration.AllowAllCrew,
 		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
 		Crew:               crew,
+		Relays:             c.Relays.Endpoints,
 		PLCURL:             c.Identity.PLCDirectoryURL,
 		Identity: identity.Config{
 			Method: c.Identity.DIDMethod, DID: c.Identity.DID,

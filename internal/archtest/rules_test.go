@@ -29,6 +29,7 @@ var rules = []rule{
 	{"repo/memstore", []string{"repo"}, 60},
 	{"repo/sqlstore", []string{"repo", "sqldb", "internal/sqlx/..."}, 90},
 	{"repo/xrpc", []string{"repo"}, 60},
+	{"repo/firehose", []string{"repo"}, 66},
 	{"repo", []string{"", "storage"}, 60},
 
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},

@@ -20,7 +20,7 @@ type Hold struct {
 	Quota        Quota        `key:"quota" unbuilt:"true" doc:"How much crew may store."`
 	GC           GC           `key:"gc" unbuilt:"true" doc:"Removes layers that no manifest names."`
 	Scanner      Scanner      `key:"scanner" unbuilt:"true" doc:"Vulnerability scanners that connect to the hold."`
-	Relays       Relays       `key:"relays" unbuilt:"true" doc:"Relays that are asked to carry the hold's records."`
+	Relays       Relays       `key:"relays" doc:"Relays that are asked to carry the hold's records. Not under test_mode, but for http ones."`
 	LogShipper   LogShipper   `key:"log_shipper" unbuilt:"true" doc:"Sends logs elsewhere."`
 }
 

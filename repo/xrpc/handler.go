@@ -18,6 +18,8 @@ import (
 type Options struct {
 	// Log hears of requests that failed by our fault; nil is slog.Default().
 	Log *slog.Logger
+	// Subscribe serves com.atproto.sync.subscribeRepos: a firehose.Server. nil leaves it out.
+	Subscribe http.Handler
 }
 
 // Handler serves /xrpc/NSID for the methods it knows. Safe for concurrent use.
@@ -42,6 +44,7 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 		"com.atproto.sync.getRepo":         h.getRepo,
 		"com.atproto.sync.getRepoStatus":   h.getRepoStatus,
 		"com.atproto.sync.getLatestCommit": h.getLatestCommit,
+		"com.atproto.sync.getBlocks":       h.getBlocks,
 		"com.atproto.sync.getBlob":         h.getBlob,
 		"com.atproto.sync.listBlobs":       h.listBlobs,
 		"com.atproto.sync.listRepos":       h.listRepos,
@@ -49,6 +52,9 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 		h.methods[nsid] = Query(o.Log, func(w http.ResponseWriter, r *http.Request) error {
 			return f(w, query{Request: r, values: r.URL.Query()})
 		})
+	}
+	if o.Subscribe != nil {
+		h.methods["com.atproto.sync.subscribeRepos"] = o.Subscribe
 	}
 	return h
 }

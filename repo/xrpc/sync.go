@@ -78,14 +78,15 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 	if err != nil {
 		return err
 	}
-	if since := q.get("since"); since != "" {
+	since := q.get("since")
+	if since != "" {
 		if _, err := repo.ParseTID(since); err != nil {
 			return InvalidRequest("Error: since must be a tid")
 		}
 	}
 	w.Header().Set("Content-Type", carType)
 	out := &counted{ResponseWriter: w}
-	if err := a.Repo.ExportCAR(q.Context(), out); err != nil {
+	if err := repo.ExportCAR(q.Context(), a.Repo, out, &repo.ExportOptions{Since: since}); err != nil {
 		if out.n == 0 {
 			return err
 		}
@@ -96,6 +97,38 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 	}
 	return nil
 }
+
+// getBlocks answers blocks by CID. Most callers ask for what a proof or an event just named; see [repo.Repo.Blocks].
+func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
+	a, err := h.did(q)
+	if err != nil {
+		return err
+	}
+	names := q.values["cids"]
+	if len(names) == 0 || len(names) > maxBlocks {
+		return InvalidRequest("Error: Params must have the property \"cids\", at most %d times", maxBlocks)
+	}
+	ids := make([]repo.CID, len(names))
+	for i, s := range names {
+		if ids[i], err = repo.ParseCID(s); err != nil {
+			return InvalidRequest("Error: cids must be cid strings: %v", err)
+		}
+	}
+	var car bytes.Buffer
+	missing, err := a.Repo.Blocks(q.Context(), &car, ids)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return Errorf(http.StatusBadRequest, "BlockNotFound", "Could not find cids: %s", missing)
+	}
+	w.Header().Set("Content-Type", carType)
+	w.Write(car.Bytes()) //nolint:errcheck // the client is gone
+	return nil
+}
+
+// maxBlocks is how many blocks getBlocks gives at once.
+const maxBlocks = 100
 
 type counted struct {
 	http.ResponseWriter
