@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 )
@@ -143,13 +144,23 @@ func (e *Error) body() []byte {
 		Message string `json:"message"`
 		Detail  any    `json:"detail,omitempty"`
 	}
-	list := map[string][]entry{"errors": {{e.Code, e.Message, e.Detail}}}
+	list := map[string][]entry{"errors": {{e.Code, printable(e.Message), e.Detail}}}
 	data, err := json.Marshal(list)
 	if err != nil { // a detail that has no JSON
 		list["errors"][0].Detail = nil
 		data, _ = json.Marshal(list)
 	}
 	return data
+}
+
+// printable takes out what a terminal would act on: messages may quote servers of strangers, and clients print them.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, text)
 }
 
 // writeJSON answers a body of known length.
