@@ -99,8 +99,13 @@ func SameDID(a, b syntax.DID, testMode bool) bool {
 	return atcr.SameDID(a.String(), b.String(), testMode)
 }
 
+const plcLength = len("did:plc:") + 24
+
 // canonical answers a key under which all spellings of a DID fall together.
 func canonical(did syntax.DID, testMode bool) syntax.DID {
+	if len(did) == plcLength && strings.HasPrefix(string(did), "did:plc:") { // the common case, which has one spelling
+		return did
+	}
 	for _, s := range Spellings(did, testMode) {
 		if did = s; strings.HasPrefix(s.String(), "did:web:localhost") {
 			break

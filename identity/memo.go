@@ -57,8 +57,9 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 	e := m.entry(key)
 	now := m.clock()
 	if now.Before(e.next) {
-		defer m.mu.Unlock()
-		return m.answer(e, now)
+		v, err := m.answer(e, now)
+		m.mu.Unlock()
+		return v, err
 	}
 	usable := e.known && !e.must && now.Sub(e.asked) < m.stale
 	epoch := e.epoch

@@ -208,20 +208,20 @@ func (r *Resolver) Purge(_ context.Context, id syntax.AtIdentifier) error {
 }
 
 // DIDs answers a view of the same caches that does not ask about handles: every account's Handle is handle.invalid. For
-// those who need keys and addresses only, like the checking of service tokens.
+// those who need keys and addresses only, like the checking of service tokens. Its accounts are the cache's own: don't change them.
 func (r *Resolver) DIDs() Directory { return didsOnly{r} }
 
 type didsOnly struct{ *Resolver }
 
 // LookupDID implements [Directory].
 func (d didsOnly) LookupDID(ctx context.Context, did syntax.DID) (*Account, error) {
-	return d.document(ctx, did)
+	return d.docs.get(ctx, string(canonical(did, d.opts.TestMode)))
 }
 
 // Lookup implements [Directory].
 func (d didsOnly) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Account, error) {
 	if did, err := id.AsDID(); err == nil {
-		return d.document(ctx, did)
+		return d.LookupDID(ctx, did)
 	}
 	return d.Resolver.Lookup(ctx, id)
 }
