@@ -17,13 +17,13 @@ const maxRaces = 5
 // PLCChange is one operation that was submitted, or would be.
 type PLCChange struct {
 	DID syntax.DID
-	// Differences are lines of what it changes; empty: nothing was to be done, and there is no operation.
+	// Differences are lines of what it changes; empty: nothing was to be done.
 	Differences []string
-	// Operation is signed; nil when nothing was to be done.
+	// Operation is signed; nil when nothing was to be done, and for a did:web.
 	Operation didplc.Operation
 	// CID of the operation.
 	CID string
-	// Submitted is false for a dry run, and when nothing was to be done.
+	// Submitted tells that it is done: false for a dry run, and when nothing was to be done.
 	Submitted bool
 	// Log is the DID's log, as it was read last: after the operation, if one was submitted and the directory could still be asked.
 	Log *PLCLog

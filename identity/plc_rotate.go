@@ -28,10 +28,11 @@ func (cfg *Config) rotating() bool {
 	return false
 }
 
-// RotateSigningKey gives a did:plc a new signing key and answers the identity that has it. The new key is on disk, beside the old one,
+// RotateSigningKey gives a service a new signing key and answers the identity that has it. The new key is on disk, beside the old one,
 // before the directory is asked; it gets the old one's name when the directory shows it. Broken off at any point, it is finished by calling it
 // again or by [LoadOrCreateDID]. Sign a commit with the new key and announce it afterwards (repo.Repo.Announce).
-// keyType is "k256" (also when empty) or "p256". A dry run changes nothing and writes nothing.
+// keyType is "k256" (also when empty) or "p256". A dry run changes nothing and writes nothing. A did:web has no operation: the
+// service shows the new key when it is started again.
 //
 // Errors: those of [EnsurePLCCurrent], and ErrNoRotationKey.
 func RotateSigningKey(ctx context.Context, id *Identity, cfg Config, keyType string, dryRun bool) (*Identity, *PLCChange, error) {
@@ -42,13 +43,36 @@ func RotateSigningKey(ctx context.Context, id *Identity, cfg Config, keyType str
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := cfg.rotateSigning(ctx, id.DID, id.Rotation, key, dryRun)
+	rotate := cfg.rotateSigning
+	if id.DID.Method() != "plc" {
+		rotate = func(context.Context, syntax.DID, atcrypto.PrivateKey, atcrypto.PrivateKey, bool) (*PLCChange, error) {
+			return cfg.rotateWeb(id, key, dryRun)
+		}
+	}
+	c, err := rotate(ctx, id.DID, id.Rotation, key, dryRun)
 	if err != nil || dryRun {
 		return nil, c, err
 	}
 	fresh := *id
 	fresh.Key = key
 	return &fresh, c, nil
+}
+
+// rotateWeb puts the new key where the old one was: the document is what the service shows.
+func (cfg *Config) rotateWeb(id *Identity, key atcrypto.PrivateKey, dryRun bool) (*PLCChange, error) {
+	old, err := id.Key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	pub, err := key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	c := &PLCChange{DID: id.DID, Differences: []string{"key #" + plcSigning + ": " + old.DIDKey() + " -> " + pub.DIDKey()}, Submitted: !dryRun}
+	if dryRun {
+		return c, nil
+	}
+	return c, cfg.promote(cfg.KeyPath)
 }
 
 func (cfg *Config) rotateSigning(ctx context.Context, did syntax.DID, rotation, key atcrypto.PrivateKey, dryRun bool) (*PLCChange, error) {
@@ -81,6 +105,9 @@ func cloneWith(m map[string]string, key, value string) map[string]string {
 // RotateRotationKey puts a new rotation key of ours in the old one's place in the list, by the same steps as [RotateSigningKey].
 func RotateRotationKey(ctx context.Context, id *Identity, cfg Config, keyType string, dryRun bool) (*Identity, *PLCChange, error) {
 	if err := cfg.fill(); err != nil {
+		return nil, nil, err
+	}
+	if err := plcOnly(id); err != nil {
 		return nil, nil, err
 	}
 	if cfg.RotationKey != "" {

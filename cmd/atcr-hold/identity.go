@@ -175,14 +175,21 @@ func (r *identityRun) report(c *identity.PLCChange, err error) error {
 	if err != nil {
 		return err
 	}
-	if c.Operation == nil {
+	if len(c.Differences) == 0 {
 		_, err := fmt.Fprintln(r.stdout, "nothing to change")
 		return err
 	}
 	for _, line := range c.Differences {
 		fmt.Fprintln(r.stdout, line)
 	}
-	if !c.Submitted {
+	switch {
+	case c.Operation == nil && c.Submitted:
+		_, err := fmt.Fprintf(r.stdout, "done: %s shows it when the hold is started\n", c.DID)
+		return err
+	case c.Operation == nil:
+		_, err := fmt.Fprintln(r.stdout, "dry run; nothing is submitted for a did:web")
+		return err
+	case !c.Submitted:
 		op, err := json.MarshalIndent(c.Operation.AsOpEnum(), "", "  ")
 		if err != nil {
 			return err
