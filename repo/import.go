@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 )
 
 // Importer says how CARs are imported; the zero value is right for what is trusted least.
@@ -17,6 +19,9 @@ type Importer struct {
 	// AnyKey takes a CAR whose Source has no Key without looking at its signature. Otherwise such a CAR must be of
 	// the repository's own DID and key.
 	AnyKey bool
+	// KeyOf, when not nil, answers the signing key of another account, for CARs whose Source has none. A nil key means
+	// that it can't be known: the CAR is taken without looking at its signature.
+	KeyOf func(ctx context.Context, did string) (atcrypto.PublicKey, error)
 	// Blob, when not nil, is asked for blobs that records name and that are neither stored nor in a CAR. Its error
 	// of kind ErrNotFound means that it has none.
 	Blob func(CID) ([]byte, error)
@@ -73,7 +78,7 @@ func (o Importer) Import(ctx context.Context, r *Repo, srcs ...Source) (_ Import
 		im.cars = append(im.cars, c)
 		im.out.Sources = append(im.out.Sources, c.Info)
 		im.total += c.Info.Records
-		if err := im.trust(c); err != nil {
+		if err := im.trust(ctx, c); err != nil {
 			return Imported{}, fmt.Errorf("import into %s: CAR %d: %w", r.did, i+1, err)
 		}
 	}
@@ -102,19 +107,31 @@ type importing struct {
 }
 
 // trust looks at the signature of a CAR for which no key was given.
-func (im *importing) trust(c *CAR) error {
+func (im *importing) trust(ctx context.Context, c *CAR) error {
 	if c.src.Key != nil || im.AnyKey {
 		return nil
 	}
+	key, whose := im.r.pub, "the repository's"
+	bad := func(err error) error { return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err} }
 	if c.Info.DID != im.r.did {
-		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: fmt.Errorf("it is the repository of %s, whose signing key was not given", c.Info.DID)}
+		if im.KeyOf == nil {
+			return bad(fmt.Errorf("it is the repository of %s, whose signing key was not given", c.Info.DID))
+		}
+		var err error
+		if key, err = im.KeyOf(ctx, c.Info.DID); err != nil {
+			return fmt.Errorf("signing key of %s: %w", c.Info.DID, err)
+		}
+		if key == nil {
+			return nil
+		}
+		whose = "that account's"
 	}
 	b, err := decodeCommit(c.Info.block)
 	if err == nil {
-		err = b.verify(im.r.pub)
+		err = b.verify(key)
 	}
 	if err != nil {
-		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: fmt.Errorf("the commit's signature is not of the repository's key: %w", err)}
+		return bad(fmt.Errorf("the commit's signature is not of %s key: %w", whose, err))
 	}
 	return nil
 }

@@ -87,6 +87,18 @@ func OpenCAR(ctx context.Context, src Source) (*CAR, error) {
 // Close removes the temporary file; the Source's reader stays the caller's.
 func (c *CAR) Close() error { return c.file.Close() }
 
+// VerifySignature checks the commit's signature, for a key that is known only after the CAR was looked at. Errors: [CARError].
+func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
+	b, err := decodeCommit(c.Info.block)
+	if err == nil {
+		err = (&carWalk{key: key}).checkCommit(b)
+	}
+	if err != nil {
+		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err}
+	}
+	return nil
+}
+
 func (c *CAR) verify(ctx context.Context, first io.Reader) error {
 	w := carWalk{did: c.src.DID, key: c.src.Key}
 	in, err := newCARReader(ctx, first)

@@ -40,6 +40,7 @@ type commands struct {
 		} `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
 	} `cmd:"" help:"Make or check a configuration."`
 	Identity identityCommands `cmd:"" help:"Look after the hold's DID and keys."`
+	Repo     repoCommands     `cmd:"" help:"Carry the hold's records away, check them, bring them back."`
 	Version  struct{}         `cmd:"" help:"Say what this was built from."`
 }
 
@@ -66,6 +67,9 @@ func run(ctx context.Context, command string, c *commands, stdout, stderr io.Wri
 	}
 	if verb, ok := strings.CutPrefix(command, "identity "); ok {
 		return runIdentity(ctx, verb, &c.Identity, os.Stdin, stdout, stderr)
+	}
+	if verb, ok := strings.CutPrefix(command, "repo "); ok {
+		return runRepo(ctx, verb, &c.Repo, os.Stdin, stdout, stderr)
 	}
 	return config.Init(c.Config.Init.File, stdout, config.DefaultHold())
 }
