@@ -66,7 +66,7 @@ func classify(err error) *xrpcError {
 	case errors.As(err, &x):
 		return x
 	case errors.As(err, &token):
-		e := &xrpcError{status: token.Status(), name: token.Name(), message: token.Error()}
+		e := &xrpcError{status: token.Status(), name: token.Name(), message: "service token: " + token.Message} // the cause may name addresses
 		if e.status == http.StatusUnauthorized {
 			e.challenge = "Bearer"
 		} else {

@@ -239,6 +239,9 @@ func (s *Server) notifyManifest(ctx context.Context, c *call) (any, error) {
 		}
 		return s.notifyPush(ctx, n)
 	case "delete":
+		if c.legacy {
+			return nil, unauthorized("BadJwtLexiconMethod", "a delete needs a token with lxm=io.atcr.hold.notifyManifest")
+		}
 		return s.notifyDelete(ctx, n)
 	}
 	return nil, fail(http.StatusBadRequest, "InvalidOperation", "operation is %q, want push, pull or delete", clip(n.Operation))

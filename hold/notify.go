@@ -113,12 +113,13 @@ func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) 
 // error; one that may lie elsewhere (nondistributable, or with urls) is left out.
 func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.Layer, error) {
 	required := map[digest.Digest]bool{}
-	for _, d := range man.RequiredBlobs() {
-		required[d.Digest] = true
-	}
-	all := man.Layers
+	all := man.Layers[:len(man.Layers):len(man.Layers)]
 	if man.Config != nil {
-		all = append(all[:len(all):len(all)], *man.Config)
+		all = append(all, *man.Config)
+	}
+	for _, d := range man.RequiredBlobs() { // those that are children of an index, too
+		required[d.Digest] = true
+		all = append(all, d)
 	}
 	if len(all) > maxManifestBlobs {
 		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the manifest names %d blobs, at most %d are taken", len(all), maxManifestBlobs)

@@ -55,7 +55,9 @@ func (s *Server) pdsOf(ctx context.Context, did string) (*pds, error) {
 		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s does not exist", did)
 	}
 	if err != nil {
-		return nil, unavailable("AccountNotReachable", "the identity %s can't be resolved now: %v", did, err)
+		// Why stays here: it tells what names mean inside this network.
+		s.log.Info("an identity can't be resolved", "did", did, "error", err)
+		return nil, unavailable("AccountNotReachable", "the identity %s can't be resolved now", did)
 	}
 	u := strings.TrimRight(who.PDSEndpoint(), "/")
 	if u == "" {
@@ -74,14 +76,14 @@ func (p *pds) get(ctx context.Context, method string, query url.Values, limit in
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, unavailable("PDSUnavailable", "the PDS of %s (%s) does not answer: %v", p.did, p.url, err)
+		return nil, p.silent(method, err)
 	}
 	defer httpx.Drain(resp)
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		b, err := httpx.ReadLimited(resp, limit)
 		if err != nil {
-			return nil, unavailable("PDSUnavailable", "%s of %s: %v", method, p.url, err)
+			return nil, p.silent(method, err)
 		}
 		return b, nil
 	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusBadRequest:
@@ -93,6 +95,12 @@ func (p *pds) get(ctx context.Context, method string, query url.Values, limit in
 		e.retryAfter = d
 	}
 	return nil, e
+}
+
+// silent is the answer for a PDS that gave none that can be read. Why stays in the log: it may name addresses.
+func (p *pds) silent(method string, err error) error {
+	p.s.log.Info("a PDS does not answer as it should", "did", p.did, "method", method, "error", err)
+	return unavailable("PDSUnavailable", "the PDS of %s (%s) gives no answer to %s that can be read", p.did, p.url, method)
 }
 
 // notThere tells a PDS that has no such record from one that has trouble: only a named error counts as "not there", a
@@ -195,7 +203,8 @@ func (p *pds) manifests(ctx context.Context) iter.Seq2[*manifestRecord, error] {
 			}
 			for _, r := range page.Records {
 				m := &manifestRecord{URI: r.URI}
-				if !strings.HasPrefix(r.URI, p.manifestURI("")) || json.Unmarshal(r.Value, &m.Manifest) != nil {
+				rkey, ours := strings.CutPrefix(r.URI, p.manifestURI(""))
+				if _, err := syntax.ParseRecordKey(rkey); err != nil || !ours || json.Unmarshal(r.Value, &m.Manifest) != nil {
 					continue
 				}
 				if !yield(m, nil) {

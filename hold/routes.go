@@ -48,6 +48,7 @@ type method struct {
 type call struct {
 	r      *http.Request
 	caller string // DID; empty is anonymous
+	legacy bool   // by a token as upstream's AppView sends them, which may be used again
 	rights rights
 	body   []byte // of a POST with run
 }
@@ -180,7 +181,7 @@ func (s *Server) identify(c *call, name string, want who) error {
 	claims, err := s.verifier.VerifyRequest(c.r, name)
 	switch {
 	case err == nil:
-		c.caller = claims.Issuer.String()
+		c.caller, c.legacy = claims.Issuer.String(), claims.Legacy
 	case !errors.Is(err, serviceauth.ErrNotServiceToken):
 		return err
 	case want == uploadID:

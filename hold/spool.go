@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -23,6 +24,7 @@ type spool struct {
 	dir   string
 	limit int64
 	used  atomic.Int64
+	mu    sync.Mutex // of what changes names and used together
 }
 
 func openSpool(dir string, limit int64) (*spool, error) {
@@ -79,6 +81,8 @@ func (sp *spool) put(upload string, n int, body io.Reader) (size int64, sum uint
 	if err = f.Close(); err != nil {
 		return 0, 0, err
 	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
 	old, statErr := os.Stat(sp.path(upload, n))
 	if err = durable.Rename(f.Name(), sp.path(upload, n)); err != nil {
 		return 0, 0, err
@@ -94,6 +98,8 @@ func (sp *spool) open(upload string, n int) (*os.File, error) { return os.Open(s
 
 // drop forgets one part.
 func (sp *spool) drop(upload string, n int) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
 	path := sp.path(upload, n)
 	if st, err := os.Stat(path); err == nil && os.Remove(path) == nil {
 		sp.used.Add(-st.Size())

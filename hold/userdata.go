@@ -47,7 +47,8 @@ func (s *Server) userRecords(ctx context.Context, did string) (layers, stats []s
 	return layers, stats, nil
 }
 
-// deleteUserData deletes the caller's records. Layers stay until nobody's record names them and the collector comes.
+// deleteUserData deletes the caller's records. A crew record that gives less than requestCrew would stays where everybody may
+// join: it is the captain's word on the member, and leaving must not undo it. Layers stay until nobody's record names them and the collector comes.
 func (s *Server) deleteUserData(ctx context.Context, c *call) (any, error) {
 	layers, stats, err := s.userRecords(ctx, c.caller)
 	if err != nil {
@@ -60,7 +61,7 @@ func (s *Server) deleteUserData(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	crew := false
-	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain {
+	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain && (c.rights.Write || !s.access.record().AllowAllCrew) {
 		if err := s.deleteRecords(ctx, atcr.NSIDCrew, []string{m.rkey}); err != nil {
 			return nil, err
 		}
