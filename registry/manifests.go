@@ -59,6 +59,9 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, req reques
 	header["Content-Length"] = head.lengths
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
+		if len(m.Bytes) > 64<<10 { // a smaller one fits the connection's buffers
+			defer pace.Answer(w, int64(len(m.Bytes)))()
+		}
 		_, _ = w.Write(m.Bytes) // a client that has gone is told nothing
 		if m.Pulled != nil {
 			m.Pulled()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/pace"
 )
 
 // Content is a blob to serve.
@@ -61,6 +63,7 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 		return err
 	}
 	defer body.Close()
+	defer pace.Answer(w, c.Size)()
 	c.describe(h, etag)
 	h["Content-Type"] = octetStream
 	if seeker, ok := body.(io.ReadSeeker); ok {
