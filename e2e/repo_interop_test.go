@@ -1,0 +1,156 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/internal/realtest/tools"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/sqlstore"
+)
+
+type oracle struct {
+	Key     string
+	Records int64
+	Data    string
+	Rev     string
+}
+
+func askOracle(t *testing.T, args ...string) (out oracle) {
+	t.Helper()
+	cmd, err := tools.RepoOracleCommand()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), cmd[0], append(cmd[1:], args...)...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	raw, err := c.Output()
+	if err != nil {
+		t.Fatalf("@atproto/repo %q: %v\n%s", args, err, stderr.Bytes())
+	}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		t.Fatalf("%v: %s", err, raw)
+	}
+	t.Logf("@atproto/repo %s: %s", args[0], raw)
+	return out
+}
+
+// TestRepoInterop: a CAR by @atproto/repo, which is not in streaming order, is verified, imported under another DID
+// and mirrored by us; what we export is verified by @atproto/repo and indigo, down to the same root.
+func TestRepoInterop(t *testing.T) {
+	realtest.Need(t, tools.ATProto)
+	n := 20_000
+	if os.Getenv("ATCR_LONG") != "" {
+		n = 100_000
+	}
+	ctx, dir := t.Context(), t.TempDir()
+	const theirDID, ourDID = "did:web:theirs.example", "did:web:ours.example"
+	theirs := filepath.Join(dir, "theirs.car")
+	made := askOracle(t, "create", theirs, theirDID, strconv.Itoa(n))
+	key, err := atcrypto.ParsePublicDIDKey(made.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := func() repo.Source {
+		f, err := os.Open(theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return repo.Source{Reader: f, Name: "theirs.car", DID: theirDID, Key: key}
+	}
+	info, err := repo.VerifyCAR(ctx, source())
+	if err != nil || info.Records != made.Records || info.Data.String() != made.Data {
+		t.Fatalf("we verify theirs: %+v, %v", info, err)
+	}
+	t.Logf("streaming order: %v", info.Streaming)
+
+	own, err := atcrypto.GeneratePrivateKeyP256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := sqlstore.Open(ctx, filepath.Join(dir, "ours.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	r, err := repo.Open(ctx, store, repo.Options{DID: ourDID, Key: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, err := repo.ImportCAR(ctx, r, source())
+	if err != nil || got.Created != made.Records || got.Commit.Data != info.Data {
+		t.Fatalf("import: %+v, %v", got.Commit, err)
+	}
+	check := func(name string) {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		f, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := repo.ExportCAR(ctx, r, f, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		head, err := r.Head(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := askOracle(t, "verify", file, ourDID, r.PublicKey().DIDKey())
+		if seen.Data != head.Data.String() || seen.Rev != head.Rev {
+			t.Errorf("%s: they see %+v, it is %s %s", name, seen, head.Data, head.Rev)
+		}
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit, tree, err := indigo.LoadRepoFromCAR(ctx, bytes.NewReader(raw))
+		if err == nil {
+			err = commit.VerifySignature(r.PublicKey())
+		}
+		if err == nil {
+			err = tree.MST.Verify()
+		}
+		if err != nil || commit.Data.String() != head.Data.String() {
+			t.Errorf("%s: indigo: %v", name, err)
+		}
+	}
+	check("imported.car")
+	var ws []repo.Write
+	for i := range 500 {
+		v, err := repo.RecordFrom(map[string]int{"v": i})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ws = append(ws, repo.Write{Action: repo.Put, Collection: "io.atcr.tag", RKey: fmt.Sprintf("more%d", i), Record: v})
+	}
+	gone := 0
+	for rec, err := range r.List(ctx, "app.unknown.thing", "", false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ws = append(ws, repo.Write{Action: repo.Delete, Collection: rec.Collection, RKey: rec.RKey})
+		if gone++; gone == 3000 {
+			break
+		}
+	}
+	if _, err := r.Apply(ctx, ws); err != nil {
+		t.Fatal(err)
+	}
+	check("changed.car")
+}
