@@ -234,7 +234,7 @@ func testPLCFaults(t *testing.T, n *plcNet) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := n.config(t.TempDir())
-			id, _ := mustBoot(t, cfg)
+			mustBoot(t, cfg)
 			moved := cfg
 			moved.PublicURL = "https://moved.example.org"
 			id, err := identity.LoadOrCreateDID(t.Context(), moved)

@@ -17,11 +17,16 @@
 //
 // # Data
 //
-// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way) and auth/ (the key that signs
-// tokens, its certificate, the key that encrypts sessions). One process at a time has the folder.
+// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way), auth/ (the key that signs
+// tokens, its certificate, the key that encrypts sessions), did.txt and keys/ (the AppView's own identity). One process at a time has the folder.
 //
 // # Addresses
 //
 // With BaseURL set, every URL and token names it. Without, requests are answered whose Host is loopback or the address that is
 // listened on, and any other Host gets 421.
+//
+// # Identity
+//
+// With BaseURL set, the AppView is a did:web of its host with a P-256 key, whose document stands at /.well-known/did.json. It signs
+// nothing yet: holds will know by it which AppView they trust.
 package appview

@@ -31,6 +31,7 @@ type Server struct {
 	db      *sqlx.DB
 	guard   httpx.Guard
 	own     *identity.Resolver // nil when the configuration gives a directory
+	id      *identity.Identity // nil without a base URL that a did:web can be made of
 	auth    *auth.Auth
 	backend *pds.Backend
 	handler http.Handler
@@ -49,7 +50,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{s.openData, s.openNetwork, s.openAuth, s.openBackend} {
+	for _, step := range []func(context.Context) error{s.openData, s.openIdentity, s.openNetwork, s.openAuth, s.openBackend} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -135,6 +136,9 @@ func (s *Server) routes() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write([]byte(`{"status":"ok"}` + "\n"))
 	})
+	if s.id != nil {
+		mux.Handle("/.well-known/", identity.WellKnown(s.id))
+	}
 	v2 := registry.NewHandler(s.backend, &registry.Options{
 		Authorizer: s.auth, Log: s.cfg.Log,
 		Name: func(name string) (string, error) { return atcr.RewriteName(name), nil },
@@ -142,7 +146,7 @@ func (s *Server) routes() http.Handler {
 	return v2.Beside(mux)
 }
 
-// Handler serves /v2/, /auth/ and /health at the root of its host.
+// Handler serves /v2/, /auth/, /health and, with an identity, /.well-known/ at the root of its host.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Run does what an AppView does by itself until ctx ends: it settles pushes and deletes that a crash or a silent server left open, and
