@@ -45,7 +45,7 @@ var rules = []rule{
 	{"registry/appview", []string{"", "registry/...", "identity/...", "hold/holdclient", "repo", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 150},
 
 	{"internal/oci", nil, 4},
-	{"internal/blobhttp", []string{"internal/oci"}, 4},
+	{"internal/blobhttp", []string{"internal/oci", "internal/pace"}, 4},
 	{"internal/durable", nil, 1},
 	{"internal/config", nil, 20},
 	{"internal/pace", nil, 0},
