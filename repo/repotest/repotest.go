@@ -10,6 +10,8 @@ import (
 // Store runs the whole suite. open answers a new, empty store each time; it closes it with t.Cleanup.
 func Store(t *testing.T, open func(t *testing.T) repo.Store) {
 	t.Run("Rows", func(t *testing.T) { rows(t, open) })
+	t.Run("Bulk", func(t *testing.T) { bulk(t, open(t)) })
+	t.Run("Import", func(t *testing.T) { imports(t, open(t), open(t)) })
 	t.Run("Apply", func(t *testing.T) { apply(t, open(t)) })
 	t.Run("Guards", func(t *testing.T) { guards(t, open(t)) })
 	t.Run("Blobs", func(t *testing.T) { blobs(t, open(t)) })

@@ -27,6 +27,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if car := os.Getenv(killCAR); car != "" {
+		if err := importUntilKilled(os.Getenv(killPath), os.Getenv(killKey), car); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if path := os.Getenv(killPath); path != "" {
 		if err := writeUntilKilled(path, os.Getenv(killKey)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
