@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -171,6 +172,9 @@ type PLC struct {
 	URL string
 	// HTTP makes the requests; nil is one with the address guard.
 	HTTP *http.Client
+
+	once sync.Once
+	own  *http.Client
 }
 
 func (p *PLC) url(did syntax.DID) (string, error) {
@@ -191,7 +195,8 @@ func (p *PLC) client() *http.Client {
 	if p.HTTP != nil {
 		return p.HTTP
 	}
-	return httpx.NewClient(httpx.ClientOptions{UserAgent: "atcr"})
+	p.once.Do(func() { p.own = httpx.NewClient(httpx.ClientOptions{UserAgent: "atcr"}) })
+	return p.own
 }
 
 // Log fetches the audit log of a DID past all caches, and verifies it. Errors: ErrPLCUnavailable, ErrPLCNotFound, ErrPLCLog.
