@@ -5,7 +5,6 @@ type builder struct {
 	rev  TID
 	emit func(Node) error
 	open []openNode // by height
-	last string
 	n    int64
 }
 
