@@ -16,7 +16,7 @@
 //
 // # Reading
 //
-// [Repo.Get], [Repo.List], [Repo.Prove], [Repo.GetBlob] and [Repo.ExportCAR] read from the store, do not wait for writers,
+// [Repo.Get], [Repo.List], [Repo.Prove], [Repo.GetBlob] and [ExportCAR] read from the store, do not wait for writers,
 // and each see one state. Lists are iterators with a start-after; they end with the error they met.
 //
 // # The tree
@@ -29,6 +29,18 @@
 //
 // [Repo.Prove] gives a CAR with the commit, the path of nodes and the record; [VerifyProof] checks one from anywhere
 // against a DID and its signing key, without any store.
+//
+// # CARs
+//
+// [ExportCAR] streams the repository, or what is newer than a revision. [VerifyCAR] checks a whole repository from
+// anywhere and tells the first error with its offset; [OpenCAR] also reads its records. [ImportCAR] brings the records of
+// any number of CARs into a repository, in one signed commit; [MirrorCAR] restores one as it was into an empty store.
+//
+// # Events
+//
+// Each commit leaves one event, ready to be sent: [Repo.Events] reads them, [Repo.Changed] tells when there are more, package
+// repo/firehose serves them. A bulk import is a #sync. Numbers only rise, also over a restored backup: the clock is their
+// floor, [Repo.JumpSeq] raises them further.
 //
 // Specification: https://atproto.com/specs/repository, version 3.
 package repo
