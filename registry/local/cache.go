@@ -83,8 +83,8 @@ func (c *cache) get(k cacheKey) (*cacheEntry, ticket) {
 }
 
 func (c *cache) put(e *cacheEntry, t ticket) {
-	// What an entry costs besides its bytes: list, map, strings, headers.
-	e.cost = int64(len(e.manifest.Bytes)+len(e.key.repository)+2*len(e.key.ref)) + 512
+	// What an entry costs besides its bytes: list, map, strings, headers. Collected garbage doubles all of it.
+	e.cost = int64(len(e.manifest.Bytes)+len(e.key.repository)+2*len(e.key.ref)) + 768
 	s := c.shard(e.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()

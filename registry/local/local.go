@@ -29,7 +29,7 @@ var migrations embed.FS
 
 // Options tune a [Backend]. The zero value, and nil, are right for a server.
 type Options struct {
-	// CacheBytes bounds the answers that are kept in memory; 0 is 16 MiB, negative is none.
+	// CacheBytes bounds the answers that are kept in memory; 0 is 4 MiB, negative is none.
 	CacheBytes int64
 	// LinkTTL is how long a link to the store is good, when the store gives links; 0 is 15 minutes.
 	LinkTTL time.Duration
@@ -53,7 +53,7 @@ func (o *Options) withDefaults() Options {
 		out = *o
 	}
 	if out.CacheBytes == 0 {
-		out.CacheBytes = 16 << 20
+		out.CacheBytes = 4 << 20
 	}
 	if out.LinkTTL <= 0 {
 		out.LinkTTL = 15 * time.Minute
