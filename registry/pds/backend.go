@@ -23,6 +23,7 @@ import (
 // Backend is a registry.Backend over owners' PDSes and holds. Make it with [New]; safe for concurrent use.
 type Backend struct {
 	db          *sqlx.DB
+	reads       *prepared // of the look-ups of a pull
 	directory   identity.Directory
 	http        *http.Client
 	sessions    Sessions
@@ -84,7 +85,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		db: o.DB, directory: o.Directory, sessions: o.Sessions, defaultHold: o.DefaultHold,
+		db: o.DB, reads: newPrepared(o.DB.Read()), directory: o.Directory, sessions: o.Sessions, defaultHold: o.DefaultHold,
 		redirect: o.Redirect, serveStale: o.ServeStale, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
 		unresolved:  newMemo[string, error](10_000),
 		names:       newMemo[string, struct{}](10_000),

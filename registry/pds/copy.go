@@ -31,7 +31,7 @@ type view struct {
 // listed anew, or the PDS is silent and the copy not too old, which the view then says.
 func (b *Backend) read(ctx context.Context, o owner) (view, error) {
 	v := view{owner: o}
-	row, err := readOwner(ctx, b.db.Read(), o.DID)
+	row, err := readOwner(ctx, b.reads, o.DID)
 	if err != nil {
 		return v, err
 	}

@@ -48,7 +48,7 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 
 // find looks a manifest up in the copy.
 func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (manifestRow, bool, error) {
-	q := r.b.db.Read()
+	q := r.b.reads
 	if ref.Tag == "" {
 		return manifestByDigest(ctx, q, did, r.name, ref.Digest)
 	}

@@ -50,7 +50,7 @@ func (b *Backend) Close() error {
 	b.stop()
 	<-done
 	b.http.CloseIdleConnections()
-	return nil
+	return b.reads.close()
 }
 
 func (b *Backend) keepHouse(ctx context.Context) {
