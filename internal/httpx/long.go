@@ -54,13 +54,27 @@ func (l *LongAnswers) Read(ctx context.Context, resp *http.Response, n int64) (b
 		return nil, release, ctx.Err()
 	}
 	leave := func() { <-l.places }
-	if _, err := io.Copy(&buf, io.LimitReader(resp.Body, n+1-int64(buf.Len()))); err != nil {
-		leave()
-		return nil, release, fmt.Errorf("reading the answer: %w", err)
+	// One buffer of the full size: a growing one would leave several as garbage behind.
+	size := n
+	if resp.ContentLength > 0 {
+		size = resp.ContentLength
 	}
-	if int64(buf.Len()) > n {
+	all := append(make([]byte, 0, size+1), buf.Bytes()...)
+	buf = bytes.Buffer{}
+	for len(all) < cap(all) {
+		m, err := resp.Body.Read(all[len(all):cap(all)])
+		all = all[:len(all)+m]
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			leave()
+			return nil, release, fmt.Errorf("reading the answer: %w", err)
+		}
+	}
+	if int64(len(all)) > n {
 		leave()
 		return nil, release, fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, n)
 	}
-	return buf.Bytes(), leave, nil
+	return all, leave, nil
 }

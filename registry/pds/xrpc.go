@@ -27,7 +27,7 @@ const (
 	maxBlob       = 4 << 20  // a manifest
 	pageSize      = 100
 
-	longPlaces = 4 // answers of more than httpx.ShortAnswer in memory at once
+	longPlaces = 2 // answers of more than httpx.ShortAnswer in memory at once
 	longWait   = 10 * time.Second
 
 	methodGetRecord = "com.atproto.repo.getRecord"
