@@ -1,7 +1,6 @@
 package httpx
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,11 +37,9 @@ func (l *LongAnswers) Read(ctx context.Context, resp *http.Response, n int64) (b
 		return b, release, err
 	}
 	defer resp.Body.Close()
-	var buf bytes.Buffer
-	if _, err := io.CopyN(&buf, resp.Body, ShortAnswer); errors.Is(err, io.EOF) {
-		return buf.Bytes(), release, nil
-	} else if err != nil {
-		return nil, release, fmt.Errorf("reading the answer: %w", err)
+	short, ended, err := fill(resp.Body, nil, ShortAnswer)
+	if ended || err != nil {
+		return short, release, err
 	}
 	t := time.NewTimer(l.wait)
 	defer t.Stop()
@@ -54,27 +51,37 @@ func (l *LongAnswers) Read(ctx context.Context, resp *http.Response, n int64) (b
 		return nil, release, ctx.Err()
 	}
 	leave := func() { <-l.places }
-	// One buffer of the full size: a growing one would leave several as garbage behind.
 	size := n
 	if resp.ContentLength > 0 {
 		size = resp.ContentLength
 	}
-	all := append(make([]byte, 0, size+1), buf.Bytes()...)
-	buf = bytes.Buffer{}
-	for len(all) < cap(all) {
-		m, err := resp.Body.Read(all[len(all):cap(all)])
-		all = all[:len(all)+m]
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			leave()
-			return nil, release, fmt.Errorf("reading the answer: %w", err)
-		}
+	// One buffer of the full size: a growing one would leave several as garbage behind.
+	all, _, err := fill(resp.Body, append(make([]byte, 0, size+1), short...), size+1)
+	if err != nil {
+		leave()
+		return nil, release, err
 	}
 	if int64(len(all)) > n {
 		leave()
 		return nil, release, fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, n)
 	}
 	return all, leave, nil
+}
+
+// fill reads until b has n bytes or the body ends. It never holds more than n bytes and half as many while it grows.
+func fill(r io.Reader, b []byte, n int64) (_ []byte, ended bool, err error) {
+	for int64(len(b)) < n {
+		if len(b) == cap(b) {
+			b = append(make([]byte, 0, min(n, max(64<<10, 2*int64(cap(b))))), b...)
+		}
+		m, err := r.Read(b[len(b):min(int64(cap(b)), n)])
+		b = b[:len(b)+m]
+		if errors.Is(err, io.EOF) {
+			return b, true, nil
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("reading the answer: %w", err)
+		}
+	}
+	return b, false, nil
 }

@@ -89,7 +89,7 @@ func TestLongPagesOfStrangers(t *testing.T) {
 	cancel()
 	wg.Wait()
 	t.Logf("sent %d MiB, peak %d MiB", sent.Load()>>20, peak>>20)
-	if peak > 300<<20 {
+	if peak > 200<<20 {
 		t.Errorf("%d MiB of memory for %d anonymous requests", peak>>20, owners)
 	}
 }
