@@ -45,9 +45,10 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	  done; \
 	done
 
-bench: ## the table of docs/performance.md, beside CNCF distribution, and growth
-	go run ./internal/realtest/install distribution
+bench: ## the tables of docs/performance.md, beside CNCF distribution and @atproto/repo, and growth
+	go run ./internal/realtest/install distribution atproto
 	go run ./bench
+	go run ./bench/repo
 	$(MAKE) growth
 
 growth: ## how look-ups and commits grow with 10 times the tags, records and blobs

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/bench/internal/rounds"
 )
 
 // The whole network: AppView, hold and PDS of examples/sandbox, in one process.
@@ -42,7 +44,7 @@ func (b *bench) startNetwork(ctx context.Context) error {
 	cmd := exec.Command(program, "--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0", "--pds", "127.0.0.1:0",
 		"--data", filepath.Join(b.dir, "network"), "--json")
 	s := &server{name: appview, cmd: cmd}
-	dieWithParent(cmd)
+	rounds.DieWithParent(cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -44,14 +44,3 @@ func TestUnknownRow(t *testing.T) {
 		t.Errorf("error is %v, want one that names the row", err)
 	}
 }
-
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		v    []float64
-		want float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{3, 1, 2}, 2}, {[]float64{4, 1, 3, 2}, 2.5}} {
-		if got := median(c.v); got != c.want {
-			t.Errorf("median of %v is %v, want %v", c.v, got, c.want)
-		}
-	}
-}

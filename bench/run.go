@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/bench/internal/rounds"
 )
 
 type config struct {
@@ -124,7 +126,7 @@ func (b *bench) runRow(ctx context.Context, r row) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			syncDisk()
+			rounds.SyncDisk()
 			rate, err := r.measure(ctx, b, b.servers[name])
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -136,7 +138,7 @@ func (b *bench) runRow(ctx context.Context, r row) error {
 			fmt.Fprintf(os.Stderr, "  %s %.0f", name, b.rates[r.name][name][round])
 		}
 		_, peak := b.servers[ours].memory()
-		fmt.Fprintf(os.Stderr, "  (peak of %s %.0f MB)\n", ours, mb(peak))
+		fmt.Fprintf(os.Stderr, "  (peak of %s %.0f MB)\n", ours, rounds.MB(peak))
 	}
 	return nil
 }

@@ -11,11 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/atcr-dev/atcr/bench/internal/rounds"
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
 )
 
@@ -130,7 +129,7 @@ var address = regexp.MustCompile(`\b127\.0\.0\.1:(\d+)\b`)
 // run starts the process. Without an addr the first line that it prints holds one.
 func (s *server) run(ctx context.Context, cmd *exec.Cmd, addr string) error {
 	s.cmd, s.addr = cmd, addr
-	dieWithParent(cmd)
+	rounds.DieWithParent(cmd)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -189,22 +188,9 @@ func (s *server) stop() error {
 
 // memory is what the process takes and the most it ever took, in KiB; zero where /proc does not say.
 func (s *server) memory() (now, peak int64) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, 0
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		switch f[0] {
-		case "VmRSS:":
-			now, _ = strconv.ParseInt(f[1], 10, 64)
-		case "VmHWM:":
-			peak, _ = strconv.ParseInt(f[1], 10, 64)
-			peak = max(peak, s.before)
-		}
+	now, peak = rounds.Memory(s.cmd.Process.Pid)
+	if peak > 0 {
+		peak = max(peak, s.before)
 	}
 	return now, peak
 }

@@ -62,7 +62,7 @@ var rules = []rule{
 	{"cmd/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 200},
 	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 200},
 	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/..."}, 170},
-	{"bench/...", []string{"internal/realtest/...", "", "registry/...", "repo"}, 150},
+	{"bench/...", []string{"internal/realtest/...", "bench/internal/...", "", "registry/...", "repo/...", "sqldb/..."}, 150},
 	{"e2e", nil, 0},
 }
 

@@ -1,11 +1,11 @@
-package main
+package rounds
 
 import (
 	"os/exec"
 	"syscall"
 )
 
-// dieWithParent leaves no server behind when the bench is killed.
-func dieWithParent(cmd *exec.Cmd) {
+// DieWithParent leaves no process behind when the bench is killed.
+func DieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 }

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package rounds
+
+// SyncDisk does nothing here.
+func SyncDisk() {}

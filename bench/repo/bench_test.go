@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/internal/realtest/tools"
+)
+
+// TestMain lets the test binary be a child, as the program itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == childVerb {
+		if err := child(context.Background(), os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestQuick prevents a bench that no longer runs: every row once, with little work.
+func TestQuick(t *testing.T) {
+	realtest.Long(t, "the bench of repositories, quickly")
+	realtest.Need(t, tools.ATProto)
+	var out strings.Builder
+	if err := run(t.Context(), config{rounds: 1, quick: true, records: 100_000, large: 1_000_000, dir: t.TempDir()}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"import 1000 records", "export 1000 records", "any order", "streaming order", "one more record into 10000", "open 10000",
+		"get a record of 10000", "a page of 100 records", "plain TCP", "one that never reads", "export of 10000 records",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestUnknownRows(t *testing.T) {
+	err := run(t.Context(), config{only: []string{"nonsense"}}, nil)
+	if err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("error is %v, want one that names the rows", err)
+	}
+}
