@@ -55,7 +55,7 @@ var rules = []rule{
 	{"internal/sqlx/open", []string{"sqldb", "internal/sqlx"}, 35},
 	{"internal/sqlx", []string{"sqldb"}, 18},
 	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 150},
-	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci"}, 200},
+	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci", "sqldb/..."}, 200},
 	{"internal/archtest", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},

@@ -1,6 +1,7 @@
 // Package realtest starts the real things that ATCR talks to, for tests: the
-// reference PDS with a PLC directory, docker, podman, skopeo, crane, oras and
-// the OCI conformance suite. It is for tests only; nothing that ships imports it.
+// reference PDS with a PLC directory, indigo's relay, docker, podman, skopeo,
+// crane, oras and the OCI conformance suite. It is for tests only; nothing that
+// ships imports it.
 //
 // # What is there and what is not
 //
@@ -36,6 +37,13 @@
 //		pulled, err := c.Pull(login.Registry+"/alice.test/app:v1")
 //		// pushed == pulled, and is the digest the registry knows
 //	}
+//
+// # A relay
+//
+//	relay := realtest.Relay(t, realtest.RelayOptions{PLC: n.PLC, Hosts: []string{"localhost:8080"}})
+//	events := realtest.Subscribe(t, relay.URL, 0)
+//	e, err := events.Next(10 * time.Second)                   // e.Commit, e.Sync, e.Identity …
+//	relay.Complaints()                                        // what it did not like of what it saw
 //
 // # Faults
 //

@@ -28,6 +28,8 @@ type Command struct {
 	Args []string // without the program
 	Dir  string   // working folder; empty: the test's
 	Env  []string // added to the test's environment
+
+	Each func(line string) // if set, called with each line of output, of several goroutines
 }
 
 // A Process is a program that a test started. Its methods may be called from
@@ -87,8 +89,8 @@ func start(c Command) (*Process, error) {
 		return nil, err
 	}
 	var readers sync.WaitGroup
-	readers.Go(func() { p.read(stdout, true); close(p.lines) })
-	readers.Go(func() { p.read(stderr, false) })
+	readers.Go(func() { p.read(stdout, true, c.Each); close(p.lines) })
+	readers.Go(func() { p.read(stderr, false, c.Each) })
 	go func() {
 		readers.Wait()
 		p.err = p.cmd.Wait()
@@ -99,7 +101,7 @@ func start(c Command) (*Process, error) {
 
 // read keeps the lines of r for the log and offers those of stdout to Line;
 // a program whose output nobody reads is not held up.
-func (p *Process) read(r io.Reader, stdout bool) {
+func (p *Process) read(r io.Reader, stdout bool, each func(string)) {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, maxLineSize)
 	for sc.Scan() {
@@ -109,6 +111,9 @@ func (p *Process) read(r io.Reader, stdout bool) {
 			p.log = p.log[len(p.log)-keepLines:]
 		}
 		p.mu.Unlock()
+		if each != nil {
+			each(sc.Text())
+		}
 		if stdout {
 			select {
 			case p.lines <- sc.Text():

@@ -32,10 +32,10 @@ const (
 	Docker      Component = "docker"   // dockerd and a docker CLI
 	Compiler    Component = "compiler" // C and C++, for the race detector and the PDS's native module
 	NPM         Component = "npm"
+	Relay       Component = "relay" // indigo's relay, with SQLite
 
 	Helm         Component = "helm"
 	Distribution Component = "distribution" // CNCF distribution, to compare with
-	Relay        Component = "relay"        // indigo's relay
 	VersityGW    Component = "versitygw"    // an S3 server
 )
 
@@ -64,12 +64,12 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, ATProto}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, ATProto, Relay}
 }
 
 // All lists every component.
 func All() []Component {
-	return append(Default(), Helm, Distribution, Relay, VersityGW)
+	return append(Default(), Helm, Distribution, VersityGW)
 }
 
 // Parse turns a name into a Component; "default" and "all" are several.
