@@ -368,7 +368,7 @@ func TestBlobsTravel(t *testing.T) {
 		}
 	}
 	var bare bytes.Buffer
-	if err := from.ExportCAR(ctx, &bare); err != nil {
+	if err := repo.ExportCAR(ctx, from, &bare, nil); err != nil {
 		t.Fatal(err)
 	}
 	to := repotest.Open(t, memstore.New(), repo.Options{})

@@ -67,9 +67,6 @@ func ExportCAR(ctx context.Context, r *Repo, w io.Writer, o *ExportOptions) erro
 	return nil
 }
 
-// ExportCAR is [ExportCAR] of everything.
-func (r *Repo) ExportCAR(ctx context.Context, w io.Writer) error { return ExportCAR(ctx, r, w, nil) }
-
 type exporter struct {
 	ctx      context.Context
 	out      *bufio.Writer

@@ -26,7 +26,7 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	var car, out bytes.Buffer
-	if err := r.ExportCAR(t.Context(), &car); err != nil {
+	if err := repo.ExportCAR(t.Context(), r, &car, nil); err != nil {
 		t.Fatal(err)
 	}
 	whole := car.Bytes()

@@ -77,7 +77,7 @@ func check(ctx context.Context, r *repo.Repo, s repo.Store) error {
 
 func checkExport(ctx context.Context, r *repo.Repo, nodes map[repo.CID]bool) error {
 	var car bytes.Buffer
-	if err := r.ExportCAR(ctx, &car); err != nil {
+	if err := repo.ExportCAR(ctx, r, &car, nil); err != nil {
 		return err
 	}
 	commit, theirs, err := indigo.LoadRepoFromCAR(ctx, &car)

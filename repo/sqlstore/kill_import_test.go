@@ -60,7 +60,7 @@ func TestKillImport(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var car bytes.Buffer
-	if err := from.ExportCAR(ctx, &car); err != nil {
+	if err := repo.ExportCAR(ctx, from, &car, nil); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "x.car")
