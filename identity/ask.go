@@ -52,7 +52,9 @@ func (r *Resolver) handleByPDS(ctx context.Context, handle string) (syntax.DID, 
 		return "", ErrHandleNotFound
 	}
 	u := r.opts.HandleResolverURL + "/xrpc/com.atproto.identity.resolveHandle?handle=" + url.QueryEscape(handle)
-	body, status, err := r.fetch(ctx, u, handleTimeout, maxHandleBody)
+	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
+	defer cancel()
+	body, status, err := r.fetch(ctx, u, maxHandleBody)
 	if err != nil {
 		return "", err
 	}
@@ -104,7 +106,9 @@ func parseTXT(records []string) (syntax.DID, error) {
 }
 
 func (r *Resolver) handleByHTTPS(ctx context.Context, handle string) (syntax.DID, error) {
-	body, status, err := r.fetch(ctx, "https://"+handle+"/.well-known/atproto-did", handleTimeout, maxHandleBody)
+	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
+	defer cancel()
+	body, status, err := r.fetch(ctx, "https://"+handle+"/.well-known/atproto-did", maxHandleBody)
 	switch {
 	case isNXDomain(err):
 		return "", ErrHandleNotFound
@@ -158,7 +162,7 @@ func (r *Resolver) askDID(ctx context.Context, key string) (*Account, error) {
 }
 
 func (r *Resolver) fetchDocument(ctx context.Context, did syntax.DID, u string) (*Account, error) {
-	body, status, err := r.fetch(ctx, u, askTimeout, MaxDocument)
+	body, status, err := r.fetch(ctx, u, MaxDocument)
 	switch {
 	case isNXDomain(err) && did.Method() == "web":
 		return nil, fmt.Errorf("%w: %s: no such host", ErrDIDNotFound, did)
@@ -195,10 +199,8 @@ func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
 	return &acc, nil
 }
 
-// fetch answers a body of at most n bytes, and the status.
-func (r *Resolver) fetch(ctx context.Context, u string, timeout time.Duration, n int64) ([]byte, int, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// fetch answers a body of at most n bytes, and the status. The context bounds how long it takes: see memo.
+func (r *Resolver) fetch(ctx context.Context, u string, n int64) ([]byte, int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return nil, 0, err

@@ -66,14 +66,13 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 	m.mu.Unlock()
 
 	wait := m.flight.DoChan(key, func() (any, error) {
-		if m.answered(key) {
-			return nil, nil // an earlier flight landed between our look and this take-off
+		if v, err, ok := m.answered(key); ok {
+			return v, err // an earlier flight landed between our look and this take-off
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 		defer cancel()
 		v, err := m.ask(ctx, key)
-		m.keep(key, epoch, v, err)
-		return nil, nil
+		return m.keep(key, epoch, v, err)
 	})
 	var patience <-chan time.Time
 	if usable {
@@ -82,7 +81,8 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 		patience = t.C
 	}
 	select {
-	case <-wait:
+	case r := <-wait:
+		return r.Val.(V), r.Err
 	case <-patience:
 	case <-ctx.Done():
 		var zero V
@@ -93,18 +93,28 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 	return m.answer(m.entry(key), m.clock())
 }
 
-func (m *memo[V]) answered(key string) bool {
+// answered gives the answer that stands, if one does.
+func (m *memo[V]) answered(key string) (v V, err error, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.clock().Before(m.entry(key).next)
+	if _, ok := m.byKey[key]; !ok {
+		return v, nil, false
+	}
+	e, now := m.entry(key), m.clock()
+	if !now.Before(e.next) {
+		return v, nil, false
+	}
+	v, err = m.answer(e, now)
+	return v, err, true
 }
 
-func (m *memo[V]) keep(key string, epoch int, v V, err error) {
+// keep remembers an answer, and gives the one that stands now.
+func (m *memo[V]) keep(key string, epoch int, v V, err error) (V, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, now := m.entry(key), m.clock()
 	if e.epoch != epoch && e.known {
-		return
+		return m.answer(e, now)
 	}
 	e.must = false
 	switch {
@@ -117,6 +127,7 @@ func (m *memo[V]) keep(key string, epoch int, v V, err error) {
 		e.err, e.next = err, now.Add(retryAfter)
 	}
 	m.place(e)
+	return m.answer(e, now)
 }
 
 // answer is called with the lock held.
@@ -126,7 +137,7 @@ func (m *memo[V]) answer(e *remembered[V], now time.Time) (V, error) {
 	}
 	var zero V
 	if e.err == nil {
-		return zero, ErrDIDResolutionFailed // evicted or expired while we waited
+		return zero, ErrDIDResolutionFailed // evicted while we waited
 	}
 	return zero, e.err
 }

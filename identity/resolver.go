@@ -46,7 +46,7 @@ type ResolverOptions struct {
 	// MaxEntries bounds each of the two caches; 0 is 20 000.
 	MaxEntries int
 	Log        *slog.Logger     // nil: slog.Default()
-	Clock      func() time.Time // nil: time.Now
+	Clock      func() time.Time // nil: the system's
 }
 
 // TXTResolver answers TXT records of a name; *net.Resolver is one.
@@ -77,7 +77,7 @@ func NewResolver(opts ResolverOptions) *Resolver {
 		if opts.TestMode {
 			g = httpx.Guard{Loopback: true, Hosts: httpx.HostsOf(opts.PLCURL, opts.HandleResolverURL)}
 		}
-		opts.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: g, Timeout: 10 * time.Second, UserAgent: "atcr"})
+		opts.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: g, Timeout: -1, UserAgent: "atcr"}) // each question has its own
 	}
 	if opts.DNS == nil {
 		opts.DNS = net.DefaultResolver
@@ -98,7 +98,8 @@ func NewResolver(opts ResolverOptions) *Resolver {
 		opts.Log = slog.Default()
 	}
 	if opts.Clock == nil {
-		opts.Clock = time.Now
+		start := time.Now()
+		opts.Clock = func() time.Time { return start.Add(time.Since(start)) } // half of time.Now, which is most of a cached answer
 	}
 	r := &Resolver{opts: opts}
 	r.lookups = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -118,6 +119,9 @@ func (r *Resolver) Metrics() []prometheus.Collector { return []prometheus.Collec
 // Errors: ErrHandleNotFound, ErrHandleResolutionFailed, ErrHandleReservedTLD.
 func (r *Resolver) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	h = h.Normalize()
+	if did, err, ok := r.handles.answered(h.String()); ok {
+		return did, err
+	}
 	if h.IsInvalidHandle() {
 		return "", fmt.Errorf("%w: %s", indigo.ErrInvalidHandle, h)
 	}

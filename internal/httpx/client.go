@@ -16,6 +16,7 @@ const (
 	DefaultTimeout      = 30 * time.Second
 	DefaultMaxRedirects = 3
 	maxHeaderBytes      = 64 << 10
+	announced           = 64 << 10 // bytes of a body that are given room because the sender says so
 )
 
 // ErrTooLarge is wrapped when a body is longer than its limit.
@@ -62,7 +63,7 @@ func NewClient(opts ClientOptions) *http.Client {
 		ExpectContinueTimeout:  time.Second,
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    16,
+		MaxIdleConnsPerHost:    opts.MaxConnsPerHost, // what a burst opened serves the next one
 		MaxConnsPerHost:        opts.MaxConnsPerHost,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		ForceAttemptHTTP2:      true,
@@ -124,6 +125,13 @@ func ReadLimited(resp *http.Response, n int64) ([]byte, error) {
 	defer resp.Body.Close()
 	if resp.ContentLength > n {
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, resp.ContentLength, n)
+	}
+	if 0 <= resp.ContentLength && resp.ContentLength <= announced {
+		b := make([]byte, resp.ContentLength)
+		if _, err := io.ReadFull(resp.Body, b); err != nil {
+			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
+		return b, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, n+1))
 	if err != nil {
