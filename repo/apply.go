@@ -38,6 +38,7 @@ func (r *Repo) write() {
 // writeGroup runs one transaction and then answers everyone in it.
 func (r *Repo) writeGroup(first *request) {
 	var in []*request // to be answered with the transaction's outcome
+	var end CID
 	err := r.store.Update(context.Background(), func(s Reader) (*Changes, error) {
 		g, err := r.newGroup(s)
 		for req := first; req != nil; req = r.nextRequest(len(in)) {
@@ -52,8 +53,12 @@ func (r *Repo) writeGroup(first *request) {
 		if err != nil {
 			return nil, err
 		}
+		end = g.head.CID
 		return g.changes(), nil
 	})
+	if err == nil {
+		r.last.Store(&end)
+	}
 	if err != nil {
 		r.log.Error("a repository transaction failed; nothing of it was kept", "did", r.did, "applies", len(in), "error", err)
 	}
@@ -80,15 +85,21 @@ func (r *Repo) nextRequest(have int) *request {
 	}
 }
 
-// create makes the first commit, of an empty tree.
-func (r *Repo) create(ctx context.Context) error {
-	return r.store.Update(ctx, func(s Reader) (*Changes, error) {
+// create makes the first commit, of an empty tree, unless another process was faster, and answers the head.
+func (r *Repo) create(ctx context.Context) (head Head, err error) {
+	err = r.store.Update(ctx, func(s Reader) (*Changes, error) {
+		var err error
+		if head, err = s.Head(); !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
 		g := &group{r: r, s: s, rows: newOverlay()}
 		if err := g.commit(newRequest(ctx), emptyTree(), nil, newOverlay()); err != nil {
 			return nil, err
 		}
+		head = g.head
 		return g.changes(), nil
 	})
+	return head, err
 }
 
 // group is one transaction: the requests in it see each other's outcome through rows, and the store gets the sum.
@@ -106,6 +117,7 @@ func (r *Repo) newGroup(s Reader) (*group, error) {
 	if g.head, err = s.Head(); err != nil {
 		return nil, fmt.Errorf("read the head: %w", err)
 	}
+	r.found(g.head)
 	return g, nil
 }
 
@@ -122,6 +134,10 @@ func (g *group) take(req *request) error {
 	}
 	if req.blobsOnly {
 		g.rows.add(mine)
+		return nil
+	}
+	if req.look != nil {
+		req.err = req.look(g)
 		return nil
 	}
 	if req.identity != nil {
@@ -146,6 +162,9 @@ func (g *group) take(req *request) error {
 		return err
 	}
 	for _, w := range req.writes {
+		if err := g.warm(w.path); err != nil {
+			return err
+		}
 		if w.Action == Delete {
 			var found bool
 			if found, err = t.remove(w.path); err == nil && !found {
@@ -279,8 +298,10 @@ func (g *group) changes() *Changes {
 	return c
 }
 
-// Head and Get make the group a Snapshot for guards.
+// Head, Foreign and Get make the group a Snapshot for guards.
 func (g *group) Head() Commit { return commitOf(g.head) }
+
+func (g *group) Foreign() uint64 { return g.r.foreign.Load() }
 
 func (g *group) Get(collection, rkey string) (Record, error) {
 	rec, err := g.record(collection + "/" + rkey)

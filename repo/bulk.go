@@ -39,7 +39,23 @@ func (r *Repo) writeBulk(req *bulkRequest) error {
 	if err := req.ctx.Err(); err != nil {
 		return err
 	}
-	return r.store.Bulk(req.ctx, req.run)
+	var end Head
+	err := r.store.Bulk(req.ctx, func(s Reader, part func(*Changes) error) (err error) {
+		if end, err = s.Head(); err != nil {
+			return fmt.Errorf("read the head: %w", err)
+		}
+		r.found(end)
+		return req.run(s, func(c *Changes) error {
+			if c.Head != nil {
+				end = *c.Head
+			}
+			return part(c)
+		})
+	})
+	if err == nil {
+		r.last.Store(&end.CID)
+	}
+	return err
 }
 
 // bulk collects a change in key order and hands it to the store in parts.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/bits"
+	"sort"
 	"strings"
 )
 
@@ -100,6 +101,15 @@ func (n *nodeData) entry(r *cborReader) {
 	n.keys = append(n.keys, key)
 	n.vals = append(n.vals, val)
 	n.kids = append(n.kids, right)
+}
+
+// kidFor is the kid on the way to a key; zero when the way ends here.
+func (n *nodeData) kidFor(key string) CID {
+	i := sort.SearchStrings(n.keys, key)
+	if i < len(n.keys) && n.keys[i] == key {
+		return CID{}
+	}
+	return n.kids[i]
 }
 
 // checkAt makes sure that the node may stand at a height, between two keys (hi may be empty: no bound). Height -1 is

@@ -46,18 +46,22 @@ type Repo struct {
 	lastKey    atomic.Int64 // newest of them
 
 	nodes   *nodeCache
-	commits int // made by the writer
+	commits int                 // made by the writer
+	last    atomic.Pointer[CID] // the newest commit that the writer made or found
+	foreign atomic.Uint64       // how often it found one that it had not made
 	queue   chan *request
 	bulk    chan *bulkRequest
 	scan    chan struct{} // holds one: passes over everything for Blocks
 	changed atomic.Pointer[chan struct{}]
 	stop    chan struct{}
-	done    chan struct{}
+	done    chan struct{} // the writer has ended
+	running sync.WaitGroup
 	once    sync.Once
 }
 
 // Open opens the repository in a store, and makes its first, empty commit if there is none. The caller must Close it
-// before the store. One store is open in one Repo at a time; who may open a folder is the caller's to lock.
+// before the store. One store is open in one Repo at a time, and who may open a folder is the caller's to lock; but a [SharedStore]
+// may be open in many, also of other processes.
 //
 // Errors: [ErrInvalidOptions], [ErrCorrupt] (also when the store holds another DID's repository).
 func Open(ctx context.Context, store Store, o Options) (*Repo, error) {
@@ -66,19 +70,22 @@ func Open(ctx context.Context, store Store, o Options) (*Repo, error) {
 		return nil, err
 	}
 	head, err := store.Read(ctx).Head()
-	switch {
-	case errors.Is(err, ErrNotFound):
-		if err := r.create(ctx); err != nil {
+	if errors.Is(err, ErrNotFound) {
+		if head, err = r.create(ctx); err != nil {
 			return nil, fmt.Errorf("make the first commit of %s: %w", r.did, err)
 		}
-	case err != nil:
-		return nil, fmt.Errorf("open repository %s: %w", r.did, err)
-	default:
-		if err := r.checkHead(head); err != nil {
-			return nil, err
-		}
 	}
-	go r.write()
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", r.did, err)
+	}
+	if err := r.checkHead(head); err != nil {
+		return nil, err
+	}
+	r.last.Store(&head.CID)
+	r.running.Go(r.write)
+	if s, ok := store.(SharedStore); ok && s.Shared() {
+		r.running.Go(r.watch)
+	}
 	return r, nil
 }
 
@@ -152,6 +159,6 @@ func (r *Repo) PublicKey() atcrypto.PublicKey { return r.pub }
 // open. Calling it again does nothing.
 func (r *Repo) Close() error {
 	r.once.Do(func() { close(r.stop) })
-	<-r.done
+	r.running.Wait()
 	return nil
 }

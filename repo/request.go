@@ -15,6 +15,7 @@ type request struct {
 	blobs     []StoredBlob
 	guards    []Guard
 	blobsOnly bool // no commit
+	look      func(Snapshot) error
 	identity  *identityEvent
 
 	state  atomic.Int32 // who has it: waiting, taken by the writer, or withdrawn by its caller

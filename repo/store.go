@@ -27,6 +27,23 @@ type Store interface {
 	Bulk(ctx context.Context, f func(r Reader, part func(*Changes) error) error) error
 }
 
+// SharedStore is a Store that other processes may write at the same time, as on a database server. Update and Bulk of all of
+// them keep each other out, from before their Reader's first answer until they return. A [Repo] over one looks for commits of
+// others twice a second.
+type SharedStore interface {
+	Store
+	// Shared reports whether others may write; when not, it is a Store like any.
+	Shared() bool
+}
+
+// PathReader is a Reader that answers a whole way down the tree at once, where each question has a long way to go. A [Repo] asks
+// it for what its cache lacks.
+type PathReader interface {
+	// Path answers for each height from top down to 0 the node with the last fence that is not greater than key, as far as there
+	// is one. Those that are not on the way to the key do no harm.
+	Path(key string, top int) ([]Node, error)
+}
+
 // Reader reads. Byte slices it answers belong to the caller; those of iterators only until the next step.
 type Reader interface {
 	// Head answers the current commit, or ErrNotFound in a new store.

@@ -73,6 +73,8 @@ type Guard func(Snapshot) error
 type Snapshot interface {
 	// Head is the current commit.
 	Head() Commit
+	// Foreign is [Repo.Foreign] as of this moment: others that write the repository wait.
+	Foreign() uint64
 	// Get answers a record or ErrNotFound.
 	Get(collection, rkey string) (Record, error)
 }

@@ -20,7 +20,8 @@ type DB struct {
 	dialect     Dialect
 }
 
-// New joins two pools into a DB, whose Close closes both. For PostgreSQL both may be the same pool. For SQLite they are
+// New joins two pools into a DB, whose Close closes both. For PostgreSQL they are of the driver jackc/pgx (its stdlib package), and
+// better two, since a transaction in one may need a connection of the other; package sqldb/postgres opens them. For SQLite they are
 // two pools of one file with a write-ahead log, synchronous=FULL and foreign keys on: write is limited to one connection
 // that takes the write lock at BEGIN, read may have many; package sqldb/sqlite opens them so.
 func New(write, read *sql.DB, dialect Dialect) *DB {
@@ -31,7 +32,7 @@ func New(write, read *sql.DB, dialect Dialect) *DB {
 // take the write lock at BEGIN.
 func (d *DB) Write() *sql.DB { return d.write }
 
-// Read is the pool for reading; with SQLite its connections refuse to write. A transaction in it sees one state from its
+// Read is the pool for reading; its connections refuse to write. A transaction in it sees one state from its
 // first read on.
 func (d *DB) Read() *sql.DB { return d.read }
 

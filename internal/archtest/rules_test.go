@@ -27,14 +27,14 @@ var rules = []rule{
 
 	{"repo/repotest", []string{"", "storage", "repo"}, 210},
 	{"repo/memstore", []string{"repo"}, 60},
-	{"repo/sqlstore", []string{"repo", "sqldb", "internal/sqlx/..."}, 90},
+	{"repo/sqlstore", []string{"repo", "sqldb", "internal/sqlx/..."}, 115},
 	{"repo/xrpc", []string{"repo"}, 60},
 	{"repo/firehose", []string{"repo"}, 66},
 	{"repo", []string{"", "storage"}, 60},
 
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
-	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 145},
+	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 172},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb", "internal/sqlx/...", "internal/durable"}, 145},
@@ -42,7 +42,7 @@ var rules = []rule{
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
-	{"registry/appview", []string{"", "registry/...", "identity/...", "hold/holdclient", "repo", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 150},
+	{"registry/appview", []string{"", "registry/...", "identity/...", "hold/holdclient", "repo", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 170},
 
 	{"internal/oci", nil, 4},
 	{"internal/blobhttp", []string{"internal/oci", "internal/pace"}, 4},
@@ -50,9 +50,10 @@ var rules = []rule{
 	{"internal/config", nil, 20},
 	{"internal/pace", nil, 0},
 	{"internal/httpx", []string{"internal/pace"}, 1},
-	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx/open"}, 35},
+	{"sqldb/postgres", []string{"sqldb", "internal/sqlx/open"}, 60},
+	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx/open"}, 60},
 	{"sqldb", nil, 0},
-	{"internal/sqlx/open", []string{"sqldb", "internal/sqlx"}, 35},
+	{"internal/sqlx/open", []string{"sqldb", "internal/sqlx"}, 60},
 	{"internal/sqlx", []string{"sqldb"}, 18},
 	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 150},
 	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci", "sqldb/..."}, 200},

@@ -30,6 +30,8 @@ type Command struct {
 	Env  []string // added to the test's environment
 
 	Each func(line string) // if set, called with each line of output, of several goroutines
+
+	credential *syscall.Credential // whom it runs as; nil: the test's user
 }
 
 // A Process is a program that a test started. Its methods may be called from
@@ -73,6 +75,7 @@ func start(c Command) (*Process, error) {
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.SysProcAttr = dieWithParent()
+	p.cmd.SysProcAttr.Credential = c.credential
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package sqlx
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"io/fs"
 
@@ -12,8 +13,21 @@ import (
 // Migrate brings one room's tables up to date: it runs those goose migrations of fsys (files 00001_what.sql at its top)
 // that the room's version table does not list yet, each in a transaction of its own, so that a crash leaves a
 // whole version. versionTable is the room's own ("hold_version"). Where the dialects need different SQL, fsys may have
-// folders sqlite and postgres instead of files at the top. A database that is newer than the program is an error.
+// folders sqlite and postgres instead of files at the top. A database that is newer than the program is an error. On PostgreSQL
+// several processes may migrate one database at once: they wait for each other.
 func Migrate(ctx context.Context, db *DB, fsys fs.FS, versionTable string) error {
+	if db.Dialect() != Postgres {
+		return migrate(ctx, db, fsys, versionTable)
+	}
+	return InTx(ctx, db.Read(), func(tx *sql.Tx) error { // only for its lock, which goes with it
+		if _, err := tx.ExecContext(ctx, `select pg_advisory_xact_lock(hashtextextended('atcr.' || current_schema() || '.' || $1, 0))`, versionTable); err != nil {
+			return fmt.Errorf("wait to migrate %s: %w", versionTable, err)
+		}
+		return migrate(ctx, db, fsys, versionTable)
+	})
+}
+
+func migrate(ctx context.Context, db *DB, fsys fs.FS, versionTable string) error {
 	if sub := string(db.Dialect()); hasDir(fsys, sub) {
 		var err error
 		if fsys, err = fs.Sub(fsys, sub); err != nil {

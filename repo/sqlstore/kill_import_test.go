@@ -23,7 +23,7 @@ const killCAR = "ATCR_TEST_KILL_CAR" // set in the child: the CAR to import
 // importUntilKilled says when it begins and when it has ended.
 func importUntilKilled(path, multibase, car string) error {
 	ctx := context.Background()
-	r, _, err := openKilled(ctx, path, multibase)
+	r, _, _, err := openKilled(ctx, path, multibase)
 	if err != nil {
 		return err
 	}
@@ -41,6 +41,11 @@ func importUntilKilled(path, multibase, car string) error {
 
 // TestKillImport: an import that is killed leaves all or nothing, into an empty repository and into one with records.
 func TestKillImport(t *testing.T) {
+	dir := t.TempDir()
+	killImport(t, func(i int) string { return filepath.Join(dir, fmt.Sprintf("%d.db", i)) })
+}
+
+func killImport(t *testing.T, database func(i int) string) {
 	ctx := t.Context()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -77,9 +82,9 @@ func TestKillImport(t *testing.T) {
 	}
 	halved := 0
 	for i := range 2 * rounds {
-		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))
+		path := database(i)
 		had := int64(i%2) * 50
-		r, s, err := openKilled(ctx, path, key.Multibase())
+		r, _, done, err := openKilled(ctx, path, key.Multibase())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,8 +97,7 @@ func TestKillImport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Close()
-		s.Close()
+		done()
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), killPath+"="+path, killKey+"="+key.Multibase(), killCAR+"="+file)
 		out, err := cmd.StdoutPipe()
@@ -112,8 +116,9 @@ func TestKillImport(t *testing.T) {
 		said := new(bytes.Buffer)
 		said.ReadFrom(out) //nolint:errcheck // killed
 		cmd.Wait()         //nolint:errcheck // killed
-		done := bytes.Contains(said.Bytes(), []byte("done"))
-		if r, s, err = openKilled(ctx, path, key.Multibase()); err != nil {
+		whole := bytes.Contains(said.Bytes(), []byte("done"))
+		r, s, done, err := openKilled(ctx, path, key.Multibase())
+		if err != nil {
 			t.Fatal(err)
 		}
 		after, err := r.Head(ctx)
@@ -128,15 +133,14 @@ func TestKillImport(t *testing.T) {
 			n++
 		}
 		switch {
-		case after.CID == before.CID && n == had && !done:
+		case after.CID == before.CID && n == had && !whole:
 			halved++
 		case after.CID != before.CID && n == 6000:
 		default:
-			t.Fatalf("round %d: %d records, done %v, commit %s after %s", i, n, done, after.CID, before.CID)
+			t.Fatalf("round %d: %d records, done %v, commit %s after %s", i, n, whole, after.CID, before.CID)
 		}
 		repotest.Check(t, r, s)
-		r.Close()
-		s.Close()
+		done()
 	}
 	if halved == 0 {
 		t.Error("no kill came in time")

@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,10 +19,12 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb/postgres"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 const (
-	killPath = "ATCR_TEST_KILL_DB" // set in the child: the database to write to
+	killPath = "ATCR_TEST_KILL_DB" // set in the child: the database to write to, a file or an address
 	killKey  = "ATCR_TEST_KILL_KEY"
 	killDID  = "did:web:kill.example"
 )
@@ -47,7 +50,7 @@ func TestMain(m *testing.M) {
 // writeUntilKilled commits from four goroutines and says on stdout what was acknowledged.
 func writeUntilKilled(path, multibase string) error {
 	ctx := context.Background()
-	r, _, err := openKilled(ctx, path, multibase)
+	r, _, _, err := openKilled(ctx, path, multibase)
 	if err != nil {
 		return err
 	}
@@ -75,21 +78,30 @@ func writeUntilKilled(path, multibase string) error {
 	return <-errs
 }
 
-func openKilled(ctx context.Context, path, multibase string) (*repo.Repo, *sqlstore.Store, error) {
+// openKilled opens the repository in a database; close lets go of all of it.
+func openKilled(ctx context.Context, path, multibase string) (r *repo.Repo, s *sqlstore.Store, done func(), err error) {
 	key, err := atcrypto.ParsePrivateMultibase(multibase)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	s, err := sqlstore.Open(ctx, path)
+	open := sqlite.Open
+	if strings.HasPrefix(path, "postgres:") {
+		open = postgres.Open
+	}
+	db, err := open(ctx, path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	r, err := repo.Open(ctx, s, repo.Options{DID: killDID, Key: key})
-	return r, s, err
+	if s, err = sqlstore.New(ctx, db); err == nil {
+		r, err = repo.Open(ctx, s, repo.Options{DID: killDID, Key: key})
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, db.Close())
+	}
+	return r, s, func() { r.Close(); s.Close(); db.Close() }, nil
 }
 
-func killCommits(t *testing.T, times int) {
-	path := filepath.Join(t.TempDir(), "repo.db")
+func killCommits(t *testing.T, path string, times int) {
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
 		t.Fatal(err)
@@ -140,12 +152,17 @@ func killCommits(t *testing.T, times int) {
 func checkKilled(t *testing.T, path, key string, acked map[string]string) {
 	t.Helper()
 	ctx := t.Context()
-	r, s, err := openKilled(ctx, path, key)
+	r, s, done, err := openKilled(ctx, path, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	defer r.Close()
+	defer done()
+	checkAcked(t, r, s, acked)
+}
+
+func checkAcked(t *testing.T, r *repo.Repo, s *sqlstore.Store, acked map[string]string) {
+	t.Helper()
+	ctx := t.Context()
 	newer := 0
 	for k, v := range acked {
 		rec, err := r.Get(ctx, "io.atcr.tag", k)
@@ -167,11 +184,13 @@ func checkKilled(t *testing.T, path, key string, acked map[string]string) {
 	repotest.Check(t, r, s)
 }
 
-func TestKillCommits(t *testing.T) { killCommits(t, 8) }
+func TestKillCommits(t *testing.T) {
+	killCommits(t, filepath.Join(t.TempDir(), "repo.db"), 8)
+}
 
 func TestKillCommitsLong(t *testing.T) {
 	if os.Getenv("ATCR_LONG") == "" {
 		t.Skip("ATCR_LONG is not set")
 	}
-	killCommits(t, 50)
+	killCommits(t, filepath.Join(t.TempDir(), "repo.db"), 50)
 }

@@ -1,17 +1,22 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"iter"
+	"strings"
 
 	"github.com/atcr-dev/atcr/repo"
 )
 
 const (
-	qHead    = `select cid, rev, root, height, records, seq, block from repo_head where id = 1`
-	qNode    = `select cid, rev, data from repo_node where fence = $1 and height = $2`
+	qHead = `select cid, rev, root, height, records, seq, block from repo_head where id = 1`
+	qLock = qHead + ` for update`
+	qNode = `select cid, rev, data from repo_node where fence = $1 and height = $2`
+	qPath = `select n.fence, n.height, n.cid, n.rev, n.data from generate_series(0, $2::integer) h, lateral (
+		select * from repo_node where height = h and fence <= $1 order by fence desc limit 1) n`
 	qNodes   = `select fence, height, cid, rev, data from repo_node order by fence, height desc`
 	qRecord  = `select cid, rev, value from repo_record where path = $1`
 	qRecords = `select path, cid, rev, value from repo_record where path >= $1 and path < $2 order by path limit $3`
@@ -31,13 +36,14 @@ var readQueries = []string{qHead, qNode, qNodes, qRecord, qRecords, qReverse, qB
 
 // reader is a repo.Reader: in a transaction, or each query by itself.
 type reader struct {
-	ctx context.Context
-	st  *statements
-	tx  *sql.Tx
+	ctx     context.Context
+	run     runner
+	cursors *cursors   // of a transaction on PostgreSQL; else nil
+	head    *repo.Head // as it was locked; nil: read it
 }
 
 func (r *reader) row(query string, args []any, into ...any) error {
-	err := r.st.get(r.ctx, r.tx, query).QueryRowContext(r.ctx, args...).Scan(into...)
+	err := r.run.QueryRowContext(r.ctx, query, args...).Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return repo.ErrNotFound
 	}
@@ -46,9 +52,12 @@ func (r *reader) row(query string, args []any, into ...any) error {
 
 // rows iterates over a query; scan gets each row.
 func rows[T any](r *reader, query string, args []any, scan func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
+	if r.cursors != nil {
+		return paged(r, query, args, scan)
+	}
 	return func(yield func(T, error) bool) {
 		var zero T
-		rs, err := r.st.get(r.ctx, r.tx, query).QueryContext(r.ctx, args...)
+		rs, err := r.run.QueryContext(r.ctx, query, args...)
 		if err != nil {
 			yield(zero, kind(err))
 			return
@@ -70,6 +79,27 @@ func rows[T any](r *reader, query string, args []any, scan func(*sql.Rows) (T, e
 	}
 }
 
+// bytes answers what was scanned, for as long as an iterator keeps it: rows of a page outlive their query.
+func (r *reader) bytes(b sql.RawBytes) []byte {
+	if r.cursors == nil {
+		return b
+	}
+	r.cursors.size += len(b)
+	return bytes.Clone(b)
+}
+
+// bound is a path as the database can hold it. Paths are ASCII without control characters, so whatever a caller asks for beyond
+// that sorts among them as before.
+func bound(path string) string {
+	for i := range len(path) {
+		if path[i] >= pathEnd[0] {
+			path = path[:i] + pathEnd
+			break
+		}
+	}
+	return strings.ReplaceAll(path, "\x00", "\x01")
+}
+
 // cids turns stored hashes into CIDs.
 func cids(err error, raw bool, hash []byte, into *repo.CID) error {
 	if err != nil {
@@ -80,8 +110,15 @@ func cids(err error, raw bool, hash []byte, into *repo.CID) error {
 }
 
 func (r *reader) Head() (h repo.Head, err error) {
+	if r.head != nil {
+		return *r.head, nil
+	}
+	return r.readHead(qHead)
+}
+
+func (r *reader) readHead(query string) (h repo.Head, err error) {
 	var cid, root []byte
-	err = r.row(qHead, nil, &cid, &h.Rev, &root, &h.Height, &h.Records, &h.Seq, &h.Block)
+	err = r.row(query, nil, &cid, &h.Rev, &root, &h.Height, &h.Records, &h.Seq, &h.Block)
 	err = cids(err, false, cid, &h.CID)
 	return h, cids(err, false, root, &h.Root)
 }
@@ -93,17 +130,26 @@ func (r *reader) Node(at repo.Place) (repo.Node, error) {
 	return n, cids(err, false, cid, &n.CID)
 }
 
+func scanNode(rs *sql.Rows) (n repo.Node, err error) {
+	var cid []byte
+	err = rs.Scan(&n.Fence, &n.Height, &cid, &n.Rev, &n.Data)
+	return n, cids(err, false, cid, &n.CID)
+}
+
 func (r *reader) Nodes() iter.Seq2[repo.Node, error] {
 	return rows(r, qNodes, nil, func(rs *sql.Rows) (n repo.Node, err error) {
 		var cid, data sql.RawBytes
 		err = rs.Scan(&n.Fence, &n.Height, &cid, &n.Rev, &data)
-		n.Data = data
+		n.Data = r.bytes(data)
 		return n, cids(err, false, cid, &n.CID)
 	})
 }
 
 func (r *reader) Record(path string) (repo.StoredRecord, error) {
 	s := repo.StoredRecord{Path: path}
+	if bound(path) != path {
+		return s, repo.ErrNotFound
+	}
 	var cid []byte
 	err := r.row(qRecord, []any{path}, &cid, &s.Rev, &s.Value)
 	return s, cids(err, false, cid, &s.CID)
@@ -117,10 +163,10 @@ func (r *reader) Records(from, to string, reverse bool, limit int) iter.Seq2[rep
 	if to == "" {
 		to = pathEnd
 	}
-	return rows(r, query, []any{from, to, orAll(limit)}, func(rs *sql.Rows) (s repo.StoredRecord, err error) {
+	return rows(r, query, []any{bound(from), bound(to), orAll(limit)}, func(rs *sql.Rows) (s repo.StoredRecord, err error) {
 		var cid, value sql.RawBytes
 		err = rs.Scan(&s.Path, &cid, &s.Rev, &value)
-		s.Value = value
+		s.Value = r.bytes(value)
 		return s, cids(err, false, cid, &s.CID)
 	})
 }
@@ -169,7 +215,7 @@ func (r *reader) Events(after int64, limit int) iter.Seq2[repo.Event, error] {
 	return rows(r, qEvents, []any{after, orAll(limit)}, func(rs *sql.Rows) (e repo.Event, err error) {
 		var body sql.RawBytes
 		err = rs.Scan(&e.Seq, &e.Rev, &body)
-		e.Body = body
+		e.Body = r.bytes(body)
 		return e, err
 	})
 }

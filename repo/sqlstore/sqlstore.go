@@ -22,21 +22,22 @@ type Store struct {
 	db   *sqldb.DB
 	own  bool
 	read *statements
-	mut  *statements // on the writing connection
+	mut  *statements // on the writing connection; both are nil on PostgreSQL
 }
 
 // New keeps the repository in the tables repo_… of a database that may hold other rooms' tables too; it migrates
-// them. Package sqldb/sqlite opens one. The database stays the caller's to close, after the Store.
+// them. Packages sqldb/sqlite and sqldb/postgres open one. On PostgreSQL several processes may have the repository open and
+// write it. The database stays the caller's to close, after the Store.
 func New(ctx context.Context, db *sqldb.DB) (*Store, error) {
 	s := &Store{db: db}
 	folder, err := fs.Sub(migrations, "migrations")
 	if err == nil {
 		err = sqlx.Migrate(ctx, db, folder, "repo_version")
 	}
-	if err == nil {
+	if err == nil && db.Dialect() == sqldb.SQLite {
 		s.read, err = newStatements(ctx, db.Read(), readQueries)
 	}
-	if err == nil {
+	if err == nil && db.Dialect() == sqldb.SQLite {
 		s.mut, err = newStatements(ctx, db.Write(), writeQueries)
 	}
 	if err != nil {
@@ -73,39 +74,97 @@ func (s *Store) Close() error {
 	return err
 }
 
+// Shared implements [repo.SharedStore]: on PostgreSQL other processes may write the same repository.
+func (s *Store) Shared() bool { return s.db.Dialect() == sqldb.Postgres }
+
 // Read implements [repo.Store].
-func (s *Store) Read(ctx context.Context) repo.Reader { return &reader{ctx: ctx, st: s.read} }
+func (s *Store) Read(ctx context.Context) repo.Reader {
+	if s.read != nil {
+		return &reader{ctx: ctx, run: prepared{s.read, nil}}
+	}
+	return &reader{ctx: ctx, run: s.db.Read()}
+}
 
 // View implements [repo.Store].
 func (s *Store) View(ctx context.Context, f func(repo.Reader) error) error {
-	tx, err := s.db.Read().BeginTx(ctx, nil)
+	o := &sql.TxOptions{}
+	if s.read == nil {
+		o.Isolation, o.ReadOnly = sql.LevelRepeatableRead, true
+	}
+	tx, err := s.db.Read().BeginTx(ctx, o)
 	if err != nil {
 		return kind(fmt.Errorf("begin reading: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	return kind(f(&reader{ctx: ctx, st: s.read, tx: tx}))
+	if s.read == nil {
+		return kind(f(&reader{ctx: ctx, run: tx, cursors: &cursors{}}))
+	}
+	return kind(f(&reader{ctx: ctx, run: prepared{s.read, tx}}))
 }
 
 // Update implements [repo.Store].
 func (s *Store) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, error)) error {
-	return kind(sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-		c, err := f(&reader{ctx: ctx, st: s.mut, tx: tx})
+	return kind(s.change(ctx, func(w *writer) error {
+		c, err := f(w.view())
 		if err != nil || c == nil {
 			return err
 		}
-		w := writer{ctx: ctx, st: s.mut, tx: tx}
 		return w.apply(c)
 	}))
 }
 
 // Bulk implements [repo.Store].
 func (s *Store) Bulk(ctx context.Context, f func(repo.Reader, func(*repo.Changes) error) error) error {
-	return kind(sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-		return f(&reader{ctx: ctx, st: s.mut, tx: tx}, func(c *repo.Changes) error {
-			w := writer{ctx: ctx, st: s.mut, tx: tx}
-			return kind(w.apply(c))
-		})
+	return kind(s.change(ctx, func(w *writer) error {
+		return f(w.view(), func(c *repo.Changes) error { return kind(w.apply(c)) })
 	}))
+}
+
+// change runs f in a transaction that has the write lock.
+func (s *Store) change(ctx context.Context, f func(*writer) error) error {
+	if s.mut != nil { // SQLite locks at BEGIN
+		return sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
+			return f(&writer{reader: &reader{ctx: ctx, run: prepared{s.mut, tx}}})
+		})
+	}
+	conn, err := s.db.Write().Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	return sqlx.InTx(ctx, conn, func(tx *sql.Tx) error {
+		w := &writer{reader: &reader{ctx: ctx, run: tx, cursors: &cursors{}}, batch: open.NewBatch(conn)}
+		if err := w.lock(); err != nil {
+			return err
+		}
+		return f(w)
+	})
+}
+
+// view is what the one who changes reads.
+func (w *writer) view() repo.Reader {
+	if w.batch != nil {
+		return locked{w.reader}
+	}
+	return w.reader
+}
+
+// lock takes the row of the head, and in a new repository, which has none, the table.
+func (w *writer) lock() error {
+	h, err := w.readHead(qLock)
+	if errors.Is(err, repo.ErrNotFound) {
+		if _, err = w.run.ExecContext(w.ctx, `lock table repo_head in share row exclusive mode`); err == nil {
+			h, err = w.readHead(qLock)
+		}
+		if errors.Is(err, repo.ErrNotFound) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("lock the head: %w", err)
+	}
+	w.head = &h
+	return nil
 }
 
 // kind turns kinds of database errors into the repository's.

@@ -2,12 +2,12 @@ package sqlstore
 
 import (
 	"cmp"
-	"context"
 	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -15,8 +15,6 @@ const (
 	qPutHead = `insert into repo_head (id, cid, rev, root, height, records, seq, block) values (1, $1, $2, $3, $4, $5, $6, $7)
 		on conflict (id) do update set cid = excluded.cid, rev = excluded.rev, root = excluded.root, height = excluded.height,
 			records = excluded.records, seq = excluded.seq, block = excluded.block`
-	qPutRecord = `insert into repo_record (path, cid, rev, value) values ($1, $2, $3, $4)
-		on conflict (path) do update set cid = excluded.cid, rev = excluded.rev, value = excluded.value`
 	qDropRecord = `delete from repo_record where path = $1`
 	qDropNode   = `delete from repo_node where fence = $1 and height = $2`
 	qPutEvent   = `insert into repo_event (seq, rev, body) values ($1, $2, $3)`
@@ -30,56 +28,71 @@ const (
 	qPruneBlob = `delete from repo_blob where created < $1 and not exists (select 1 from repo_blob_ref r where r.cid = repo_blob.cid)`
 )
 
-// maxNodeRows is how many nodes go into one statement.
-const maxNodeRows = 16
+// maxRows is how many rows go into one statement.
+const maxRows = 16
 
 var writeQueries = slices.Concat(readQueries,
-	[]string{qPutHead, qPutRecord, qDropRecord, qDropNode, qPutEvent, qKeepEvents, qPutBlob, qRefs, qDropRefs, qAddRef, qDropBlob, qPruneBlob},
-	putNodeQueries())
+	[]string{qPutHead, qDropRecord, qDropNode, qPutEvent, qKeepEvents, qPutBlob, qRefs, qDropRefs, qAddRef, qDropBlob, qPruneBlob},
+	putQueries(qPutRecords), putQueries(qPutNodes))
 
-func putNodeQueries() []string {
-	out := make([]string, maxNodeRows)
+func putQueries(query func(n int) string) []string {
+	out := make([]string, maxRows)
 	for i := range out {
-		out[i] = qPutNodes(i + 1)
+		out[i] = query(i + 1)
 	}
 	return out
 }
 
 // qPutNodes writes n nodes: one statement for a whole path is much of a commit's speed.
 func qPutNodes(n int) string {
+	return "insert into repo_node (fence, height, cid, rev, data) values " + values(n, 5) +
+		" on conflict (fence, height) do update set cid = excluded.cid, rev = excluded.rev, data = excluded.data"
+}
+
+func qPutRecords(n int) string {
+	return "insert into repo_record (path, cid, rev, value) values " + values(n, 4) +
+		" on conflict (path) do update set cid = excluded.cid, rev = excluded.rev, value = excluded.value"
+}
+
+// values are n rows of placeholders.
+func values(n, columns int) string {
 	var b strings.Builder
-	b.WriteString("insert into repo_node (fence, height, cid, rev, data) values ")
-	for i := range n {
-		if i > 0 {
+	for i := range n * columns {
+		switch {
+		case i == 0:
+			b.WriteString("(")
+		case i%columns == 0:
+			b.WriteString("), (")
+		default:
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "($%d, $%d, $%d, $%d, $%d)", 5*i+1, 5*i+2, 5*i+3, 5*i+4, 5*i+5)
+		fmt.Fprintf(&b, "$%d", i+1)
 	}
-	b.WriteString(" on conflict (fence, height) do update set cid = excluded.cid, rev = excluded.rev, data = excluded.data")
-	return b.String()
+	return b.String() + ")"
 }
 
 // writer applies changes in a transaction. Its first error sticks.
 type writer struct {
-	ctx context.Context
-	st  *statements
-	tx  *sql.Tx
-	err error
+	*reader
+	batch *open.Batch // on PostgreSQL: what is written goes there in one piece
+	err   error
 }
 
 func (w *writer) exec(query string, args ...any) {
-	if w.err == nil {
-		_, w.err = w.st.get(w.ctx, w.tx, query).ExecContext(w.ctx, args...)
+	switch {
+	case w.err != nil:
+	case w.batch != nil:
+		w.err = w.batch.Queue(query, args...)
+	default:
+		_, w.err = w.run.ExecContext(w.ctx, query, args...)
 	}
 }
 
 func (w *writer) apply(c *repo.Changes) error {
 	for _, b := range c.PutBlobs {
-		w.exec(qPutBlob, b.CID.Hash(), b.MediaType, b.Size, b.Created, b.Data)
+		w.exec(qPutBlob, b.CID.Hash(), text(b.MediaType), b.Size, b.Created, b.Data)
 	}
-	for _, r := range c.PutRecords {
-		w.exec(qPutRecord, r.Path, r.CID.Hash(), r.Rev, r.Value)
-	}
+	w.records(c)
 	for _, p := range c.DropRecords {
 		w.exec(qDropRecord, p)
 	}
@@ -97,15 +110,37 @@ func (w *writer) apply(c *repo.Changes) error {
 	if h := c.Head; h != nil {
 		w.exec(qPutHead, h.CID.Hash(), h.Rev, h.Root.Hash(), h.Height, h.Records, h.Seq, h.Block)
 	}
+	if w.err == nil && w.batch != nil {
+		w.err = w.batch.Run(w.ctx)
+	}
+	if w.err == nil && w.head != nil && c.Head != nil {
+		w.head = c.Head
+	}
 	return w.err
+}
+
+// text is a media type as the database can hold it.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+}
+
+func (w *writer) records(c *repo.Changes) {
+	slices.SortFunc(c.PutRecords, func(a, b repo.StoredRecord) int { return strings.Compare(a.Path, b.Path) })
+	for chunk := range slices.Chunk(c.PutRecords, maxRows) {
+		args := make([]any, 0, 4*maxRows)
+		for _, r := range chunk {
+			args = append(args, r.Path, r.CID.Hash(), r.Rev, r.Value)
+		}
+		w.exec(qPutRecords(len(chunk)), args...)
+	}
 }
 
 func (w *writer) nodes(c *repo.Changes) {
 	slices.SortFunc(c.PutNodes, func(a, b repo.Node) int {
 		return cmp.Or(strings.Compare(a.Fence, b.Fence), cmp.Compare(b.Height, a.Height))
 	})
-	for chunk := range slices.Chunk(c.PutNodes, maxNodeRows) {
-		args := make([]any, 0, 5*maxNodeRows)
+	for chunk := range slices.Chunk(c.PutNodes, maxRows) {
+		args := make([]any, 0, 5*maxRows)
 		for _, n := range chunk {
 			args = append(args, n.Fence, n.Height, n.CID.Hash(), n.Rev, n.Data)
 		}
@@ -122,8 +157,7 @@ func (w *writer) refs(c *repo.Changes) {
 		if w.err != nil {
 			return
 		}
-		r := reader{ctx: w.ctx, st: w.st, tx: w.tx}
-		for cid, err := range rows(&r, qRefs, []any{p}, scanHash) {
+		for cid, err := range rows(w.reader, qRefs, []any{p}, scanHash) {
 			if err != nil {
 				w.err = err
 				return

@@ -33,6 +33,7 @@ const (
 	Compiler    Component = "compiler" // C and C++, for the race detector and the PDS's native module
 	NPM         Component = "npm"
 	Relay       Component = "relay" // indigo's relay, with SQLite
+	PostgreSQL  Component = "postgresql"
 
 	Helm         Component = "helm"
 	Distribution Component = "distribution" // CNCF distribution, to compare with
@@ -51,8 +52,8 @@ var goTools = map[Component]struct{ binary, pkg, version string }{
 	VersityGW:    {"versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"},
 }
 
-// debTools come from Debian: the programs that must be on PATH, and the
-// packages that bring them.
+// debTools come from Debian: the programs that must be on PATH (or in the
+// folder of PostgreSQL's newest version), and the packages that bring them.
 var debTools = map[Component]struct{ binaries, packages []string }{
 	Skopeo: {[]string{"skopeo"}, []string{"skopeo"}},
 	Podman: {[]string{"podman", "runc"}, []string{"podman", "runc", "containernetworking-plugins", "uidmap"}},
@@ -60,11 +61,13 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 
 	Compiler: {[]string{"gcc", "g++", "make", "python3"}, []string{"build-essential", "python3"}},
 	NPM:      {[]string{"npm"}, []string{"npm"}},
+
+	PostgreSQL: {[]string{"postgres", "initdb"}, []string{"postgresql"}},
 }
 
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, ATProto, Relay}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay}
 }
 
 // All lists every component.
@@ -100,10 +103,14 @@ func Dir() string {
 }
 
 // Path is where the named program of c is to be run from: a file in Dir for
-// what we install there, the bare name for what Debian puts on PATH.
+// what we install there, a file for PostgreSQL, the bare name for what Debian
+// puts on PATH.
 func Path(c Component) string {
 	if g, ok := goTools[c]; ok {
 		return filepath.Join(Dir(), "bin", g.binary)
+	}
+	if c == PostgreSQL {
+		return filepath.Join(postgresDir(), "postgres")
 	}
 	if d, ok := debTools[c]; ok {
 		return d.binaries[0]
@@ -120,6 +127,9 @@ func Installed(c Component) bool {
 	}
 	if d, ok := debTools[c]; ok {
 		for _, b := range d.binaries {
+			if c == PostgreSQL {
+				b = filepath.Join(postgresDir(), b)
+			}
 			if _, err := exec.LookPath(b); err != nil {
 				return false
 			}
@@ -127,4 +137,13 @@ func Installed(c Component) bool {
 		return true
 	}
 	return c == ATProto && stackInstalled()
+}
+
+// postgresDir is where Debian has the server's programs: off PATH, by version.
+func postgresDir() string {
+	found, err := filepath.Glob("/usr/lib/postgresql/[1-9][0-9]/bin")
+	if err != nil || len(found) == 0 {
+		return "/usr/lib/postgresql/bin"
+	}
+	return found[len(found)-1]
 }
