@@ -97,7 +97,7 @@ func (c *consumer) send(ctx context.Context) (more bool, err error) {
 		return false, c.fail("ConsumerTooSlow", "Stream consumer too slow", errTooSlow)
 	}
 	after := c.seen.Load()
-	frames, ok := c.s.ready(after, batch)
+	frames, last, ok := c.s.ready(after, batch)
 	if !ok {
 		if c.live.Load() {
 			return false, c.fail("ConsumerTooSlow", "Stream consumer too slow", errTooSlow)
@@ -108,17 +108,13 @@ func (c *consumer) send(ctx context.Context) (more bool, err error) {
 		c.live.Store(true)
 		return false, nil
 	}
-	bufs := make([][]byte, len(frames))
-	for i, f := range frames {
-		bufs[i] = f.data
-	}
-	if err := c.write(bufs...); err != nil {
+	if err := c.write(frames...); err != nil {
 		if c.slow.Load() {
 			err = errTooSlow
 		}
 		return false, err
 	}
-	c.seen.Store(frames[len(frames)-1].seq)
+	c.seen.Store(last)
 	return true, nil
 }
 

@@ -42,11 +42,11 @@ type Server struct {
 	mu        sync.RWMutex
 	closed    bool
 	consumers map[*consumer]bool
-	ring      []frame // newest events, ready to send
-	size      int     // bytes in ring
-	floor     int64   // all events above it are in ring
-	last      int64   // newest in ring
-	begun     bool
+	ring      []frame         // newest events, ready to send
+	size      int             // bytes in ring
+	floor     int64           // all events above it are in ring
+	last      int64           // newest in ring
+	filled    <-chan struct{} // nil, or the repository's Changed when the ring was filled last
 }
 
 type frame struct {
@@ -164,14 +164,24 @@ func (s *Server) leave(c *consumer) {
 
 // fill takes new events into the ring. Whichever consumer wakes first does it for all.
 func (s *Server) fill(ctx context.Context) error {
+	s.mu.RLock()
+	nothing := s.filled == s.repo.Changed()
+	s.mu.RUnlock()
+	if nothing {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.begun {
+	changed := s.repo.Changed()
+	if s.filled == changed {
+		return nil
+	}
+	if s.filled == nil {
 		seq, err := s.repo.Seq(ctx)
 		if err != nil {
 			return err
 		}
-		s.begun, s.floor, s.last = true, seq, seq
+		s.floor, s.last = seq, seq
 	}
 	for e, err := range s.repo.Events(ctx, s.last) {
 		if err != nil {
@@ -182,37 +192,44 @@ func (s *Server) fill(ctx context.Context) error {
 		s.size += len(f.data)
 		s.last = e.Seq
 	}
+	s.filled = changed
+	s.trim()
+	return nil
+}
+
+// trim drops what is too old to be kept in memory, and marks the consumers that still wait for it.
+func (s *Server) trim() {
 	drop := 0
 	for ; s.size > s.o.MaxLag && drop < len(s.ring)-1; drop++ {
 		s.size -= len(s.ring[drop].data)
 		s.floor = s.ring[drop].seq
+		s.ring[drop] = frame{} // the array stays until it is full
 	}
 	if drop == 0 {
-		return nil
+		return
 	}
-	s.ring = append([]frame(nil), s.ring[drop:]...)
+	s.ring = s.ring[drop:]
 	for c := range s.consumers {
 		if c.live.Load() && c.seen.Load() < s.floor {
 			c.tooSlow()
 		}
 	}
-	return nil
 }
 
-// ready answers frames after an event, at most some size of them; ok is false when they are no longer in memory.
-func (s *Server) ready(after int64, most int) (out []frame, ok bool) {
+// ready answers frames after an event, at most some size of them, and the last one's number; ok is false when they are
+// no longer in memory.
+func (s *Server) ready(after int64, most int) (out [][]byte, last int64, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if after < s.floor {
-		return nil, false
+		return nil, 0, false
 	}
 	i := sort.Search(len(s.ring), func(i int) bool { return s.ring[i].seq > after })
-	end, size := i, 0
-	for end < len(s.ring) && (end == i || size+len(s.ring[end].data) <= most) {
-		size += len(s.ring[end].data)
-		end++
+	for size := 0; i < len(s.ring) && (len(out) == 0 || size+len(s.ring[i].data) <= most); i++ {
+		out, last = append(out, s.ring[i].data), s.ring[i].seq
+		size += len(s.ring[i].data)
 	}
-	return s.ring[i:end:end], true
+	return out, last, true
 }
 
 // wsFrame is a server's binary WebSocket message in one frame, the same for every consumer since servers do not mask:

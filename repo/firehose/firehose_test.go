@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,7 +29,12 @@ type fixture struct {
 
 func newFixture(t *testing.T, ro repo.Options, o firehose.Options) *fixture {
 	t.Helper()
-	r := repotest.Open(t, memstore.New(), ro)
+	return newFixtureOn(t, memstore.New(), ro, o)
+}
+
+func newFixtureOn(t *testing.T, s repo.Store, ro repo.Options, o firehose.Options) *fixture {
+	t.Helper()
+	r := repotest.Open(t, s, ro)
 	fh := firehose.New(r, &o)
 	srv := httptest.NewServer(fh)
 	t.Cleanup(func() {
@@ -245,12 +249,7 @@ func TestManyConsumers(t *testing.T) {
 	f := newFixture(t, repo.Options{}, firehose.Options{MaxLag: 8 << 20})
 	f.put(200, 2000)
 	start := f.events(0)
-	deaf, err := net.Dial("tcp", strings.TrimPrefix(f.url, "ws://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
-	fmt.Fprintf(deaf, "GET /?cursor=0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	deafConn(t, f.url, 0)
 	var wg sync.WaitGroup
 	conns := make([]*websocket.Conn, 50)
 	for i := range conns {
