@@ -120,7 +120,7 @@ func TestPublishedTrees(t *testing.T) {
 		},
 	} {
 		s := newTreeRows()
-		s.apply(t, full(c.keys))
+		s.mustApply(t, full(c.keys))
 		if s.root.String() != c.root {
 			t.Errorf("%s: root %s, want %s", c.name, s.root, c.root)
 		}
@@ -128,7 +128,7 @@ func TestPublishedTrees(t *testing.T) {
 			continue
 		}
 		before := s.root
-		s.apply(t, []treeOp{c.change})
+		s.mustApply(t, []treeOp{c.change})
 		if s.root.String() != c.after || s.h != c.height {
 			t.Errorf("%s: then root %s at height %d, want %s at %d", c.name, s.root, s.h, c.after, c.height)
 		}
@@ -136,7 +136,7 @@ func TestPublishedTrees(t *testing.T) {
 		if !c.change.val.Defined() {
 			back.val = leaf
 		}
-		if s.apply(t, []treeOp{back}); s.root != before {
+		if s.mustApply(t, []treeOp{back}); s.root != before {
 			t.Errorf("%s: and back: root %s", c.name, s.root)
 		}
 	}
@@ -158,7 +158,7 @@ func TestPublishedProofs(t *testing.T) {
 			fill = append(fill, treeOp{k, leaf})
 		}
 		s, old := newTreeRows(), map[string]CID{}
-		s.apply(t, fill)
+		s.mustApply(t, fill)
 		before := s.root
 		for _, k := range f.Adds {
 			ops = append(ops, treeOp{k, leaf})
@@ -166,7 +166,7 @@ func TestPublishedProofs(t *testing.T) {
 		for _, k := range f.Dels {
 			ops, old[k] = append(ops, treeOp{key: k}), leaf
 		}
-		d := s.apply(t, ops)
+		d := s.mustApply(t, ops)
 		if before.String() != f.RootBeforeCommit || s.root.String() != f.RootAfterCommit {
 			t.Errorf("%s: roots %s, %s; want %s, %s", f.Comment, before, s.root, f.RootBeforeCommit, f.RootAfterCommit)
 		}
@@ -179,7 +179,9 @@ func TestPublishedProofs(t *testing.T) {
 				t.Errorf("%s: block %s is not in our proof", f.Comment, b)
 			}
 		}
-		invert(t, d, ops, old, before)
+		if err := invert(d, ops, old, before); err != nil {
+			t.Errorf("%s: %v", f.Comment, err)
+		}
 	}
 }
 

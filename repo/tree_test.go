@@ -63,6 +63,15 @@ func (s *treeRows) apply(ops []treeOp) (diff, error) {
 	return d, nil
 }
 
+func (s *treeRows) mustApply(t *testing.T, ops []treeOp) diff {
+	t.Helper()
+	d, err := s.apply(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // treeOp sets a key, or deletes it when val is not defined.
 type treeOp struct {
 	key string
