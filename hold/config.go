@@ -73,6 +73,9 @@ type Config struct {
 	// nobody follows it any more. URLs, as in https://bsky.network. Under TestMode only http ones are asked.
 	Relays []string
 
+	// Backup has the hold backed up by Run; nil: no backups.
+	Backup *BackupSchedule
+
 	// MaxPart bounds one part of an upload, in bytes; 0 is 1 GiB.
 	MaxPart int64
 	// MaxSpool bounds the parts that came before their turn, all uploads together, in bytes; 0 is 16 GiB.
@@ -135,6 +138,9 @@ func (c *Config) check() error {
 		if _, err := syntax.ParseDID(c.Successor); err != nil {
 			return fmt.Errorf("hold: Successor %q: want a DID: %w", c.Successor, err)
 		}
+	}
+	if err := c.Backup.check(); err != nil {
+		return err
 	}
 	if len(c.Region) > 64 {
 		return fmt.Errorf("hold: Region has %d bytes, at most 64 are allowed", len(c.Region))

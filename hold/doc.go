@@ -31,6 +31,9 @@
 // process at a time has the folder; a second is refused with the first one's pid. Each of repository, storage,
 // directory, clock and log can be given instead.
 //
+// hold/backup carries all that away and brings it back, by [Parts] and [BeginRestore]; a [BackupSchedule] has a running hold do so
+// by itself.
+//
 // # What stays true
 //
 // An upload is visible only after its bytes were hashed here, and is on the disk when completeUpload answers. A part that was

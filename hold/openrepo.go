@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -65,6 +66,9 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 			return nil, err
 		}
 		o.closers = append(o.closers, lock.Close)
+		if _, err := checkRestored(cfg.Dir, time.Now()); err != nil {
+			return nil, err
+		}
 		if o.Identity, err = identity.LoadOrCreateDID(ctx, who); err != nil {
 			return nil, err
 		}
@@ -87,4 +91,13 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 	}
 	o.closers = append(o.closers, o.Repo.Close)
 	return o, nil
+}
+
+// openStore opens the place of the repository, and answers what closes it.
+func (c *Config) openStore(ctx context.Context) (repo.Store, func() error, error) {
+	store, err := sqlstore.Open(ctx, filepath.Join(c.Dir, repoFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, store.Close, nil
 }

@@ -49,6 +49,7 @@ type Server struct {
 	linkKey  []byte
 	metrics  *metrics
 
+	notBefore time.Time   // service tokens from before it are refused: the hold was restored then
 	unchecked bool        // the directory could not be asked about our did:plc at the start
 	announce  atomic.Bool // our DID document changed, and followers of the repository have not been told
 
@@ -120,7 +121,7 @@ func (s *Server) Metrics() []prometheus.Collector {
 }
 
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
-// keeps a did:plc current in its directory, and asks relays to follow its firehose.
+// keeps a did:plc current in its directory, makes the backups of Config.Backup, and asks relays to follow its firehose.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
@@ -136,6 +137,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.maintain(ctx) })
 	own.Go(func() { s.askRelays(ctx) })
 	own.Go(func() { s.keepIdentity(ctx) })
+	own.Go(func() { s.keepBackups(ctx) })
 	var err error
 	if ln != nil {
 		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.log})
@@ -171,6 +173,9 @@ func (s *Server) openFolder(context.Context) error {
 	if err := durable.RemoveTemp(s.cfg.Dir); err != nil {
 		return err
 	}
+	if s.notBefore, err = checkRestored(s.cfg.Dir, s.clock()); err != nil {
+		return err
+	}
 	if s.linkKey, err = loadLinkKey(filepath.Join(s.cfg.Dir, "link.key")); err != nil {
 		return err
 	}
@@ -201,13 +206,13 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 		})
 	}
 	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{
-		Audiences: s.id.Audiences(), Legacy: s.legacyMethods(), Log: s.log, Clock: s.clock,
+		Audiences: s.id.Audiences(), Legacy: s.legacyMethods(), NotBefore: s.notBefore, Log: s.log, Clock: s.clock,
 	})
 	return nil
 }
 
 func (s *Server) openDatabase(ctx context.Context) error {
-	db, err := open.SQLite(ctx, filepath.Join(s.cfg.Dir, "hold.db"), nil)
+	db, err := s.cfg.openDatabase(ctx)
 	if err != nil {
 		return err
 	}
@@ -216,15 +221,15 @@ func (s *Server) openDatabase(ctx context.Context) error {
 	return sqlx.Migrate(ctx, db, migrations(), "hold_version")
 }
 
+func (c *Config) openDatabase(ctx context.Context) (*sqlx.DB, error) {
+	return open.SQLite(ctx, filepath.Join(c.Dir, "hold.db"), nil)
+}
+
 func (s *Server) openStorage(ctx context.Context) error {
 	if s.store = s.cfg.Storage; s.store != nil {
 		return nil
 	}
-	path := s.cfg.StoragePath
-	if path == "" {
-		path = filepath.Join(s.cfg.Dir, "blobs")
-	}
-	store, err := filestore.Open(path, &filestore.Options{Log: s.log, Clock: s.clock})
+	store, err := filestore.Open(s.cfg.storagePath(), &filestore.Options{Log: s.log, Clock: s.clock})
 	if err != nil {
 		return err
 	}

@@ -77,3 +77,24 @@ func identityFrame(did, handle string, seq int64, at time.Time) []byte {
 	}
 	return b
 }
+
+// Resync makes followers take the repository as it is now: one empty commit, announced by a #sync event whose number is at least
+// seq. It is for a repository that was restored from a backup: its followers have seen later commits, which the next #commit would
+// not follow on, and higher numbers. Errors are those of Apply.
+func (r *Repo) Resync(ctx context.Context, seq int64) (Commit, error) {
+	var c Commit
+	err := r.submitBulk(ctx, func(s Reader, part func(*Changes) error) error {
+		old, err := s.Head()
+		if err != nil {
+			return err
+		}
+		now := r.clock()
+		old.Seq = max(old.Seq, seq-1)
+		c, err = r.bulkHead(&bulk{s: s, part: part, now: now, rev: nextTID(now, old.Rev)}, old, old.Root, old.Height, old.Records)
+		return err
+	})
+	if err != nil {
+		return Commit{}, fmt.Errorf("tell the followers of %s: %w", r.did, err)
+	}
+	return c, nil
+}

@@ -4,6 +4,8 @@
 //	atcr-hold config check --config hold.yaml
 //	atcr-hold serve --config hold.yaml
 //	atcr-hold identity --config hold.yaml show    # and log, rotate-key, move, export, …
+//	atcr-hold backup --config hold.yaml -o /mnt/backups --layers    # and list, verify
+//	atcr-hold restore --config hold.yaml --age-key key.txt /mnt/backups
 //
 // Settings can also come from the environment, as HOLD_SERVER_PUBLIC_URL. SIGINT and SIGTERM let running requests end, then stop;
 // a second one stops at once.
@@ -41,6 +43,8 @@ type commands struct {
 	} `cmd:"" help:"Make or check a configuration."`
 	Identity identityCommands `cmd:"" help:"Look after the hold's DID and keys."`
 	Repo     repoCommands     `cmd:"" help:"Carry the hold's records away, check them, bring them back."`
+	Backup   backupCommands   `cmd:"" help:"Back the hold up, and look after its backups."`
+	Restore  restoreCommand   `cmd:"" help:"Bring a hold back from a backup, into an empty data folder."`
 	Version  struct{}         `cmd:"" help:"Say what this was built from."`
 }
 
@@ -71,6 +75,12 @@ func run(ctx context.Context, command string, c *commands, stdout, stderr io.Wri
 	if verb, ok := strings.CutPrefix(command, "repo "); ok {
 		return runRepo(ctx, verb, &c.Repo, os.Stdin, stdout, stderr)
 	}
+	if verb, ok := strings.CutPrefix(command, "backup "); ok {
+		return runBackup(ctx, verb, &c.Backup, stdout, stderr)
+	}
+	if strings.HasPrefix(command, "restore ") {
+		return runRestore(ctx, &c.Restore, stdout, stderr)
+	}
 	return config.Init(c.Config.Init.File, stdout, config.DefaultHold())
 }
 
@@ -81,6 +91,9 @@ func checkConfig(file string, stdout io.Writer) error {
 		return err
 	}
 	h := settings(c, slog.New(slog.DiscardHandler))
+	if h.Backup, err = schedule(c, h.Log); err != nil {
+		return err
+	}
 	cfg, err := h.IdentityConfig()
 	if err != nil {
 		return err
@@ -111,7 +124,11 @@ func serve(ctx context.Context, file string, stderr io.Writer) (err error) {
 	for _, warning := range warnings {
 		log.Warn(warning)
 	}
-	server, err := hold.New(ctx, settings(c, log))
+	cfg := settings(c, log)
+	if cfg.Backup, err = schedule(c, log); err != nil {
+		return err
+	}
+	server, err := hold.New(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -34,8 +35,25 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXAMPLE", example)
 			return errors.Join(err, ln.Close())
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets},
 	})
+}
+
+// sets waits until a folder holds so many sets of backups, of which the third at least was made.
+func sets(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	seen := map[string]bool{}
+	ts.Check(realtest.WaitFor(30*time.Second, func() error {
+		whole, err := filepath.Glob(filepath.Join(args[0], "sets", "*", "manifest.json"))
+		for _, w := range whole {
+			seen[w] = true
+		}
+		if err == nil && (len(whole) != want || len(seen) <= want) {
+			err = fmt.Errorf("%d sets, %d were made", len(whole), len(seen))
+		}
+		return err
+	}))
 }
 
 // TestIdentity runs the identity verbs against the real PLC directory.

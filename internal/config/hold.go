@@ -1,8 +1,10 @@
 package config
 
 import (
+	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Hold is the configuration of atcr-hold.
@@ -15,6 +17,7 @@ type Hold struct {
 	Storage      Storage      `key:"storage" doc:"Where layers lie."`
 	Database     Database     `key:"database" doc:"The hold's own records."`
 	Identity     Identity     `key:"identity" doc:"The hold's identity on the network. These keys are also read under database."`
+	Backup       Backup       `key:"backup" doc:"Backups of identity, records and, if wanted, layers, made by the running hold. Also by hand: atcr-hold backup, atcr-hold restore."`
 	Network      Network      `key:"network" doc:"Private networks."`
 	Admin        Admin        `key:"admin" unbuilt:"true" doc:"The captain's web panel."`
 	Quota        Quota        `key:"quota" unbuilt:"true" doc:"How much crew may store."`
@@ -83,6 +86,19 @@ type Identity struct {
 	RecoveryDIDKey  string `key:"recovery_did_key" doc:"Public key (did:key:…) of yours that stands above the hold's own in a did:plc: within 72 hours it undoes what that did."`
 }
 
+// Backup is the section backup.
+type Backup struct {
+	Every     time.Duration `key:"every" doc:"Time between two backups, as in 1h; 0s: none are made."`
+	To        string        `key:"to" doc:"Where they go: a folder, best on another machine's disk, or s3://bucket/prefix. Each hold needs its own."`
+	Keep      int           `key:"keep" doc:"How many are kept; 0: all. The newest good one always is."`
+	Layers    bool          `key:"layers" doc:"Takes the layers along, each once. Not needed where storage is kept safe by itself."`
+	Recipient string        `key:"recipient" doc:"Public key of age (age1…, made by age-keygen) that may read the hold's keys in the backup; keep its private half elsewhere. Required with every: a backup without the keys brings the hold's DID back only if you have them. none: they are left out, and kept by you (atcr-hold identity export)."`
+	Endpoint  string        `key:"endpoint" doc:"Address of the S3 service, for one other than Amazon's, as in https://s3.example.com."`
+	Region    string        `key:"region" doc:"Of the bucket."`
+	AccessKey string        `key:"access_key" secret:"true" doc:"For S3."`
+	SecretKey string        `key:"secret_key" secret:"true" doc:"For S3, best given by the environment."`
+}
+
 // Admin is the section admin.
 type Admin struct {
 	Enabled bool `key:"enabled" doc:"Serves the panel under /admin."`
@@ -135,6 +151,8 @@ func DefaultHold() *Hold {
 	c.Database.Path = "/var/lib/atcr-hold"
 	c.Identity.DIDMethod = "web"
 	c.Identity.PLCDirectoryURL = plcDirectory
+	c.Backup.Keep = 30
+	c.Backup.Region = "us-east-1"
 	c.Relays.Endpoints = []string{"https://bsky.network"}
 	c.LogShipper = defaultLogShipper()
 	return c
@@ -188,5 +206,41 @@ func (c *Hold) check() []problem {
 	}
 	p.url("identity.plc_directory_url", c.Identity.PLCDirectoryURL, true)
 	c.Network.check(&p)
+	c.Backup.check(&p, c.Server.TestMode)
 	return p
+}
+
+// NoRecipient is backup.recipient's word for leaving the identity out.
+const NoRecipient = "none"
+
+func (b *Backup) check(p *problems, testMode bool) {
+	if b.Keep < 0 {
+		p.add("backup.keep", "must be 0 or more")
+	}
+	if b.Recipient != "" && b.Recipient != NoRecipient && !strings.HasPrefix(b.Recipient, "age1") {
+		p.add("backup.recipient", "%q is no public key of age: write age1…, or none", b.Recipient)
+	}
+	p.url("backup.endpoint", b.Endpoint, false)
+	if strings.HasPrefix(b.Endpoint, "http:") && !testMode {
+		p.add("backup.endpoint", "must be https; http works under server.test_mode only")
+	}
+	if strings.HasPrefix(b.To, "s3:") {
+		if u, err := url.Parse(b.To); err != nil || u.Scheme != "s3" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			p.add("backup.to", "%q is no bucket: write s3://bucket/prefix", b.To)
+		}
+	} else if scheme, _, ok := strings.Cut(b.To, "://"); ok {
+		p.add("backup.to", "%s is not supported: name a folder, or s3://bucket/prefix", scheme)
+	}
+	if b.Every == 0 {
+		return
+	}
+	if b.Every < time.Second {
+		p.add("backup.every", "must be 1s or more")
+	}
+	if b.To == "" {
+		p.add("backup.to", "is required with backup.every: name a folder, or s3://bucket/prefix")
+	}
+	if b.Recipient == "" {
+		p.add("backup.recipient", "is required with backup.every: write the public key (age1…) that may read the hold's keys, or none to keep them elsewhere yourself")
+	}
 }

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/internal/config"
+)
+
+// unlock is how an identity in a set is read.
+type unlock struct {
+	AgeKey     string `help:"File of age private keys that may read the identity; else a passphrase." placeholder:"FILE"`
+	Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
+}
+
+type backupCommands struct {
+	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
+
+	Create struct {
+		Output     string `short:"o" help:"Folder or s3://bucket/prefix; else backup.to." placeholder:"TO"`
+		Layers     *bool  `negatable:"" help:"With the layers, each once; else backup.layers says."`
+		Recipient  string `help:"age public key (age1…) that may read the identity, or none to leave it out; else backup.recipient, else a passphrase."`
+		Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
+		Keep       int    `help:"Then remove older sets until so many are left; 0: none."`
+	} `cmd:"" default:"withargs" help:"Make a backup of identity, records and settings; also while the hold runs."`
+	List struct {
+		From string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
+	} `cmd:"" help:"List the sets of a target."`
+	Verify struct {
+		unlock
+		From  string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
+		At    string `help:"Name of the set; else the newest." placeholder:"NAME"`
+		Quick bool   `help:"Don't read the layers, only look whether they are there."`
+	} `cmd:"" help:"Check a set without restoring it: every file, the records' signature, every layer's digest."`
+}
+
+type restoreCommand struct {
+	unlock
+	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
+	From   string `arg:"" help:"Folder or s3://bucket/prefix of the backups."`
+	At     string `help:"Name of the set; else the newest." placeholder:"NAME"`
+	Layers bool   `default:"true" negatable:"" help:"Bring the layers of the set into storage, too."`
+	DryRun bool   `help:"Check all, say what would be restored; change nothing."`
+}
+
+// openTarget takes a folder or a bucket.
+func openTarget(_ context.Context, to string, _ config.Backup) (backup.Target, error) {
+	switch {
+	case to == "":
+		return nil, errors.New("where to? name a folder or s3://bucket/prefix, or set backup.to")
+	case strings.HasPrefix(to, "s3:"):
+		return nil, errors.New("s3: not yet")
+	case strings.Contains(to, "://"):
+		return nil, fmt.Errorf("%s: name a folder or s3://bucket/prefix", to)
+	}
+	return backup.OpenFolder(to)
+}
+
+// backupOptions are those of the configuration.
+func backupOptions(c *config.Hold, log *slog.Logger) (backup.Options, error) {
+	o := backup.Options{Layers: c.Backup.Layers, Keep: c.Backup.Keep, Version: config.Version(), Log: log}
+	var text bytes.Buffer
+	if err := config.Write(&text, c); err != nil {
+		return o, err
+	}
+	o.Config = text.Bytes()
+	return o, recipient(&o, "backup.recipient", c.Backup.Recipient)
+}
+
+func recipient(o *backup.Options, from, text string) error {
+	switch text {
+	case "":
+		return nil
+	case config.NoRecipient:
+		o.Recipients, o.NoIdentity = nil, true
+		o.Log.Warn("the identity is left out of the backup: without an export of your own (atcr-hold identity export) a lost hold does not come back as itself")
+		return nil
+	}
+	to, err := age.ParseRecipients(strings.NewReader(text))
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", from, text, err)
+	}
+	o.Recipients, o.NoIdentity = to, false
+	return nil
+}
+
+// schedule is the backups of the running hold; nil: none.
+func schedule(c *config.Hold, log *slog.Logger) (*hold.BackupSchedule, error) {
+	if c.Backup.Every == 0 {
+		return nil, nil
+	}
+	o, err := backupOptions(c, log)
+	if err != nil {
+		return nil, err
+	}
+	return o.Schedule(c.Backup.Every, func(ctx context.Context) (backup.Target, error) { return openTarget(ctx, c.Backup.To, c.Backup) }), nil
+}
+
+func runBackup(ctx context.Context, verb string, c *backupCommands, stdout, stderr io.Writer) error {
+	verb, _, _ = strings.Cut(verb, " ")
+	to := map[string]string{"create": c.Create.Output, "list": c.List.From, "verify": c.Verify.From}[verb]
+	settled := config.DefaultHold()
+	if verb == "create" || to == "" || strings.HasPrefix(to, "s3:") { // others are about a folder alone
+		var err error
+		if settled, _, err = config.LoadHold(c.Config, os.Environ()); err != nil {
+			return err
+		}
+		if to == "" {
+			to = settled.Backup.To
+		}
+	}
+	t, err := openTarget(ctx, to, settled.Backup)
+	if err != nil {
+		return err
+	}
+	switch verb {
+	case "list":
+		return listSets(ctx, t, stdout)
+	case "verify":
+		return verifySet(ctx, t, c, stdout)
+	}
+	return createSet(ctx, t, c, settled, stdout, stderr)
+}
+
+func createSet(ctx context.Context, t backup.Target, c *backupCommands, settled *config.Hold, stdout, stderr io.Writer) (err error) {
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	o, err := backupOptions(settled, log)
+	if err == nil {
+		err = recipient(&o, "--recipient", c.Create.Recipient)
+	}
+	if err != nil {
+		return err
+	}
+	if len(o.Recipients) == 0 && !o.NoIdentity {
+		secret, err := passphrase(c.Create.Passphrase)
+		if err != nil {
+			return fmt.Errorf("who may read the identity? give --recipient, or set backup.recipient: %w", err)
+		}
+		one, err := age.NewScryptRecipient(secret)
+		if err != nil {
+			return err
+		}
+		o.Recipients = []age.Recipient{one}
+	}
+	if c.Create.Layers != nil {
+		o.Layers = *c.Create.Layers
+	}
+	parts, err := hold.ReadParts(ctx, settings(settled, log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, parts.Close()) }()
+	m, err := backup.Create(ctx, t, parts, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%s: %s\n", m.Name, describe(m))
+	if c.Create.Keep <= 0 {
+		return nil
+	}
+	gone, err := backup.Prune(ctx, t, parts, c.Create.Keep)
+	for _, name := range gone {
+		fmt.Fprintln(stdout, "removed", name)
+	}
+	return err
+}
+
+func describe(m *backup.Manifest) string {
+	text := fmt.Sprintf("%s, revision %s, %d records", m.DID, m.Rev, m.Records)
+	if l := m.Layers; l != nil {
+		text += fmt.Sprintf(", %d layers of %d bytes (%d new)", l.Count, l.Bytes, l.Copied)
+		if l.Missing > 0 {
+			text += fmt.Sprintf(", %d LAYERS MISSING", l.Missing)
+		}
+	}
+	if !m.HasIdentity() {
+		text += ", NO IDENTITY"
+	}
+	return text
+}
+
+func listSets(ctx context.Context, t backup.Target, stdout io.Writer) error {
+	sets, err := backup.List(ctx, t)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, s := range sets {
+		text := "not whole: broken off, or being made"
+		switch {
+		case s.Err != nil:
+			text = s.Err.Error()
+		case s.Whole():
+			text = s.Manifest.Created.Format(time.RFC3339) + "\t" + describe(s.Manifest)
+		}
+		fmt.Fprintf(w, "%s\t%s\n", s.Name, text)
+	}
+	return w.Flush()
+}
+
+// keys are who reads the identity; none when nothing was given.
+func (u *unlock) keys() ([]age.Identity, error) {
+	if u.AgeKey != "" {
+		f, err := os.Open(u.AgeKey)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		keys, err := age.ParseIdentities(f)
+		if err != nil {
+			return nil, fmt.Errorf("--age-key %s: %w", u.AgeKey, err)
+		}
+		return keys, nil
+	}
+	if u.Passphrase == "" && os.Getenv("ATCR_PASSPHRASE") == "" {
+		return nil, nil
+	}
+	secret, err := passphrase(u.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	one, err := age.NewScryptIdentity(secret)
+	return []age.Identity{one}, err
+}
+
+func verifySet(ctx context.Context, t backup.Target, c *backupCommands, stdout io.Writer) error {
+	keys, err := c.Verify.keys()
+	if err != nil {
+		return err
+	}
+	rep, err := backup.Verify(ctx, t, c.Verify.At, backup.VerifyOptions{Keys: keys, Quick: c.Verify.Quick})
+	if err != nil {
+		return err
+	}
+	who := "not looked into: give --age-key"
+	switch {
+	case rep.Identity:
+		who = "good"
+	case !rep.Manifest.HasIdentity():
+		who = "not in it"
+	}
+	_, err = fmt.Fprintf(stdout, "%s is good: %s; identity %s\n", rep.Manifest.Name, describe(rep.Manifest), who)
+	return err
+}
+
+func runRestore(ctx context.Context, c *restoreCommand, stdout, stderr io.Writer) error {
+	settled, _, err := config.LoadHold(c.Config, os.Environ())
+	if err != nil {
+		return err
+	}
+	keys, err := c.keys()
+	if err != nil {
+		return err
+	}
+	t, err := openTarget(ctx, c.From, settled.Backup)
+	if err != nil {
+		return err
+	}
+	cfg := settings(settled, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	res, err := backup.Restore(ctx, t, c.At, cfg, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+	if err != nil {
+		return err
+	}
+	done := "restored"
+	if c.DryRun {
+		done = "dry run; this would be restored"
+	}
+	fmt.Fprintf(stdout, "%s into %s: %s\n", done, cfg.Dir, describe(res.Manifest))
+	if res.Layers+res.Present > 0 {
+		fmt.Fprintf(stdout, "layers: %d brought, %d were there\n", res.Layers, res.Present)
+	}
+	if res.Missing > 0 {
+		fmt.Fprintf(stderr, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n", res.Missing)
+		for _, d := range res.First {
+			fmt.Fprintln(stderr, " ", d)
+		}
+	}
+	return nil
+}

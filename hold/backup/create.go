@@ -1,0 +1,347 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"filippo.io/age"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
+	identitybackup "github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// workFolder, in the hold's data folder, holds the lock of its backups and what is on its way to the target.
+const workFolder = "backup"
+
+// lostTries bounds how often the repository is read again because layers were removed while they were copied.
+const lostTries = 4
+
+// Options say what is in a set. Recipients or NoIdentity is required.
+type Options struct {
+	// Recipients are who may read the identity in it: age.ParseX25519Recipient, age.NewScryptRecipient, …
+	Recipients []age.Recipient
+	// NoIdentity leaves it out.
+	NoIdentity bool
+	// Layers takes the layers that records name along.
+	Layers bool
+	// Config is the configuration's text, without secrets; empty: none. It is for people: a restore does not use it.
+	Config []byte
+	// Keep is how many sets [Options.Schedule] leaves at the target; 0 keeps all.
+	Keep int
+	// Version of the program, for the manifest.
+	Version string
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
+	// Log hears of missing layers and of what was removed; nil is slog.Default().
+	Log *slog.Logger
+	// Seam is called at the points of [Seams]; nil in production.
+	Seam func(name string)
+}
+
+// Seams names the points where tests end the process that makes a backup, in order.
+//
+//	repository-read   the repository lies in the work folder; the target has nothing of it
+//	layers-copied     the layers are at the target; nothing names them
+//	files-written     all files of the set but the manifest are at the target
+//	set-whole         the manifest is there; older sets have not been removed
+func Seams() []string { return []string{seamRead, seamLayers, seamFiles, seamWhole} }
+
+const (
+	seamRead   = "repository-read"
+	seamLayers = "layers-copied"
+	seamFiles  = "files-written"
+	seamWhole  = "set-whole"
+)
+
+func (o *Options) fill() error {
+	if len(o.Recipients) == 0 && !o.NoIdentity {
+		return fmt.Errorf("%w: name a recipient (age1…) who may read it, or say that it is kept elsewhere", ErrNoIdentity)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Seam == nil {
+		o.Seam = func(string) {}
+	}
+	return nil
+}
+
+// Schedule is Create and then [Prune], for hold.Config.Backup. open is called for each backup, so that a target that is not there at
+// the start, or goes away, harms nothing.
+func (o Options) Schedule(every time.Duration, open func(context.Context) (Target, error)) *hold.BackupSchedule {
+	return &hold.BackupSchedule{Every: every, Run: func(ctx context.Context, p *hold.Parts) error {
+		t, err := open(ctx)
+		if err != nil {
+			return err
+		}
+		o := o
+		if err := o.fill(); err != nil {
+			return err
+		}
+		began := time.Now()
+		m, err := Create(ctx, t, p, o)
+		if err != nil {
+			return err
+		}
+		o.Log.Info("backup made", "set", m.Name, "to", t.String(), "records", m.Records, "seconds", time.Since(began).Seconds())
+		if o.Keep <= 0 {
+			return nil
+		}
+		gone, err := Prune(ctx, t, p, o.Keep)
+		if len(gone) > 0 {
+			o.Log.Info("old backups removed", "sets", gone)
+		}
+		return err
+	}}
+}
+
+// Create makes one set and answers its manifest. Before it removes what backups that were broken off left. The repository is verified
+// before it counts. Errors: [ErrNoIdentity], [ErrForeign], hold.ErrLocked while another process makes one, those of the target and
+// of the hold's parts. After an error the target has no new set; layers that arrived are used by the next.
+func Create(ctx context.Context, t Target, p *hold.Parts, o Options) (_ *Manifest, err error) {
+	if err := o.fill(); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	c := &creating{Options: o, t: t, p: p}
+	defer func() {
+		if err = errors.Join(err, c.close()); err != nil {
+			err = fmt.Errorf("backup to %s: %w", t, err)
+		}
+	}()
+	for _, step := range []func(context.Context) error{c.prepare, c.read, c.write} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &c.m, nil
+}
+
+type creating struct {
+	Options
+	t Target
+	p *hold.Parts
+	m Manifest
+
+	work      string
+	lock      *durable.Lock
+	car       *spool
+	layerList *spool
+}
+
+func (c *creating) close() error {
+	var errs []error
+	for _, s := range []*spool{c.car, c.layerList} {
+		if s != nil {
+			errs = append(errs, s.drop())
+		}
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// takeWork locks the work folder and empties it.
+func takeWork(dir string) (string, *durable.Lock, error) {
+	work := filepath.Join(dir, workFolder)
+	if err := durable.MkdirAll(work, 0o700); err != nil {
+		return "", nil, err
+	}
+	lock, err := durable.LockDir(work)
+	if err != nil {
+		return "", nil, err
+	}
+	entries, err := os.ReadDir(work)
+	for _, e := range entries {
+		if e.Name() != durable.LockName && err == nil {
+			err = os.RemoveAll(filepath.Join(work, e.Name()))
+		}
+	}
+	if err != nil {
+		return "", nil, errors.Join(err, lock.Close())
+	}
+	return work, lock, nil
+}
+
+// prepare takes the target, which must be ours, and cleans up.
+func (c *creating) prepare(ctx context.Context) (err error) {
+	if c.work, c.lock, err = takeWork(c.p.Dir); err != nil {
+		return err
+	}
+	sets, err := List(ctx, c.t)
+	if err != nil {
+		return err
+	}
+	if err := ours(c.t, sets, c.p.Repo.DID()); err != nil {
+		return err
+	}
+	if err := c.t.Clean(ctx); err != nil {
+		return err
+	}
+	for _, s := range sets {
+		if s.Manifest == nil && s.Err == nil {
+			c.Log.Warn("a backup that was broken off is removed", "set", s.Name)
+			if err := remove(ctx, c.t, s); err != nil {
+				return err
+			}
+		}
+	}
+	c.m.Created = c.Clock().UTC().Truncate(time.Microsecond)
+	c.m.Name = c.m.Created.Format(nameLayout)
+	if len(sets) > 0 && c.m.Name <= sets[0].Name { // the clock went back: the newest set must have the highest name
+		last, err := time.Parse(nameLayout, sets[0].Name)
+		if err != nil {
+			return err
+		}
+		c.m.Name = last.Add(time.Microsecond).Format(nameLayout)
+	}
+	return nil
+}
+
+// ours refuses another hold's target.
+func ours(t Target, sets []Set, did string) error {
+	for _, s := range sets {
+		if s.Manifest != nil && s.Manifest.DID.String() != did {
+			return fmt.Errorf("%w: %s has set %s of %s, this hold is %s; choose another folder or prefix", ErrForeign, t, s.Name, s.Manifest.DID, did)
+		}
+	}
+	return nil
+}
+
+// read reads the repository, verifies it, and brings its layers to the target, until both agree.
+func (c *creating) read(ctx context.Context) error {
+	var before []digest.Digest
+	for try := 1; ; try++ {
+		named, err := c.readRepo(ctx)
+		if err != nil || !c.Layers {
+			return err
+		}
+		if c.layerList, err = newSpool(c.work); err != nil {
+			return err
+		}
+		sum, lost, err := copyLayers(ctx, c.t, c.p.Layers, named, c.layerList)
+		if err != nil {
+			return err
+		}
+		if len(lost) > 0 && try < lostTries && !slices.Equal(lost, before) {
+			// Removed while we copied, or lost? The records of now tell.
+			before = lost
+			if err := errors.Join(c.car.drop(), c.layerList.drop()); err != nil {
+				return err
+			}
+			c.car, c.layerList = nil, nil
+			continue
+		}
+		if len(lost) > 0 {
+			c.Log.Error("the hold has lost layers that its records name; the backup is made without them", "count", len(lost), "first", lost[0])
+		}
+		c.m.Layers = &sum
+		c.Seam(seamLayers)
+		return nil
+	}
+}
+
+// readRepo writes the CAR into the work folder and answers which layers it names.
+func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err error) {
+	if c.car, err = newSpool(c.work); err != nil {
+		return nil, err
+	}
+	if err := repo.ExportCAR(ctx, c.p.Repo, c.car, &repo.ExportOptions{Blobs: true}); err != nil {
+		return nil, err
+	}
+	if c.m.Seq, err = c.p.Repo.Seq(ctx); err != nil {
+		return nil, err
+	}
+	r, err := c.car.again()
+	if err != nil {
+		return nil, err
+	}
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.p.Repo.PublicKey(), TempDir: c.work})
+	if err != nil {
+		return nil, fmt.Errorf("the repository as read is not whole: %w", err)
+	}
+	defer func() { err = errors.Join(err, car.Close()) }()
+	c.m.Rev, c.m.Commit, c.m.Records = car.Info.Rev, car.Info.Commit.String(), car.Info.Records
+	c.Seam(seamRead)
+	if !c.Layers {
+		return nil, nil
+	}
+	return layersNamed(ctx, car)
+}
+
+// write brings the files of the set to the target, the manifest last.
+func (c *creating) write(ctx context.Context) error {
+	id, err := identity.Load(c.p.Identity)
+	if err != nil {
+		return err
+	}
+	pub, err := id.Key.PublicKey()
+	if err != nil {
+		return err
+	}
+	if id.DID.String() != c.p.Repo.DID() || !pub.Equal(c.p.Repo.PublicKey()) {
+		return fmt.Errorf("the identity on disk is not the one that the repository was opened with: its key was changed; make the backup again")
+	}
+	c.m.DID, c.m.SigningKey, c.m.Version = id.DID, pub.DIDKey(), c.Version
+	if err := c.car.put(ctx, c.t, &c.m, repoFile); err != nil {
+		return err
+	}
+	if !c.NoIdentity {
+		var file bytes.Buffer
+		if err := identitybackup.Export(&file, c.p.Identity, c.Recipients...); err != nil {
+			return err
+		}
+		if err := putBytes(ctx, c.t, &c.m, identityFile, file.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := c.writeNotes(ctx); err != nil {
+		return err
+	}
+	if c.layerList != nil {
+		if err := c.layerList.put(ctx, c.t, &c.m, layersFile); err != nil {
+			return err
+		}
+	}
+	if len(c.Config) > 0 {
+		if err := putBytes(ctx, c.t, &c.m, configFile, c.Config); err != nil {
+			return err
+		}
+	}
+	c.Seam(seamFiles)
+	b, err := c.m.encode()
+	if err != nil {
+		return err
+	}
+	if err := c.t.Put(ctx, c.m.path(manifestFile), bytes.NewReader(b), int64(len(b))); err != nil {
+		return err
+	}
+	c.Seam(seamWhole)
+	return nil
+}
+
+func (c *creating) writeNotes(ctx context.Context) (err error) {
+	s, err := newSpool(c.work)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.drop()) }()
+	if err := c.p.WriteNotes(ctx, s); err != nil {
+		return err
+	}
+	return s.put(ctx, c.t, &c.m, notesFile)
+}

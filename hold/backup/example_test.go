@@ -1,0 +1,64 @@
+package backup_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"filippo.io/age"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/backup"
+)
+
+// A hold is backed up, its folder is lost, and it comes back in another.
+func Example() {
+	ctx := context.Background()
+	tmp, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(tmp)
+	cfg := hold.Config{Dir: filepath.Join(tmp, "hold"), PublicURL: "https://hold.example.com", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}
+	h, err := hold.New(ctx, cfg)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	key, err := age.GenerateX25519Identity() // kept where the hold is not
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	to, err := backup.OpenFolder(filepath.Join(tmp, "backups"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	set, err := backup.Create(ctx, to, h.Parts(), backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := h.Close(); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	cfg.Dir = filepath.Join(tmp, "new")
+	if _, err := backup.Restore(ctx, to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	again, err := hold.New(ctx, cfg)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer again.Close()
+	fmt.Println(set.DID, again.DID() == set.DID.String())
+	// Output: did:web:hold.example.com true
+}

@@ -1,0 +1,109 @@
+package backup_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+// smallDisk mounts a file system of so many bytes. Only root may; others skip, and fail where ATCR_REAL=require.
+func smallDisk(t *testing.T, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		msg := fmt.Sprintf("disk full: a small file system can't be mounted (%v); run as root", err)
+		if os.Getenv("ATCR_REAL") == "require" {
+			t.Fatal(msg)
+		}
+		t.Skip(msg)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+			syscall.Unmount(dir, syscall.MNT_DETACH)
+		}
+	})
+	return dir
+}
+
+// A target that is full gets no new set, keeps the old ones, and takes the next when there is room again.
+func TestTargetFull(t *testing.T) {
+	h := makeHold(t, 2)
+	key, o := keyPair(t)
+	disk := smallDisk(t, 1<<20)
+	to, err := backup.OpenFolder(filepath.Join(disk, "target"))
+	must(t, err)
+	first := h.create(to, o)
+	ballast := filepath.Join(disk, "ballast")
+	f, err := os.Create(ballast)
+	must(t, err)
+	for err = nil; err == nil; {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	must(t, f.Close())
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	h.push(1)
+	p := h.parts()
+	if _, err := backup.Create(t.Context(), to, p, o); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	sets, err := backup.List(t.Context(), to)
+	must(t, err)
+	if len(sets) == 0 || sets[len(sets)-1].Name != first.Name {
+		t.Errorf("sets %+v", sets)
+	}
+	for _, s := range sets {
+		if s.Whole() != (s.Name == first.Name) {
+			t.Errorf("set %s is whole: %v", s.Name, s.Whole())
+		}
+	}
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+		t.Error(err)
+	}
+	must(t, os.Remove(ballast))
+	if _, err := backup.Create(t.Context(), to, p, o); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A restore that runs out of room is called again when there is some.
+func TestRestoreFull(t *testing.T) {
+	h, to := makeHold(t, 40), folder(t)
+	key, o := keyPair(t)
+	h.create(to, o)
+	did, records, seq := state(t, h.cfg)
+	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	for what, c := range map[string]struct {
+		size int
+		want error
+	}{"layers": {300 << 10, storage.ErrNoSpace}, "database": {600 << 10, repo.ErrNoSpace}} {
+		t.Run(what, func(t *testing.T) {
+			cfg := config(filepath.Join(smallDisk(t, c.size), "hold"))
+			if _, err := backup.Restore(t.Context(), to, "", cfg, ro); !errors.Is(err, c.want) {
+				t.Fatalf("on a small disk: %v", err)
+			}
+			if s, err := hold.New(t.Context(), cfg); !errors.Is(err, hold.ErrRestoring) {
+				t.Errorf("a hold restored in part starts: %v, %v", s, err)
+			}
+			must(t, syscall.Mount("tmpfs", filepath.Dir(cfg.Dir), "tmpfs", syscall.MS_REMOUNT, "size=64m"))
+			_, err := backup.Restore(t.Context(), to, "", cfg, ro)
+			must(t, err)
+			same(t, cfg, did, records, seq, h.layers)
+		})
+	}
+}

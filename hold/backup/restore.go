@@ -1,0 +1,280 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"filippo.io/age"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
+	identitybackup "github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+// RestoreOptions tune [Restore].
+type RestoreOptions struct {
+	// Keys decrypt the identity. Required when the set holds one.
+	Keys []age.Identity
+	// NoLayers leaves the set's layers where they are: the hold's storage was not lost.
+	NoLayers bool
+	// DryRun checks all that would be used, and changes nothing.
+	DryRun bool
+	// Seam is called at the points of [RestoreSeams]; nil in production.
+	Seam func(name string)
+}
+
+// RestoreSeams names the points where tests end the process that restores, in order.
+//
+//	restore-begun         the folder is marked as being restored; nothing else is in it
+//	layers-restored       the layers are in the hold's storage
+//	identity-restored     keys and did.txt are in the folder
+//	repository-restored   the repository is there, with the commit that followers are told of; the folder is still marked
+func RestoreSeams() []string { return []string{seamBegun, seamStored, seamIdentity, seamRepo} }
+
+const (
+	seamBegun    = "restore-begun"
+	seamStored   = "layers-restored"
+	seamIdentity = "identity-restored"
+	seamRepo     = "repository-restored"
+)
+
+// Restored says what a restore did, or would do.
+type Restored struct {
+	Manifest *Manifest
+	Commit   repo.Commit // made by the restore, zero in a dry run
+	Layers   int64       // copied, or to be copied
+	Present  int64       // were in the hold's storage already
+	// Missing are layers that records name and that neither the set nor the storage has; First are the first hundred.
+	Missing int64
+	First   []digest.Digest
+}
+
+// Restore brings a hold back from a set, the newest one for an empty name, into the empty data folder of cfg and its database and
+// storage. All of the set is checked before anything is written, each layer as it is copied. A restore that was broken off is
+// called again: the folder is no hold until it succeeded (hold.ErrRestoring), and an empty name then means the set that was begun.
+//
+// Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrNoIdentity]; hold.ErrNotEmpty; hold.ErrRestoring; hold.ErrLocked
+// with the pid of the server that runs there; identity/backup's ErrDecrypt.
+func Restore(ctx context.Context, t Target, name string, cfg hold.Config, o RestoreOptions) (*Restored, error) {
+	r := &restoring{RestoreOptions: o, t: t, cfg: cfg}
+	err := r.run(ctx, name)
+	if err = errors.Join(err, r.close()); err != nil {
+		return nil, fmt.Errorf("restore from %s: %w", t, err)
+	}
+	return &r.out, nil
+}
+
+type restoring struct {
+	RestoreOptions
+	t   Target
+	cfg hold.Config
+	m   *Manifest
+	out Restored
+
+	to      *hold.Restore // nil in a dry run
+	have    hold.LayerReader
+	copies  []digest.Digest // to be copied, in order
+	closers []func() error
+}
+
+func (r *restoring) step(name string) {
+	if r.Seam != nil {
+		r.Seam(name)
+	}
+}
+
+func (r *restoring) close() error {
+	var err error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, r.closers[i]())
+	}
+	return err
+}
+
+func (r *restoring) run(ctx context.Context, name string) (err error) {
+	if name == "" {
+		if name, err = hold.Interrupted(r.cfg.Dir); err != nil {
+			return err
+		}
+	}
+	if r.m, err = Find(ctx, r.t, name); err != nil {
+		return err
+	}
+	r.out.Manifest = r.m
+	if r.m.HasIdentity() && len(r.Keys) == 0 {
+		return fmt.Errorf("%w: give the key or the passphrase that %s was encrypted for", ErrNoIdentity, r.m.path(identityFile))
+	}
+	who, err := readIdentity(ctx, r.t, r.m, r.Keys)
+	if err != nil {
+		return err
+	}
+	if err := r.begin(who); err != nil {
+		return err
+	}
+	dir := ""
+	if !r.DryRun {
+		work, lock, err := takeWork(r.cfg.Dir)
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, lock.Close)
+		dir = work
+		r.step(seamBegun)
+	}
+	return r.parts(ctx, who, dir)
+}
+
+// begin takes the data folder.
+func (r *restoring) begin(who []byte) error {
+	if who == nil {
+		cfg, err := r.cfg.IdentityConfig()
+		if err != nil {
+			return err
+		}
+		id, err := identity.Load(cfg)
+		if err != nil || id.DID != r.m.DID {
+			return fmt.Errorf("%w: import the identity of %s first (atcr-hold identity import)", ErrNoIdentity, r.m.DID)
+		}
+	}
+	if r.DryRun {
+		store, err := r.cfg.LayerReader()
+		r.have = store
+		return errors.Join(err, hold.CheckRestore(r.cfg, r.m.DID, r.m.Name))
+	}
+	to, err := hold.BeginRestore(r.cfg, r.m.DID, r.m.Name)
+	if err != nil {
+		return err
+	}
+	r.to, r.have = to, to.Storage()
+	r.closers = append(r.closers, to.Close)
+	return nil
+}
+
+// parts checks everything, then writes it.
+func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err error) {
+	car, err := openRepo(ctx, r.t, r.m, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, car.close()) }()
+	notes, err := fetchSpool(ctx, r.t, r.m, notesFile, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, notes.drop()) }()
+	if err := r.layers(ctx, dir); err != nil {
+		return err
+	}
+	r.step(seamStored)
+	if err := r.missing(ctx, car.CAR); err != nil || r.DryRun {
+		return err
+	}
+	if who != nil {
+		if _, err := identitybackup.Import(bytes.NewReader(who), r.to.IdentityConfig(), r.Keys...); err != nil {
+			return err
+		}
+	}
+	r.step(seamIdentity)
+	tree, err := car.file.again()
+	if err != nil {
+		return err
+	}
+	if r.out.Commit, err = r.to.Repo(ctx, repo.Source{Reader: tree, Name: r.m.path(repoFile), TempDir: dir}, r.m.Seq); err != nil {
+		return err
+	}
+	r.step(seamRepo)
+	in, err := notes.again()
+	if err != nil {
+		return err
+	}
+	if err := r.to.Notes(ctx, in); err != nil {
+		return err
+	}
+	return r.to.Done()
+}
+
+// layers copies what the storage has not.
+func (r *restoring) layers(ctx context.Context, dir string) (err error) {
+	if r.m.Layers == nil || r.NoLayers {
+		return nil
+	}
+	list, err := fetchSpool(ctx, r.t, r.m, layersFile, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, list.drop()) }()
+	in, err := list.again()
+	if err != nil {
+		return err
+	}
+	c := newCopier(ctx)
+	for l, err := range readLayers(in) {
+		if err != nil {
+			c.fail(err)
+			break
+		}
+		info, err := r.have.Stat(c.ctx, l.Digest)
+		switch {
+		case err == nil && info.Size == l.Size:
+			r.out.Present++
+			continue
+		case err != nil && !errors.Is(err, storage.ErrNotFound):
+			c.fail(err)
+		}
+		r.out.Layers++
+		r.copies = append(r.copies, l.Digest)
+		if !r.DryRun {
+			c.run(func(ctx context.Context) error { return r.layer(ctx, l) })
+		}
+		if c.ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(c.wait(), ctx.Err())
+}
+
+// layer copies one, and the storage hashes it.
+func (r *restoring) layer(ctx context.Context, l layer) (err error) {
+	up, err := r.to.Storage().Create(ctx, storage.Hint{Digest: l.Digest, Size: l.Size})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, up.Cancel(context.WithoutCancel(ctx)))
+		}
+	}()
+	if _, err := copyFile(ctx, r.t, layerName(l.Digest), up, l.Size); err != nil {
+		return err
+	}
+	if _, err = up.Commit(ctx, l.Digest); errors.Is(err, storage.ErrDigestMismatch) {
+		err = fmt.Errorf("%w: %s of %s has changed", ErrDamaged, layerName(l.Digest), r.t)
+	}
+	return err
+}
+
+// missing counts the layers that the hold will not have.
+func (r *restoring) missing(ctx context.Context, car *repo.CAR) error {
+	named, err := layersNamed(ctx, car)
+	if err != nil {
+		return err
+	}
+	for _, d := range named {
+		_, err := r.have.Stat(ctx, d)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if _, copied := slices.BinarySearch(r.copies, d); err != nil && !copied {
+			if r.out.Missing++; len(r.out.First) < 100 {
+				r.out.First = append(r.out.First, d)
+			}
+		}
+	}
+	return nil
+}
