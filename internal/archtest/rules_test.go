@@ -33,7 +33,7 @@ var rules = []rule{
 	{"repo", []string{"", "storage"}, 60},
 
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},
-	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable"}, 160},
+	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable"}, 190},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
 	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 172},
 
