@@ -1,11 +1,9 @@
-package e2e_test
+package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -19,45 +17,15 @@ import (
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 )
 
-type oracle struct {
-	Key     string
-	Records int64
-	Data    string
-	Rev     string
-}
-
-func askOracle(t *testing.T, args ...string) (out oracle) {
-	t.Helper()
-	cmd, err := tools.RepoOracleCommand()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.CommandContext(t.Context(), cmd[0], append(cmd[1:], args...)...)
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	raw, err := c.Output()
-	if err != nil {
-		t.Fatalf("@atproto/repo %q: %v\n%s", args, err, stderr.Bytes())
-	}
-	if err := json.Unmarshal(raw, &out); err != nil {
-		t.Fatalf("%v: %s", err, raw)
-	}
-	t.Logf("@atproto/repo %s: %s", args[0], raw)
-	return out
-}
-
 // TestRepoInterop: a CAR by @atproto/repo, which is not in streaming order, is verified, imported under another DID
 // and mirrored by us; what we export is verified by @atproto/repo and indigo, down to the same root.
 func TestRepoInterop(t *testing.T) {
 	realtest.Need(t, tools.ATProto)
-	n := 20_000
-	if os.Getenv("ATCR_LONG") != "" {
-		n = 100_000
-	}
+	n := manyRecords()
 	ctx, dir := t.Context(), t.TempDir()
 	const theirDID, ourDID = "did:web:theirs.example", "did:web:ours.example"
 	theirs := filepath.Join(dir, "theirs.car")
-	made := askOracle(t, "create", theirs, theirDID, strconv.Itoa(n))
+	made := askOracle(t, nil, "create", theirs, theirDID, strconv.Itoa(n))
 	key, err := atcrypto.ParsePublicDIDKey(made.Key)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +79,7 @@ func TestRepoInterop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen := askOracle(t, "verify", file, ourDID, r.PublicKey().DIDKey())
+		seen := askOracle(t, nil, "verify", file, ourDID, r.PublicKey().DIDKey())
 		if seen.Data != head.Data.String() || seen.Rev != head.Rev {
 			t.Errorf("%s: they see %+v, it is %s %s", name, seen, head.Data, head.Rev)
 		}

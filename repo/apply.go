@@ -267,8 +267,12 @@ func (g *group) commit(req *request, t *tree, results []Result, mine *overlay) e
 		g.r.nodes.put(n)
 	}
 	if g.r.keepEvents > 0 {
-		ev := change{did: g.r.did, commit: head.CID, block: head.Block, rev: rev, since: g.head.Rev, prev: g.head.Root, time: now, results: results, nodes: d.alive}
-		for _, w := range req.writes {
+		ev := change{did: g.r.did, commit: head.CID, block: head.Block, rev: rev, since: g.head.Rev, prev: g.head.Root, time: now, nodes: d.alive}
+		for i, w := range req.writes {
+			if results[i].CID == results[i].Prev {
+				continue // it wrote what was there, which is no operation: it can't be undone
+			}
+			ev.results = append(ev.results, results[i])
 			if w.Action != Delete {
 				ev.records, ev.created = append(ev.records, w.Record), append(ev.created, w.cid)
 			}

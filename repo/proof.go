@@ -50,10 +50,11 @@ func (r *Repo) Prove(ctx context.Context, w io.Writer, collection, rkey string) 
 	return err
 }
 
-// walk answers the nodes from the root to where the path is or would be, and what the tree says is there.
+// walk answers the nodes from the root to where the path is, and what the tree says is there. For a path that isn't there they
+// go on to the bottom, below the height at which it would be: readers that don't reckon with heights look there.
 func (r *Repo) walk(s Reader, head Head, path string) (nodes []*nodeData, found CID, err error) {
 	at, id := Place{Height: head.Height}, head.Root
-	for h := keyHeight(path); ; {
+	for {
 		n, err := r.loadNode(s, at, id)
 		if err != nil {
 			return nil, CID{}, err
@@ -63,7 +64,7 @@ func (r *Repo) walk(s Reader, head Head, path string) (nodes []*nodeData, found 
 		if i < len(n.keys) && n.keys[i] == path {
 			return nodes, n.vals[i], nil
 		}
-		if at.Height <= h || !n.kids[i].Defined() {
+		if !n.kids[i].Defined() {
 			return nodes, CID{}, nil
 		}
 		if i > 0 {

@@ -156,6 +156,13 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, extra := range [][]repo.Write{ // one that changes nothing is no operation
+		{write(t, repo.Put, "k000", "same")}, {write(t, repo.Put, "k000", "same"), write(t, repo.Put, "k001", "new")}, {write(t, repo.Put, "k000", "same")},
+	} {
+		if _, err := r.Apply(ctx, extra); err != nil {
+			t.Fatal(err)
+		}
+	}
 	n, seq, since := 0, int64(0), ""
 	header, _ := hex.DecodeString("a2617467" + "23636f6d6d6974" + "626f7001")
 	for e, err := range r.Events(ctx, 0) {
@@ -181,8 +188,11 @@ func TestEvents(t *testing.T) {
 		if _, err := indigo.VerifyCommitMessage(ctx, &msg); err != nil {
 			t.Fatalf("event %d: %v", n, err)
 		}
+		if want, ok := map[int]int{203: 1, 204: 0}[n]; ok && len(msg.Ops) != want {
+			t.Errorf("event %d has %d operations, want %d", n, len(msg.Ops), want)
+		}
 	}
-	if n != 201 {
+	if n != 204 {
 		t.Fatalf("%d events", n)
 	}
 }

@@ -25,6 +25,7 @@ type fixture struct {
 	t   *testing.T
 	fh  *firehose.Server
 	url string
+	n   int // puts so far: each has another value
 }
 
 func newFixture(t *testing.T, ro repo.Options, o firehose.Options) *fixture {
@@ -46,7 +47,7 @@ func newFixtureOn(t *testing.T, s repo.Store, ro repo.Options, o firehose.Option
 			t.Errorf("%d consumers left", n)
 		}
 	})
-	return &fixture{r, t, fh, "ws" + strings.TrimPrefix(srv.URL, "http")}
+	return &fixture{Repo: r, t: t, fh: fh, url: "ws" + strings.TrimPrefix(srv.URL, "http")}
 }
 
 func (f *fixture) put(n, size int) []repo.Event {
@@ -55,8 +56,9 @@ func (f *fixture) put(n, size int) []repo.Event {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	for i := range n {
-		v, err := repo.RecordFrom(map[string]string{"v": fmt.Sprint(i, strings.Repeat("x", size))})
+	for range n {
+		f.n++
+		v, err := repo.RecordFrom(map[string]string{"v": fmt.Sprint(f.n, strings.Repeat("x", size))})
 		if err != nil {
 			f.t.Fatal(err)
 		}
