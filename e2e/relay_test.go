@@ -187,7 +187,7 @@ func (h *runningHold) restored(f *follower, some *randomRecords) {
 	t.Helper()
 	var backup bytes.Buffer
 	h.read(func(r *repo.Repo) {
-		if err := r.ExportCAR(t.Context(), &backup); err != nil {
+		if err := repo.ExportCAR(t.Context(), r, &backup, nil); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -332,7 +332,7 @@ func someCAR(t *testing.T, collection string, records int) repo.Source {
 		apply(t, other, ws)
 	}
 	var car bytes.Buffer
-	if err := other.ExportCAR(t.Context(), &car); err != nil {
+	if err := repo.ExportCAR(t.Context(), other, &car, nil); err != nil {
 		t.Fatal(err)
 	}
 	return repo.Source{Reader: &car, DID: other.DID(), Key: other.PublicKey()}
