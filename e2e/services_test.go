@@ -21,6 +21,10 @@ type servicesOptions struct {
 	Captain string // account; empty: the one who pushes
 	Private bool
 	Crew    map[string][]string // account -> permissions
+	// PLC makes the hold a did:plc, at a localhost name: what a relay takes.
+	PLC bool
+	// Hold, if not nil, changes the hold's configuration.
+	Hold func(map[string]any)
 	// Upstream, if not nil, is started in place of our hold, with alice as its owner.
 	Upstream *upstreamhold.Options
 }
@@ -58,6 +62,9 @@ func startServices(t *testing.T, o servicesOptions) *services {
 	} else {
 		s.holdPath = realtest.Build(t, programs, "./cmd/atcr-hold")
 		s.Hold = fmt.Sprintf("http://127.0.0.1:%d", s.holdPort)
+		if o.PLC {
+			s.Hold = fmt.Sprintf("http://localhost:%d", s.holdPort)
+		}
 		s.startHold(t)
 		var doc struct{ ID string }
 		if err := getJSON(s.Hold+"/.well-known/did.json", &doc); err != nil {
@@ -87,7 +94,11 @@ func (s *services) startHold(t *testing.T) {
 	for name, permissions := range s.o.Crew {
 		crew = append(crew, map[string]any{"member": s.net.Account(name).DID, "permissions": permissions})
 	}
-	s.hold = s.start(t, s.holdPath, "hold.yaml", map[string]any{
+	method := "web"
+	if s.o.PLC {
+		method = "plc"
+	}
+	config := map[string]any{
 		"server": map[string]any{
 			"addr": fmt.Sprintf("127.0.0.1:%d", s.holdPort), "public_url": s.Hold, "public": !s.o.Private,
 			"test_mode": true, "handle_resolver_url": s.net.PDS[0],
@@ -95,8 +106,12 @@ func (s *services) startHold(t *testing.T) {
 		"registration": map[string]any{"owner_did": s.net.Account(captain).DID, "allow_all_crew": false, "crew": crew},
 		"storage":      map[string]any{"driver": "file", "path": filepath.Join(s.dir, "hold", "blobs")},
 		"database":     map[string]any{"path": filepath.Join(s.dir, "hold")},
-		"identity":     map[string]any{"plc_directory_url": s.net.PLC},
-	})
+		"identity":     map[string]any{"plc_directory_url": s.net.PLC, "did_method": method},
+	}
+	if s.o.Hold != nil {
+		s.o.Hold(config)
+	}
+	s.hold = s.start(t, s.holdPath, "hold.yaml", config)
 	s.waitFor(t, s.hold, s.Hold+"/xrpc/_health")
 }
 
@@ -105,7 +120,7 @@ func (s *services) startHold(t *testing.T) {
 func (s *services) startAppView(t *testing.T) {
 	t.Helper()
 	hold := s.HoldDID
-	if s.upstream == nil {
+	if s.upstream == nil && !s.o.PLC {
 		hold = fmt.Sprintf("did:web:127.0.0.1:%d", s.holdPort)
 	}
 	s.app = s.start(t, s.appPath, "appview.yaml", map[string]any{
