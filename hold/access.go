@@ -47,6 +47,13 @@ func (a *access) setCaptain(value []byte) error {
 	return nil
 }
 
+// takeCrew takes the whole crew of another.
+func (a *access) takeCrew(from *access) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.crew, a.byKey = from.crew, from.byKey
+}
+
 // setCrew takes a crew record as JSON, or nil when it is gone.
 func (a *access) setCrew(rkey string, value []byte) error {
 	a.mu.Lock()

@@ -30,18 +30,22 @@ func (s *Server) alignRecords(ctx context.Context) error {
 }
 
 func (s *Server) loadCrew(ctx context.Context) error {
+	s.peopleMu.Lock()
+	defer s.peopleMu.Unlock()
+	all := newAccess()
 	for rec, err := range s.repo.List(ctx, atcr.NSIDCrew, "", false) {
 		if err != nil {
 			return err
 		}
 		js, err := rec.JSON()
 		if err == nil {
-			err = s.access.setCrew(rec.RKey, js)
+			err = all.setCrew(rec.RKey, js)
 		}
 		if err != nil {
 			s.log.Warn("a crew record is passed over", "rkey", rec.RKey, "error", err)
 		}
 	}
+	s.access.takeCrew(all)
 	return nil
 }
 
@@ -127,11 +131,8 @@ func permissions(list []string) []string {
 // addMember makes the crew record of somebody who asks to join. created is false when there is one.
 func (s *Server) addMember(ctx context.Context, did, role string, perms []string) (res repo.Result, created bool, err error) {
 	if m, ok := s.access.member(did); ok {
-		rec, err := s.repo.Get(ctx, atcr.NSIDCrew, m.rkey)
-		if err != nil {
-			return repo.Result{}, false, err
-		}
-		return repo.Result{Collection: atcr.NSIDCrew, RKey: m.rkey, CID: rec.CID}, false, nil
+		res, err := s.memberRecord(ctx, m.rkey)
+		return res, false, err
 	}
 	if n := s.access.members(); n >= s.cfg.MaxCrew {
 		return repo.Result{}, false, forbidden("the hold has %d members, which is its limit", n)
@@ -143,11 +144,17 @@ func (s *Server) addMember(ctx context.Context, did, role string, perms []string
 		return repo.Result{}, false, err
 	}
 	commit, err := s.apply(ctx, []repo.Write{{Action: repo.Create, Collection: atcr.NSIDCrew, RKey: atcr.CrewRKey(did), Record: value}})
-	if errors.Is(err, repo.ErrExists) {
-		return s.addMember(ctx, did, role, perms)
+	if errors.Is(err, repo.ErrExists) { // somebody was faster
+		res, err := s.memberRecord(ctx, atcr.CrewRKey(did))
+		return res, false, err
 	}
 	if err != nil {
 		return repo.Result{}, false, fmt.Errorf("add member: %w", err)
 	}
 	return commit.Results[0], true, nil
+}
+
+func (s *Server) memberRecord(ctx context.Context, rkey string) (repo.Result, error) {
+	rec, err := s.repo.Get(ctx, atcr.NSIDCrew, rkey)
+	return repo.Result{Collection: atcr.NSIDCrew, RKey: rkey, CID: rec.CID}, err
 }

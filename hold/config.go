@@ -14,6 +14,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -64,7 +65,11 @@ type Config struct {
 	Storage storage.Store
 	// StoragePath is the folder of the default storage; empty: Dir/blobs.
 	StoragePath string
-	// Repo is the hold's repository, signed by the key of its identity; nil: in Dir/repo.db. The caller's is not closed.
+	// DatabaseURL is a PostgreSQL database, as in postgres://user:password@host/database, that holds the repository in place of
+	// Dir/repo.db; everything else stays in Dir. Other processes may then write the repository, as OpenRepo does, but it has one
+	// server. The password is never shown.
+	DatabaseURL string
+	// Repo is the hold's repository, signed by the key of its identity; nil: in DatabaseURL or Dir/repo.db. The caller's is not closed.
 	Repo *repo.Repo
 	// HTTP asks users' PDSes; addresses come from strangers. nil: a client with the address guard.
 	HTTP *http.Client
@@ -124,6 +129,11 @@ func (c *Config) check() error {
 		return fmt.Errorf("hold: OwnerDID %q: want the captain's DID, as in did:plc:…: %w", c.OwnerDID, err)
 	}
 	c.OwnerDID = owner.String()
+	if c.DatabaseURL != "" {
+		if err := open.CheckPostgresURL(c.DatabaseURL); err != nil {
+			return fmt.Errorf("hold: DatabaseURL: %w", err)
+		}
+	}
 	for i := range c.Crew {
 		if err := c.Crew[i].check(); err != nil {
 			return fmt.Errorf("hold: Crew[%d]: %w", i, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
-	"github.com/atcr-dev/atcr/repo/sqlstore"
 )
 
 const repoFile = "repo.db" // in Config.Dir
@@ -48,15 +47,17 @@ func (c *Config) guard() httpx.Guard {
 // changed: an #identity event, and when the signing key is new a commit by it. Call it while holding Dir's lock. A hold
 // that has no repository yet has no followers.
 func AnnounceIdentity(ctx context.Context, cfg Config, id *identity.Identity) (err error) {
-	path := filepath.Join(cfg.Dir, repoFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(cfg.Dir, repoFile)); cfg.DatabaseURL == "" && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	store, err := sqlstore.Open(ctx, path)
+	store, done, err := cfg.openStore(ctx)
 	if err != nil {
 		return fmt.Errorf("announce the identity: %w", err)
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
+	if _, err := store.Read(ctx).Head(); errors.Is(err, repo.ErrNotFound) {
+		return nil
+	}
 	r, err := repo.Open(ctx, store, repo.Options{DID: id.DID.String(), Key: id.Key, Clock: cfg.Clock, Log: cfg.Log})
 	if err != nil {
 		return fmt.Errorf("announce the identity: %w", err)

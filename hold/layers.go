@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -16,16 +18,30 @@ import (
 const maxLayerWrites = 200
 
 // recordLayers writes the layer records of a manifest that are not there yet, and answers how many it wrote. The caller
-// holds the manifest's lock, so that nobody else writes them at the same time.
-func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []atcr.Layer) (int, error) {
-	if err := s.ensureIndex(ctx); err != nil {
-		return 0, err
-	}
+// holds the manifest's lock, so that nobody else here writes them at the same time.
+func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []atcr.Layer) (written int, err error) {
+	err = s.onIndex(ctx, func(same repo.Guard) error {
+		writes, err := s.missingLayers(ctx, did, uri, layers)
+		if err != nil {
+			return err
+		}
+		for part := range slices.Chunk(writes, maxLayerWrites) {
+			if _, err := s.apply(ctx, part, same); err != nil {
+				return fmt.Errorf("write layer records: %w", err)
+			}
+			written += len(part)
+		}
+		return nil
+	})
+	return written, err
+}
+
+// missingLayers are the writes that make the layer records of a manifest whole.
+func (s *Server) missingLayers(ctx context.Context, did, uri string, layers []atcr.Layer) (writes []repo.Write, err error) {
 	have, err := s.layersOf(ctx, did, uri)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var writes []repo.Write
 	now := atcr.NewDatetime(s.clock())
 	for _, l := range layers {
 		if _, ok := have[l.Digest]; ok {
@@ -35,47 +51,40 @@ func (s *Server) recordLayers(ctx context.Context, did, uri string, layers []atc
 		l.Manifest, l.UserDID, l.CreatedAt = uri, did, now
 		value, err := repo.RecordFrom(l)
 		if err != nil {
-			return 0, fmt.Errorf("layer record: %w", err)
+			return nil, fmt.Errorf("layer record: %w", err)
 		}
 		writes = append(writes, repo.Write{Action: repo.Create, Collection: atcr.NSIDLayer, Record: value})
 	}
-	for at := 0; at < len(writes); at += maxLayerWrites {
-		if _, err := s.apply(ctx, writes[at:min(at+maxLayerWrites, len(writes))]); err != nil {
-			return at, fmt.Errorf("write layer records: %w", err)
-		}
-	}
-	return len(writes), nil
+	return writes, nil
 }
 
 // removeLayers deletes a user's layer records of a manifest and answers how many there were.
-func (s *Server) removeLayers(ctx context.Context, did, uri string) (int, error) {
-	if err := s.ensureIndex(ctx); err != nil {
-		return 0, err
-	}
-	have, err := s.layersOf(ctx, did, uri)
-	if err != nil {
-		return 0, err
-	}
-	keys := make([]string, 0, len(have))
-	for _, rkey := range have {
-		keys = append(keys, rkey)
-	}
-	return len(keys), s.deleteRecords(ctx, atcr.NSIDLayer, keys)
+func (s *Server) removeLayers(ctx context.Context, did, uri string) (removed int, err error) {
+	err = s.onIndex(ctx, func(same repo.Guard) error {
+		have, err := s.layersOf(ctx, did, uri)
+		if err != nil {
+			return err
+		}
+		n, err := s.deleteRecords(ctx, atcr.NSIDLayer, slices.Collect(maps.Values(have)), same)
+		removed += n
+		return err
+	})
+	return removed, err
 }
 
-func (s *Server) deleteRecords(ctx context.Context, collection string, rkeys []string) error {
-	for len(rkeys) > 0 {
-		n := min(len(rkeys), maxLayerWrites)
+// deleteRecords deletes records and answers how many.
+func (s *Server) deleteRecords(ctx context.Context, collection string, rkeys []string, guards ...repo.Guard) (done int, err error) {
+	for part := range slices.Chunk(rkeys, maxLayerWrites) {
 		var writes []repo.Write
-		for _, k := range rkeys[:n] {
+		for _, k := range part {
 			writes = append(writes, repo.Write{Action: repo.Delete, Collection: collection, RKey: k})
 		}
-		if _, err := s.apply(ctx, writes); err != nil {
-			return fmt.Errorf("delete %s records: %w", collection, err)
+		if _, err := s.apply(ctx, writes, guards...); err != nil {
+			return done, fmt.Errorf("delete %s records: %w", collection, err)
 		}
-		rkeys = rkeys[n:]
+		done += len(part)
 	}
-	return nil
+	return done, nil
 }
 
 // layersOf answers the keys of a user's layer records of a manifest, by digest.
@@ -142,19 +151,28 @@ func decodeLayer(value []byte) (l atcr.Layer, err error) {
 	return l, err
 }
 
-// ensureIndex makes the index anew when it is behind.
+// ensureIndex makes the index anew when it is behind, or another process has written to the repository.
 func (s *Server) ensureIndex(ctx context.Context) error {
+	_, err := s.indexed(ctx)
+	return err
+}
+
+// indexed is ensureIndex, and answers which Foreign of the repository the index is of.
+func (s *Server) indexed(ctx context.Context) (as uint64, err error) {
 	s.layersMu.Lock()
 	defer s.layersMu.Unlock()
-	if !s.behind {
-		return nil
+	if s.behind || s.layersAs != s.repo.Foreign() {
+		err = s.rebuildLayers(ctx)
 	}
-	return s.rebuildLayers(ctx)
+	return s.layersAs, err
 }
 
 // alignLayers compares the index with the repository at start. Each commit of layer records leaves its revision in the
 // index, a clean end the head's; anything else costs one reading of the collection.
 func (s *Server) alignLayers(ctx context.Context) error {
+	s.layersMu.Lock()
+	defer s.layersMu.Unlock()
+	s.layersAs = s.repo.Foreign()
 	head, err := s.repo.Head(ctx)
 	if err != nil {
 		return err
@@ -167,13 +185,12 @@ func (s *Server) alignLayers(ctx context.Context) error {
 	if rev == head.Rev {
 		return nil
 	}
-	s.layersMu.Lock()
-	defer s.layersMu.Unlock()
 	return s.rebuildLayers(ctx)
 }
 
 // rebuildLayers makes the index from the records. The caller holds layersMu.
 func (s *Server) rebuildLayers(ctx context.Context) error {
+	as := s.repo.Foreign()
 	head, err := s.repo.Head(ctx)
 	if err != nil {
 		return err
@@ -195,7 +212,7 @@ func (s *Server) rebuildLayers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("index layers: %w", err)
 	}
-	s.behind = false
+	s.behind, s.layersAs = false, as
 	return nil
 }
 
@@ -205,11 +222,17 @@ func (s *Server) noteHead(ctx context.Context) error {
 	if s.behind {
 		return nil
 	}
-	head, err := s.repo.Head(ctx)
-	if err != nil {
+	rev := ""
+	err := s.repo.Look(ctx, func(now repo.Snapshot) error {
+		if now.Foreign() == s.layersAs {
+			rev = now.Head().Rev
+		}
+		return nil
+	})
+	if err != nil || rev == "" {
 		return err
 	}
-	return sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error { return setMeta(ctx, tx, "layers_rev", head.Rev) })
+	return sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error { return setMeta(ctx, tx, "layers_rev", rev) })
 }
 
 func setMeta(ctx context.Context, tx *sql.Tx, name, value string) error {

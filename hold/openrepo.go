@@ -11,6 +11,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 )
@@ -32,9 +33,10 @@ func (o *OfflineRepo) Close() error {
 	return err
 }
 
-// OpenRepo opens the repository of a hold that is stopped, for writing: it locks the folder, and makes identity and
-// repository where there are none. What is changed is seen by the next New. While another process has the folder it fails with
-// durable's ErrLocked, naming its pid.
+// OpenRepo opens the repository of a hold for writing, and makes identity and repository where there are none. In Dir it locks the
+// folder: the hold must be stopped, and while another process has the folder this fails with [ErrLocked], naming its pid. In
+// Config.DatabaseURL it works beside a running server, which goes on from what is changed here; each commit has the repository's
+// row lock.
 func OpenRepo(ctx context.Context, cfg Config) (*OfflineRepo, error) {
 	return openOffline(ctx, cfg, true)
 }
@@ -53,38 +55,27 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 	o := &OfflineRepo{}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("open the repository in %s: %w", cfg.Dir, errors.Join(err, o.Close()))
+			err = fmt.Errorf("open the repository of the hold in %s: %w", cfg.Dir, errors.Join(err, o.Close()))
 		}
 	}()
-	path := filepath.Join(cfg.Dir, repoFile)
-	if write {
-		if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
-			return nil, err
-		}
-		lock, err := durable.LockDir(cfg.Dir)
-		if err != nil {
-			return nil, err
-		}
-		o.closers = append(o.closers, lock.Close)
-		if _, err := checkRestored(cfg.Dir, time.Now()); err != nil {
-			return nil, err
-		}
-		if o.Identity, err = identity.LoadOrCreateDID(ctx, who); err != nil {
-			return nil, err
-		}
-	} else {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if cfg.DatabaseURL == "" && !write {
+		if _, err := os.Stat(filepath.Join(cfg.Dir, repoFile)); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("the hold has no repository yet: %w", fs.ErrNotExist)
 		}
-		if o.Identity, err = identity.Load(who); err != nil {
-			return nil, err
-		}
 	}
-	store, err := sqlstore.Open(ctx, path)
+	if o.Identity, err = o.identity(ctx, cfg, who, write); err != nil {
+		return nil, err
+	}
+	store, done, err := cfg.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	o.closers = append(o.closers, store.Close)
+	o.closers = append(o.closers, done)
+	if !write {
+		if _, err := store.Read(ctx).Head(); errors.Is(err, repo.ErrNotFound) {
+			return nil, fmt.Errorf("the hold has no repository yet: %w", fs.ErrNotExist)
+		}
+	}
 	o.Repo, err = repo.Open(ctx, store, repo.Options{DID: o.Identity.DID.String(), Key: o.Identity.Key, Clock: cfg.Clock, Log: cfg.Log})
 	if err != nil {
 		return nil, err
@@ -93,11 +84,48 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 	return o, nil
 }
 
-// openStore opens the place of the repository, and answers what closes it.
-func (c *Config) openStore(ctx context.Context) (repo.Store, func() error, error) {
-	store, err := sqlstore.Open(ctx, filepath.Join(c.Dir, repoFile))
+// identity answers the hold's, and for writing makes it when there is none. The folder stays locked when the repository is in it.
+func (o *OfflineRepo) identity(ctx context.Context, cfg Config, who identity.Config, write bool) (*identity.Identity, error) {
+	if _, err := checkRestored(cfg.Dir, time.Now()); write && err != nil {
+		return nil, err
+	}
+	if !write || cfg.DatabaseURL != "" {
+		id, err := identity.Load(who)
+		if !write || !errors.Is(err, fs.ErrNotExist) {
+			return id, err
+		}
+	}
+	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DatabaseURL == "" {
+		o.closers = append(o.closers, lock.Close)
+		return identity.LoadOrCreateDID(ctx, who)
+	}
+	id, err := identity.LoadOrCreateDID(ctx, who)
+	return id, errors.Join(err, lock.Close())
+}
+
+// openStore opens where the repository lies: the configured database, or a file in the folder.
+func (c *Config) openStore(ctx context.Context) (*sqlstore.Store, func() error, error) {
+	if c.DatabaseURL == "" {
+		store, err := sqlstore.Open(ctx, filepath.Join(c.Dir, repoFile))
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, store.Close, nil
+	}
+	db, err := open.Postgres(ctx, c.DatabaseURL, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	return store, store.Close, nil
+	store, err := sqlstore.New(ctx, db)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return store, func() error { return errors.Join(store.Close(), db.Close()) }, nil
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/firehose"
-	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
@@ -55,8 +54,10 @@ type Server struct {
 
 	access   *access
 	peopleMu sync.Mutex // writes of captain and crew records
+	bootedAs uint64     // Foreign of the repository before captain and crew were read
 	layersMu sync.Mutex // writes of layer records and their index
 	behind   bool       // under layersMu: the index lacks something and is to be made anew
+	layersAs uint64     // under layersMu: Foreign of the repository as the index has it
 	uploads  *keyLocks  // uploads being written to
 	spool    *spool
 	notices  *keyLocks // manifests being recorded or removed
@@ -97,6 +98,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		{"repository", s.signAnew},
 		{"captain and crew", s.alignRecords},
 		{"index of layers", s.alignLayers},
+		{"repository", s.followOthers},
 	} {
 		if err := step.do(ctx); err != nil {
 			return nil, fmt.Errorf("hold: %s: %w", step.what, err)
@@ -239,17 +241,25 @@ func (s *Server) openStorage(ctx context.Context) error {
 }
 
 func (s *Server) openRepo(ctx context.Context) error {
+	if err := s.findRepo(ctx); err != nil {
+		return err
+	}
+	s.bootedAs = s.repo.Foreign()
+	return nil
+}
+
+func (s *Server) findRepo(ctx context.Context) error {
 	if s.repo = s.cfg.Repo; s.repo != nil {
 		if s.repo.DID() != s.DID() {
 			return fmt.Errorf("the given repository is that of %s, the hold is %s", s.repo.DID(), s.DID())
 		}
 		return nil
 	}
-	store, err := sqlstore.Open(ctx, filepath.Join(s.cfg.Dir, repoFile))
+	store, done, err := s.cfg.openStore(ctx)
 	if err != nil {
 		return err
 	}
-	s.onClose(store.Close)
+	s.onClose(done)
 	r, err := repo.Open(ctx, store, repo.Options{DID: s.DID(), Key: s.id.Key, Clock: s.clock, Log: s.log})
 	if err != nil {
 		return err

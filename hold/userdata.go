@@ -50,19 +50,27 @@ func (s *Server) userRecords(ctx context.Context, did string) (layers, stats []s
 // deleteUserData deletes the caller's records. A crew record that gives less than requestCrew would stays where everybody may
 // join: it is the captain's word on the member, and leaving must not undo it. Layers stay until nobody's record names them and the collector comes.
 func (s *Server) deleteUserData(ctx context.Context, c *call) (any, error) {
-	layers, stats, err := s.userRecords(ctx, c.caller)
+	var layersDeleted, statsDeleted int
+	err := s.onIndex(ctx, func(same repo.Guard) error {
+		layers, stats, err := s.userRecords(ctx, c.caller)
+		if err != nil {
+			return err
+		}
+		n, err := s.deleteRecords(ctx, atcr.NSIDLayer, layers, same)
+		layersDeleted += n
+		if err != nil {
+			return err
+		}
+		n, err = s.deleteRecords(ctx, atcr.NSIDStats, stats)
+		statsDeleted += n
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := s.deleteRecords(ctx, atcr.NSIDLayer, layers); err != nil {
-		return nil, err
-	}
-	if err := s.deleteRecords(ctx, atcr.NSIDStats, stats); err != nil {
 		return nil, err
 	}
 	crew := false
 	if m, ok := s.access.member(c.caller); ok && !c.rights.Captain && (c.rights.Write || !s.access.record().AllowAllCrew) {
-		if err := s.deleteRecords(ctx, atcr.NSIDCrew, []string{m.rkey}); err != nil {
+		if _, err := s.deleteRecords(ctx, atcr.NSIDCrew, []string{m.rkey}); err != nil {
 			return nil, err
 		}
 		crew = true
@@ -72,7 +80,7 @@ func (s *Server) deleteUserData(ctx context.Context, c *call) (any, error) {
 			return nil, fmt.Errorf("forget %s: %w", c.caller, sqlx.Wrap(err))
 		}
 	}
-	return map[string]any{"success": true, "crewDeleted": crew, "layersDeleted": len(layers), "statsDeleted": len(stats)}, nil
+	return map[string]any{"success": true, "crewDeleted": crew, "layersDeleted": layersDeleted, "statsDeleted": statsDeleted}, nil
 }
 
 // exportUserData answers all records about the caller.

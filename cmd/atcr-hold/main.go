@@ -144,6 +144,7 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 	}
 	return hold.Config{
 		Dir:                c.Database.Path,
+		DatabaseURL:        c.Database.URL,
 		StoragePath:        c.StoragePath(),
 		Addr:               c.Server.Addr,
 		PublicURL:          c.Server.PublicURL,

@@ -56,6 +56,26 @@ func sets(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 }
 
+// TestPostgres runs the verbs of the repository on a real database.
+func TestPostgres(t *testing.T) {
+	server := realtest.Postgres(t)
+	one, two := server.Database(t), server.Database(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/postgres",
+		Setup: func(env *testscript.Env) error {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Setenv("ADDR", ln.Addr().String())
+			env.Setenv("ONE", one)
+			env.Setenv("TWO", two)
+			return ln.Close()
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers},
+	})
+}
+
 // TestIdentity runs the identity verbs against the real PLC directory.
 func TestIdentity(t *testing.T) {
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})

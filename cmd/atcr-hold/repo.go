@@ -37,7 +37,7 @@ type repoCommands struct {
 		Key    string   `help:"did:key that must have signed the CARs; else the one of the CAR's DID." placeholder:"KEY"`
 		AnyKey bool     `help:"Don't look at signatures."`
 		Blobs  string   `help:"Folder with the blobs that records name, each in a file named by its CID." placeholder:"DIR" type:"path"`
-	} `cmd:"" help:"Create and update the records of CARs in one commit; others stay. The hold must be stopped."`
+	} `cmd:"" help:"Create and update the records of CARs in one commit; others stay. The hold must be stopped, unless its repository is in PostgreSQL (database.url)."`
 	Verify struct {
 		File string `arg:"" help:"CAR to check; - is standard input."`
 		DID  string `name:"did" help:"Whose it must be."`
@@ -55,7 +55,7 @@ type repoCommands struct {
 	} `cmd:"" help:"Tell what records differ between two CARs: - is in A only, + in B only, ~ in both."`
 	JumpSeq struct {
 		Seq int64 `arg:"" help:"Number that the next event gets at least."`
-	} `cmd:"" help:"Raise the firehose's event number, after a restore. The hold must be stopped."`
+	} `cmd:"" help:"Raise the firehose's event number, after a restore. The hold must be stopped, unless its repository is in PostgreSQL."`
 }
 
 type repoRun struct {

@@ -52,6 +52,12 @@ func (p *problems) url(path, value string, required bool) {
 	}
 }
 
+// postgresURL tells whether an address can be a database's; the rest is found out when it is opened.
+func postgresURL(value string) bool {
+	u, err := url.Parse(value)
+	return err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql")
+}
+
 // testMode refuses test_mode where strangers could reach it: at an https address, or one that is neither loopback, private nor
 // under .test.
 func (p *problems) testMode(on bool, path, value string) {

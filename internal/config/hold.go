@@ -74,6 +74,7 @@ type Storage struct {
 // Database is the section database.
 type Database struct {
 	Path string `key:"path" doc:"Folder of the hold's database, keys and did.txt. Back it up."`
+	URL  string `key:"url" secret:"true" doc:"A PostgreSQL database for the hold's repository (its records), as in postgres://user:password@host/database?sslmode=verify-full; best given by the environment. Uploads, leases and the rest stay in database.path. Empty: the repository is there, too."`
 }
 
 // Identity is the section identity.
@@ -200,6 +201,9 @@ func (c *Hold) check() []problem {
 	}
 	p.oneOf("storage.driver", c.Storage.Driver, "file")
 	p.required("database.path", c.Database.Path)
+	if c.Database.URL != "" && !postgresURL(c.Database.URL) {
+		p.add("database.url", "is no address of a PostgreSQL database (not shown, it is a secret): write postgres://user:password@host/database")
+	}
 	p.oneOf("identity.did_method", c.Identity.DIDMethod, "web", "plc")
 	if k := c.Identity.RecoveryDIDKey; k != "" && !strings.HasPrefix(k, "did:key:z") {
 		p.add("identity.recovery_did_key", "%q is no public key: write did:key:z…", k)

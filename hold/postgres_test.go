@@ -1,0 +1,217 @@
+package hold_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/memstore"
+	"github.com/atcr-dev/atcr/repo/repotest"
+)
+
+// TestPostgres runs holds whose repository is in PostgreSQL, with other processes' commits beside.
+func TestPostgres(t *testing.T) {
+	server := realtest.Postgres(t)
+	in := func(t *testing.T) func(*hold.Config) {
+		url := server.Database(t)
+		return func(c *hold.Config) { c.DatabaseURL = url }
+	}
+	t.Run("ImportBeside", func(t *testing.T) { importBeside(t, in(t)) })
+	t.Run("ImportWhilePushing", func(t *testing.T) { importWhilePushing(t, in(t)) })
+	t.Run("BeforeTheFirstStart", func(t *testing.T) { beforeTheFirstStart(t, in(t)) })
+}
+
+// car is the CAR of another account with these records, as JSON by path.
+func car(t *testing.T, records map[string]string) []byte {
+	t.Helper()
+	r := repotest.Open(t, memstore.New(), repo.Options{DID: "did:web:old.example"})
+	var ws []repo.Write
+	for path, js := range records {
+		collection, rkey, _ := strings.Cut(path, "/")
+		value, err := repo.RecordFromJSON([]byte(js))
+		must(t, err)
+		ws = append(ws, repo.Write{Action: repo.Create, Collection: collection, RKey: rkey, Record: value})
+	}
+	_, err := r.Apply(t.Context(), ws)
+	must(t, err)
+	var out bytes.Buffer
+	must(t, repo.ExportCAR(t.Context(), r, &out, nil))
+	return out.Bytes()
+}
+
+// importInto imports as the verb does, beside whatever runs.
+func importInto(t *testing.T, cfg hold.Config, car []byte) repo.Imported {
+	t.Helper()
+	o, err := hold.OpenRepo(t.Context(), cfg)
+	must(t, err)
+	got, err := repo.Importer{AnyKey: true}.Import(t.Context(), o.Repo, repo.Source{Reader: bytes.NewReader(car)})
+	must(t, err)
+	must(t, o.Close())
+	return got
+}
+
+func crewRecord(did string) (path, js string) {
+	return atcr.NSIDCrew + "/" + atcr.CrewRKey(did), fmt.Sprintf(`{"$type":%q,"member":%q,"role":"member","permissions":["blob:read","blob:write"],"addedAt":"2026-01-01T00:00:00.000Z"}`, atcr.NSIDCrew, did)
+}
+
+func importBeside(t *testing.T, in func(*hold.Config)) {
+	h, alice, config, layer := pushed(t, in)
+	if _, err := os.Stat(filepath.Join(h.cfg.Dir, "repo.db")); err == nil {
+		t.Error("the repository is in the folder")
+	}
+	first, _ := alice.putManifest(t, h, "app", config, layer)
+	if code, out := h.notify(alice, "push", "app", first); code != 200 {
+		t.Fatalf("push: %d %v", code, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	feed, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/xrpc/com.atproto.sync.subscribeRepos", nil)
+	must(t, err)
+	defer feed.CloseNow() //nolint:errcheck // it may be closed
+	feed.SetReadLimit(8 << 20)
+
+	// What an older hold knew: a member, another captain, and the layer that a push is just about to record.
+	bob := h.net.user("bob")
+	layer2 := h.push(alice, data(2, 500))
+	second, _ := alice.putManifest(t, h, "app", config, layer2)
+	member, crew := crewRecord(bob.did)
+	got := importInto(t, h.cfg, car(t, map[string]string{
+		member:                     crew,
+		atcr.NSIDCaptain + "/self": fmt.Sprintf(`{"$type":%q,"owner":%q,"public":false,"allowAllCrew":true,"deployedAt":"2020-01-01T00:00:00.000Z"}`, atcr.NSIDCaptain, bob.did),
+		atcr.NSIDLayer + "/3old": fmt.Sprintf(`{"$type":%q,"digest":%q,"size":500,"mediaType":"x/y","manifest":"at://%s/io.atcr.manifest/%s","userDid":%q,"createdAt":"2026-01-01T00:00:00.000Z"}`,
+			atcr.NSIDLayer, layer2, alice.did, second.Encoded(), alice.did),
+	}))
+	if got.Created != 2 || got.Updated != 1 || !got.Commit.CID.Defined() {
+		t.Fatalf("imported %+v", got)
+	}
+
+	// At once, before anybody can have looked: a layer is recorded once.
+	if code, out := h.notify(alice, "push", "app", second); code != 200 || out["layersCreated"] != 1.0 {
+		t.Errorf("push after the import: %d %v, want the config's layer alone", code, out)
+	}
+	if n := len(h.layers()); n != 4 {
+		t.Errorf("%d layer records, want 4", n)
+	}
+	// The firehose shows the import's commit, then that of the push.
+	for want := [][]byte{got.Commit.CID.Bytes(), []byte(atcr.NSIDLayer)}; len(want) > 0; {
+		_, msg, err := feed.Read(ctx)
+		must(t, err)
+		if bytes.Contains(msg, want[0]) {
+			want = want[1:]
+		}
+	}
+	// Soon bob is a member, and the captain is again who the configuration says.
+	err = realtest.WaitFor(20*time.Second, func() error {
+		if code, out := h.call(bob, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK {
+			return fmt.Errorf("bob: %d %v", code, out)
+		}
+		var rec struct{ Value atcr.Captain }
+		h.getJSON("/xrpc/com.atproto.repo.getRecord?repo="+h.DID()+"&collection="+atcr.NSIDCaptain+"&rkey=self", &rec)
+		if rec.Value.Owner != h.owner.did || !rec.Value.Public {
+			return fmt.Errorf("captain %+v", rec.Value)
+		}
+		return nil
+	})
+	must(t, err)
+	// What the import brought can be removed, by an index made anew.
+	alice.deleteManifest(t, second)
+	if code, out := h.notify(alice, "delete", "app", second); code != 200 || out["layersDeleted"] != 2.0 {
+		t.Errorf("delete: %d %v", code, out)
+	}
+	checkRepo(t, h.cfg)
+	// The next start finds the same, also what was committed while it was down.
+	h.stop()
+	third := h.net.user("carol")
+	member, crew = crewRecord(third.did)
+	importInto(t, h.cfg, car(t, map[string]string{member: crew}))
+	h.start()
+	if code, _ := h.call(third, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK || len(h.layers()) != 2 {
+		t.Errorf("after a start: %d, %d layers", code, len(h.layers()))
+	}
+}
+
+// checkRepo makes sure of the repository, beside the server.
+func checkRepo(t *testing.T, cfg hold.Config) {
+	t.Helper()
+	o, err := hold.ReadRepo(t.Context(), cfg)
+	must(t, err)
+	defer o.Close()
+	var out bytes.Buffer
+	must(t, repo.ExportCAR(t.Context(), o.Repo, &out, nil))
+	_, err = repo.VerifyCAR(t.Context(), repo.Source{Reader: &out, DID: o.Identity.DID.String(), Key: o.Repo.PublicKey()})
+	must(t, err)
+}
+
+// importWhilePushing imports again and again while pushes run: none is refused, no layer is recorded twice or not at all.
+func importWhilePushing(t *testing.T, in func(*hold.Config)) {
+	h, alice, config, layer := pushed(t, in)
+	const pushes, imports = 12, 4
+	var all sync.WaitGroup
+	for g := range 2 {
+		all.Go(func() {
+			for i := range pushes {
+				repository := fmt.Sprintf("app%d-%d", g, i)
+				d, _ := alice.putManifest(t, h, repository, config, layer, h.push(alice, data(uint64(100*g+i+7), 100)))
+				if code, out := h.notify(alice, "push", repository, d); code != 200 {
+					t.Errorf("push %s: %d %v", repository, code, out)
+				}
+			}
+		})
+	}
+	for i := range imports {
+		records := map[string]string{}
+		for k := range 400 { // more than a #commit holds
+			records[fmt.Sprintf("%s/3import%d-%d", atcr.NSIDStats, i, k)] = fmt.Sprintf(`{"$type":%q,"ownerDid":%q,"repository":"x","pullCount":1,"pushCount":1,"updatedAt":"2026-01-01T00:00:00.000Z"}`, atcr.NSIDStats, alice.did)
+		}
+		if got := importInto(t, h.cfg, car(t, records)); got.Created != 400 {
+			t.Errorf("import %d: %+v", i, got)
+		}
+	}
+	all.Wait()
+	seen := map[string]bool{}
+	for _, l := range h.layers() {
+		if key := l.Manifest + " " + l.Digest; seen[key] {
+			t.Errorf("recorded twice: %s", key)
+		} else {
+			seen[key] = true
+		}
+	}
+	if want := 2 * pushes * 3; len(seen) != want {
+		t.Errorf("%d layer records, want %d", len(seen), want)
+	}
+	checkRepo(t, h.cfg)
+}
+
+// beforeTheFirstStart imports into a hold that was never started.
+func beforeTheFirstStart(t *testing.T, in func(*hold.Config)) {
+	n := newNetwork(t)
+	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", TestMode: true, OwnerDID: n.user("owner").did, Directory: n.dir}
+	in(&cfg)
+	if _, err := hold.ReadRepo(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no identity") {
+		t.Errorf("nothing to read: %v", err)
+	}
+	member, crew := crewRecord(n.user("bob").did)
+	if got := importInto(t, cfg, car(t, map[string]string{member: crew})); got.Created != 1 {
+		t.Errorf("imported %+v", got)
+	}
+	checkRepo(t, cfg)
+	bad := cfg
+	bad.DatabaseURL = "mysql://u:hunter2@localhost/x"
+	if _, err := hold.New(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "DatabaseURL") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a bad address: %v", err)
+	}
+}
