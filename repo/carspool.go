@@ -72,18 +72,18 @@ func (w *spooler) Write(p []byte) (int, error) {
 	if s.file == nil {
 		f, err := os.CreateTemp(w.dir, "car-*.tmp")
 		if err != nil {
-			return 0, fmt.Errorf("spool: %w", err)
+			return 0, fmt.Errorf("copy it: %w", spaceKind(err))
 		}
 		s.file, s.ReaderAt = f, f
 		if _, err := f.Write(w.mem); err != nil {
-			return 0, fmt.Errorf("spool: %w", err)
+			return 0, fmt.Errorf("copy it: %w", spaceKind(err))
 		}
 		w.mem = nil
 	}
 	n, err := s.file.Write(p)
 	s.size += int64(n)
 	if err != nil {
-		err = fmt.Errorf("spool: %w", err)
+		err = fmt.Errorf("copy it: %w", spaceKind(err))
 	}
 	return n, err
 }

@@ -1,6 +1,10 @@
 package repo
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
 
 // Kinds of errors; test with [errors.Is]. The text around them says what was being done.
 var (
@@ -31,3 +35,11 @@ var (
 	// ErrClosed: the repository was closed.
 	ErrClosed = errors.New("repository closed")
 )
+
+// spaceKind gives the error of a full disk its kind.
+func spaceKind(err error) error {
+	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && !errors.Is(err, ErrNoSpace) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}

@@ -59,7 +59,7 @@ func ExportCAR(ctx context.Context, r *Repo, w io.Writer, o *ExportOptions) erro
 		err = e.out.Flush()
 	}
 	if err != nil {
-		return fmt.Errorf("export repository %s: %w", r.did, err)
+		return fmt.Errorf("export repository %s: %w", r.did, spaceKind(err))
 	}
 	if e.progress != nil {
 		e.progress(e.records, e.bytes)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 )
@@ -79,7 +80,7 @@ func OpenCAR(ctx context.Context, src Source) (*CAR, error) {
 	if e := (*CARError)(nil); errors.As(err, &e) {
 		e.Name = src.Name
 	} else {
-		err = fmt.Errorf("verify CAR %s: %w", src.Name, err)
+		err = fmt.Errorf("verify %s: %w", strings.TrimSpace("CAR "+src.Name), err)
 	}
 	return nil, errors.Join(err, file.Close())
 }

@@ -43,8 +43,14 @@ func kindOf(err error) error {
 	return nil
 }
 
+// sqliteShmSize is the extended code IOERR_SHMSIZE: the log's index can't be made larger.
+const sqliteShmSize = 10 | 19<<8
+
 // sqliteKind reads primary result codes (the low byte of an extended one): https://sqlite.org/rescode.html
 func sqliteKind(code int) error {
+	if code == sqliteShmSize {
+		return ErrNoSpace
+	}
 	switch code & 0xff {
 	case 5, 6: // BUSY, LOCKED
 		return ErrBusy

@@ -26,6 +26,7 @@ func TestWrap(t *testing.T) {
 		{sqliteError(5 | 2<<8), sqlx.ErrBusy}, // SQLITE_BUSY_SNAPSHOT
 		{sqliteError(11), sqlx.ErrCorrupt},
 		{sqliteError(13), sqlx.ErrNoSpace},
+		{sqliteError(10 | 19<<8), sqlx.ErrNoSpace},
 		{sqliteError(19 | 8<<8), sqlx.ErrConstraint},
 		{postgresError("53100"), sqlx.ErrNoSpace},
 		{postgresError("23505"), sqlx.ErrConstraint},

@@ -80,6 +80,10 @@ func killImport(t *testing.T, database func(i int) string) {
 	if os.Getenv("ATCR_LONG") != "" {
 		rounds = 25
 	}
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 6))
+	took := timeImport(t, database(2*rounds), key.Multibase(), file)
+	t.Logf("seed %d; an import takes %v", seed, took)
 	halved := 0
 	for i := range 2 * rounds {
 		path := database(i)
@@ -111,8 +115,8 @@ func killImport(t *testing.T, database func(i int) string) {
 		if _, err := out.Read(begin); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond) // the moment is what is tried
-		cmd.Process.Kill()                                           //nolint:errcheck // it may have ended
+		time.Sleep(time.Duration(rnd.Int64N(int64(took) + 1))) // the moment is what is tried
+		cmd.Process.Kill()                                     //nolint:errcheck // it may have ended
 		said := new(bytes.Buffer)
 		said.ReadFrom(out) //nolint:errcheck // killed
 		cmd.Wait()         //nolint:errcheck // killed
@@ -146,4 +150,24 @@ func killImport(t *testing.T, database func(i int) string) {
 		t.Error("no kill came in time")
 	}
 	t.Logf("%d kills, %d of them before the commit", 2*rounds, halved)
+}
+
+// timeImport is how long an import takes that nobody kills.
+func timeImport(t *testing.T, path, key, car string) time.Duration {
+	t.Helper()
+	r, _, done, err := openKilled(t.Context(), path, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	f, err := os.Open(car)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	began := time.Now()
+	if _, err := (repo.Importer{AnyKey: true}).Import(t.Context(), r, repo.Source{Reader: f}); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(began)
 }

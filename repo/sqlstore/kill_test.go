@@ -37,6 +37,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if dir := os.Getenv(killMigrations); dir != "" {
+		if err := migrateUntilKilled(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if path := os.Getenv(killPath); path != "" {
 		if err := writeUntilKilled(path, os.Getenv(killKey)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
