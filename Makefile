@@ -46,7 +46,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	done
 
 bench: ## the tables of docs/performance.md, beside CNCF distribution and @atproto/repo, and growth
-	go run ./internal/realtest/install distribution atproto
+	go run ./internal/realtest/install distribution atproto postgresql
 	go run ./bench
 	go run ./bench/repo
 	$(MAKE) growth

@@ -26,13 +26,13 @@ func TestMain(m *testing.M) {
 // TestQuick prevents a bench that no longer runs: every row once, with little work.
 func TestQuick(t *testing.T) {
 	realtest.Long(t, "the bench of repositories, quickly")
-	realtest.Need(t, tools.ATProto)
+	realtest.Need(t, tools.ATProto, tools.PostgreSQL)
 	var out strings.Builder
 	if err := run(t.Context(), config{rounds: 1, quick: true, records: 100_000, large: 1_000_000, dir: t.TempDir()}, &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"import 1000 records", "export 1000 records", "any order", "streaming order", "one more record into 10000", "open 10000",
+		"import 1000 records", "export 1000 records", "any order", "streaming order", "one more record into 10000, durable, signed (SQLite)", "one more record into 10000, durable, signed (PostgreSQL)", "open 10000",
 		"get a record of 10000", "a page of 100 records", "plain TCP", "one that never reads", "export of 10000 records",
 	} {
 		if !strings.Contains(out.String(), want) {

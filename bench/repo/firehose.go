@@ -227,7 +227,7 @@ func (b *bench) live(ctx context.Context, deaf bool) (err error) {
 			return err
 		}
 	}
-	total := b.scale(20_000)
+	total := b.scale(10_000)
 	began := time.Now()
 	for left := total; left > 0; left -= 500 {
 		bytes, err := f.more(min(left, 500))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/bench/internal/rounds"
+	"github.com/atcr-dev/atcr/repo"
 )
 
 type config struct {
@@ -45,6 +46,7 @@ func allGroups() []group {
 		{"commit", "one more record, beside an append and fsync", measureCommits},
 		{"open", "open large and small", measureOpen},
 		{"get", "one record, and a page of 100, large and small", measureReads},
+		{"postgres", "commit, get and page on PostgreSQL", measurePostgres},
 		{"firehose", "100 consumers, beside plain TCP", measureFirehose},
 		{"deaf", "memory with a consumer that never reads", measureDeaf},
 	}
@@ -59,6 +61,7 @@ type bench struct {
 	peak []*peak
 
 	filled map[string]string // repositories by name: their files
+	pg     [2]*repo.Repo     // the large and the small one on PostgreSQL
 	close  []func() error
 }
 
