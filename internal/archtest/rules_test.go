@@ -35,7 +35,7 @@ var rules = []rule{
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},
 	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable"}, 190},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
-	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 172},
+	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 172},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb", "internal/sqlx/...", "internal/durable"}, 145},
