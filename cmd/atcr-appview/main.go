@@ -28,6 +28,7 @@ import (
 type commands struct {
 	Serve struct {
 		Config string `help:"Configuration file: YAML, or TOML by its name." placeholder:"FILE"`
+		Verify string `help:"When owners' records must be proved: always, sampled or never; pds.verify otherwise." enum:",always,sampled,never" default:"" placeholder:"WHEN"`
 	} `cmd:"" help:"Run the AppView."`
 	Config struct {
 		Init struct {
@@ -54,16 +55,19 @@ func run(ctx context.Context, command string, c *commands, stdout, stderr io.Wri
 		_, err := fmt.Fprintln(stdout, "atcr-appview", config.Version())
 		return err
 	case "serve":
-		return serve(ctx, c.Serve.Config, stderr)
+		return serve(ctx, c.Serve.Config, c.Serve.Verify, stderr)
 	default:
 		return config.Init(c.Config.Init.File, stdout, config.DefaultAppView())
 	}
 }
 
-func serve(ctx context.Context, file string, stderr io.Writer) (err error) {
+func serve(ctx context.Context, file, verify string, stderr io.Writer) (err error) {
 	c, warnings, err := config.LoadAppView(file, os.Environ())
 	if err != nil {
 		return err
+	}
+	if verify != "" {
+		c.PDS.Verify = verify
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.Level(c.LogLevel)}))
 	slog.SetDefault(log)
@@ -94,6 +98,7 @@ func settings(c *config.AppView, log *slog.Logger) appview.Config {
 		HandleResolverURL:    c.Server.HandleResolverURL,
 		Redirect:             pds.Redirect(c.Registry.Redirect),
 		ServeStale:           c.PDS.ServeStale,
+		Verify:               pds.Verify(c.PDS.Verify),
 		AllowNetworks:        c.Network.Prefixes(),
 		Log:                  log,
 	}

@@ -16,7 +16,7 @@ type AppView struct {
 	UI               UI               `key:"ui" doc:"Database and pages."`
 	Auth             Auth             `key:"auth" doc:"Sign-in and registry tokens."`
 	Registry         Registry         `key:"registry" doc:"How images are served."`
-	PDS              PDS              `key:"pds" doc:"What happens while an owner's PDS does not answer."`
+	PDS              PDS              `key:"pds" doc:"What owners' PDSes are believed, and for how long while they are silent."`
 	Network          Network          `key:"network" doc:"Private networks."`
 	Jetstream        Jetstream        `key:"jetstream" unbuilt:"true" doc:"The index of the network that search and pages read."`
 	Health           Health           `key:"health" unbuilt:"true" doc:"Checks whether holds answer."`
@@ -63,6 +63,7 @@ type Registry struct {
 // PDS is the section pds.
 type PDS struct {
 	ServeStale time.Duration `key:"serve_stale" doc:"How long images seen before are served from memory of them while their owner's PDS is silent."`
+	Verify     string        `key:"verify" doc:"When an owner's records must be proved by the owner's signed repository before an image is served. sampled: at one pull a second of an owner at most; what can't be proved passes, what is disproved is refused. always: what can't be proved is refused, too, as is every image of a PDS without com.atproto.sync.getRecord. never: the PDS is believed."`
 }
 
 // Network is the section network.
@@ -116,7 +117,7 @@ func DefaultAppView() *AppView {
 	c.Auth.KeyPath = "/var/lib/atcr/auth/private-key.pem"
 	c.Auth.CertPath = "/var/lib/atcr/auth/private-key.crt"
 	c.Registry.Redirect = "auto"
-	c.PDS.ServeStale = 7 * 24 * time.Hour
+	c.PDS.ServeStale, c.PDS.Verify = 7*24*time.Hour, "sampled"
 	c.Jetstream.BackfillEnabled = true
 	c.Jetstream.URLs = []string{"wss://jetstream2.us-east.bsky.network/subscribe"}
 	c.Jetstream.RelayEndpoints = []string{"https://relay1.us-east.bsky.network"}
@@ -172,6 +173,7 @@ func (c *AppView) check() []problem {
 	p.required("auth.key_path", c.Auth.KeyPath)
 	p.required("auth.cert_path", c.Auth.CertPath)
 	p.oneOf("registry.redirect", c.Registry.Redirect, "auto", "never")
+	p.oneOf("pds.verify", c.PDS.Verify, "sampled", "always", "never")
 	c.Network.check(&p)
 	return p
 }

@@ -40,6 +40,9 @@ const (
 	Delay
 	// Hang holds the request until the client leaves or the test ends.
 	Hang
+	// Rewrite lets the server do it and gives its answer with another body: a
+	// server that lies.
+	Rewrite
 )
 
 // A Fault chooses requests and says what happens to them.
@@ -58,6 +61,7 @@ type Fault struct {
 	Body       string        // of the made-up answer
 	After      int64         // bytes, for CutRequest and CutResponse
 	Wait       time.Duration // for Delay
+	Rewrite    func(body []byte) []byte
 
 	// Optional says that the test passes even when the fault never fires.
 	Optional bool
@@ -225,6 +229,8 @@ func (p *FaultProxy) apply(f *Fault, w http.ResponseWriter, r *http.Request, tar
 		case <-p.end:
 		case <-r.Context().Done():
 		}
+	case Rewrite:
+		f.lie(w, r, func(w http.ResponseWriter, r *http.Request) { p.forward(w, r, target) })
 	case Hang:
 		select {
 		case <-p.end:
@@ -232,6 +238,20 @@ func (p *FaultProxy) apply(f *Fault, w http.ResponseWriter, r *http.Request, tar
 		}
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// lie passes an answer on with another body.
+func (f *Fault) lie(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
+	r.Header.Del("Accept-Encoding") // to see what is rewritten
+	rec := httptest.NewRecorder()
+	forward(rec, r)
+	for k, v := range rec.Header() {
+		if k != "Content-Length" {
+			w.Header()[k] = v
+		}
+	}
+	w.WriteHeader(rec.Code)
+	_, _ = w.Write(f.Rewrite(rec.Body.Bytes()))
 }
 
 func (f *Fault) answer(w http.ResponseWriter) {

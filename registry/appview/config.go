@@ -37,6 +37,8 @@ type Config struct {
 	AllowAccountPassword bool
 	// ServeStale is how long manifests seen before are served while their owner's PDS is silent; 0 is 7 days.
 	ServeStale time.Duration
+	// Verify says when owners' records must be proved by their signed repositories; empty is pds.VerifySampled.
+	Verify pds.Verify
 
 	// TestMode allows http and loopback, and names with ports; it also allows account passwords. Never on the public network.
 	TestMode bool

@@ -30,6 +30,7 @@ type Backend struct {
 	defaultHold string
 	redirect    Redirect
 	serveStale  time.Duration
+	asksProofs  Verify
 	cacheBytes  int64
 	clock       func() time.Time
 	log         *slog.Logger
@@ -50,6 +51,11 @@ type Backend struct {
 	bare        *memo[string, struct{}]          // public holds that give bytes, not addresses
 	skipped     atomic.Int64                     // records that broke their lexicon
 	mismatched  atomic.Int64                     // records whose bytes are not those of their digest
+	disproved   atomic.Int64                     // records that the signed repository does not hold
+	sampled     *memo[string, struct{}]          // owners of whom a pull was looked into just now
+	rekeyed     *memo[string, struct{}]          // owners whose key was asked for anew lately
+	proving     locks                            // one proof of an owner at a time
+	proofs      *semaphore.Weighted              // proofs in memory
 
 	clientsMu sync.Mutex
 	clients   map[string]*holdclient.Client // by hold
@@ -81,12 +87,18 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	case o.Redirect != "" && o.Redirect != RedirectAuto && o.Redirect != RedirectNever:
 		return nil, fmt.Errorf("pds: Options.Redirect is %q: use auto or never", o.Redirect)
 	}
+	if o.Verify == "" {
+		o.Verify = VerifySampled
+	}
+	if o.Verify != VerifySampled && o.Verify != VerifyAlways && o.Verify != VerifyNever {
+		return nil, fmt.Errorf("pds: Options.Verify is %q: use sampled, always or never", o.Verify)
+	}
 	if err := sqlx.Migrate(ctx, o.DB, migrationFiles(), "pds_version"); err != nil {
 		return nil, err
 	}
 	b := &Backend{
 		db: o.DB, reads: newPrepared(o.DB.Read()), directory: o.Directory, sessions: o.Sessions, defaultHold: o.DefaultHold,
-		redirect: o.Redirect, serveStale: o.ServeStale, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
+		redirect: o.Redirect, serveStale: o.ServeStale, asksProofs: o.Verify, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
 		unresolved:  newMemo[string, error](10_000),
 		names:       newMemo[string, struct{}](10_000),
 		silent:      newMemo[string, error](10_000),
@@ -98,6 +110,9 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		present:     newMemo[string, string](10_000),
 		leased:      newMemo[string, place](10_000),
 		bare:        newMemo[string, struct{}](10_000),
+		sampled:     newMemo[string, struct{}](10_000),
+		rekeyed:     newMemo[string, struct{}](10_000),
+		proofs:      semaphore.NewWeighted(maxProofs),
 		clients:     map[string]*holdclient.Client{},
 		claims:      map[string]bool{},
 		uploads:     map[string]*uploadState{},

@@ -17,6 +17,11 @@
 // most once a second per owner). Own writes change it in the same step. While the owner's PDS is silent the
 // last known answer is given with a warning, up to Options.ServeStale. Manifest bytes are cached by digest.
 //
+// # Proofs
+//
+// A PDS is believed as far as [Verify] says: the records that lead to a manifest are proved by the owner's signed repository, once
+// each. A list of tags is not: each is proved when it is pulled.
+//
 // # Two systems, one order
 //
 // A push ends in two places: a commit at the owner's PDS and layer records at the hold. PutManifest writes an intent first,

@@ -61,15 +61,21 @@ type world struct {
 	stop       func()
 }
 
-// clock is real time plus what a test adds.
+// clock is real time plus what a test adds; frozen, it moves by that alone.
 type clock struct {
-	mu  sync.Mutex
-	add time.Duration
+	mu     sync.Mutex
+	add    time.Duration
+	frozen time.Time
 }
+
+func (c *clock) freeze() { c.frozen = time.Now() }
 
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.frozen.IsZero() {
+		return c.frozen.Add(c.add)
+	}
 	return time.Now().Add(c.add)
 }
 
@@ -563,6 +569,7 @@ func devnetPDS(w *world) {
 func TestReference(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, func(*world)){
 		"PushPull": testPushPull, "ForeignRecords": testForeignRecords, "Repush": testRepush, "ManyTags": testManyTags, "Seams": testSeams,
+		"Proofs": testProofs, "LyingPDS": testLyingPDS, "KeyRotation": testKeyRotation,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, referencePDS) })
 	}

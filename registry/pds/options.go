@@ -59,6 +59,8 @@ type Options struct {
 	Redirect Redirect
 	// ServeStale is how long answers are given while an owner's PDS is silent; 0 is 7 days, negative is never.
 	ServeStale time.Duration
+	// Verify says when owners' records must be proved by their signed repositories; empty is VerifySampled.
+	Verify Verify
 	// CacheBytes bounds the cache of manifests' bytes in DB; 0 is 1 GiB.
 	CacheBytes int64
 	// Clock tells the time; nil is time.Now.

@@ -30,14 +30,8 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 	if err != nil {
 		return registry.Manifest{}, err
 	}
-	row, ok, err := r.find(ctx, v.DID, ref)
+	v, row, err := r.believed(ctx, v, func() (manifestRow, *tagRow, error) { return r.find(ctx, v.DID, ref) })
 	if err != nil {
-		return registry.Manifest{}, err
-	}
-	if !ok {
-		return registry.Manifest{}, r.unknown(ctx, v.DID, registry.ErrManifestUnknown)
-	}
-	if err := r.b.mayRead(ctx, r.actor, row.Hold); err != nil {
 		return registry.Manifest{}, err
 	}
 	m, err := r.b.manifest(ctx, v.owner, row)
@@ -46,17 +40,22 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 	return m, err
 }
 
-// find looks a manifest up in the copy.
-func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (manifestRow, bool, error) {
-	q := r.b.reads
+// find looks a manifest up in the copy, by way of a tag when there is one.
+func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (m manifestRow, tag *tagRow, err error) {
+	q, ok := r.b.reads, false
 	if ref.Tag == "" {
-		return manifestByDigest(ctx, q, did, r.name, ref.Digest)
+		m, ok, err = manifestByDigest(ctx, q, did, r.name, ref.Digest)
+	} else {
+		var t tagRow
+		if t, ok, err = tagByName(ctx, q, did, r.name, ref.Tag); ok {
+			tag = &t
+			m, ok, err = resolveTag(ctx, q, did, t)
+		}
 	}
-	t, ok, err := tagByName(ctx, q, did, r.name, ref.Tag)
-	if err != nil || !ok {
-		return manifestRow{}, false, err
+	if err == nil && !ok {
+		err = r.unknown(ctx, did, registry.ErrManifestUnknown)
 	}
-	return resolveTag(ctx, q, did, t)
+	return m, tag, err
 }
 
 // readable tells which of the holds of a repository the actor may read. Nothing readable is the first hold's refusal.
@@ -188,7 +187,7 @@ func (r *repository) Referrers(ctx context.Context, d digest.Digest, artifactTyp
 					continue
 				}
 				after = m.Digest
-				desc, ok, err := r.referrer(ctx, v.owner, m, d)
+				desc, ok, err := r.referrer(ctx, v, m, d)
 				if err != nil {
 					yield(ocispec.Descriptor{}, err)
 					return
@@ -225,8 +224,18 @@ func (r *repository) referrerPage(ctx context.Context, did string, subject, afte
 }
 
 // referrer describes one referrer from its bytes; a record that can't be served is no referrer.
-func (r *repository) referrer(ctx context.Context, o owner, m manifestRow, subject digest.Digest) (ocispec.Descriptor, bool, error) {
-	served, err := r.b.manifest(ctx, o, m)
+func (r *repository) referrer(ctx context.Context, v view, m manifestRow, subject digest.Digest) (ocispec.Descriptor, bool, error) {
+	v, m, err := r.believed(ctx, v, func() (manifestRow, *tagRow, error) {
+		now, ok, err := manifestByKey(ctx, r.b.reads, v.DID, m.RKey)
+		if err == nil && (!ok || now.Repository != r.name || now.Digest != m.Digest) {
+			err = registry.ErrManifestUnknown
+		}
+		return now, nil, err
+	})
+	var served registry.Manifest
+	if err == nil {
+		served, err = r.b.manifest(ctx, v.owner, m)
+	}
 	if errors.Is(err, registry.ErrManifestUnknown) {
 		return ocispec.Descriptor{}, false, nil
 	}

@@ -21,6 +21,7 @@ type manifestRow struct {
 	Subject               digest.Digest
 	Layers                []layer // config and layers
 	LayersKnown           bool    // false: they were left out of the record, manifestBlob has them
+	Proved                bool    // the signed repository was seen to hold it
 }
 
 type layer struct {
@@ -35,6 +36,7 @@ type tagRow struct {
 	Digest                     digest.Digest
 	Stamp                      string // when it was written, in one layout: which of two records of one pair is newer
 	Extra                      bool   // the record has fields that a new one would not have
+	Proved                     bool   // the signed repository was seen to hold it
 }
 
 // readManifest reads a manifest record of any form. An error says why it is skipped.

@@ -116,7 +116,9 @@ func deleteManifest(ctx context.Context, tx *sql.Tx, owner, rkey string) error {
 func writeTag(ctx context.Context, tx *sql.Tx, owner string, gen int64, t tagRow) error {
 	_, err := tx.ExecContext(ctx, `insert into pds_tag (owner, rkey, gen, cid, repository, tag, manifest_rkey, digest, stamp, extra)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		on conflict (owner, rkey) do update set gen = $3, cid = $4, repository = $5, tag = $6, manifest_rkey = $7, digest = $8, stamp = $9, extra = $10`,
+		on conflict (owner, rkey) do update set gen = $3, cid = $4, repository = $5, tag = $6, manifest_rkey = $7, digest = $8, stamp = $9, extra = $10,
+		proved = case when $4 <> '' and pds_tag.cid = $4 and pds_tag.repository = $5 and pds_tag.tag = $6 and pds_tag.manifest_rkey = $7 and pds_tag.digest = $8
+		then pds_tag.proved else 0 end`,
 		owner, t.RKey, gen, t.CID, t.Repository, t.Tag, t.ManifestRKey, string(t.Digest), t.Stamp, number(t.Extra))
 	return err
 }
@@ -141,11 +143,11 @@ func sweep(ctx context.Context, tx *sql.Tx, owner string, gen int64) error {
 	return nil
 }
 
-const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, blob, subject, layers_known`
+const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, blob, subject, layers_known, proved`
 
 func scanManifest(row interface{ Scan(...any) error }) (manifestRow, error) {
 	var m manifestRow
-	err := row.Scan(&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown)
+	err := row.Scan(&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown, &m.Proved)
 	return m, err
 }
 
@@ -162,11 +164,11 @@ func manifestByKey(ctx context.Context, q querier, owner, rkey string) (manifest
 	return found(scanManifest(q.QueryRowContext(ctx, `select `+manifestColumns+` from pds_manifest where owner = $1 and rkey = $2`, owner, rkey)))
 }
 
-const tagColumns = `rkey, cid, repository, tag, manifest_rkey, digest, stamp, extra`
+const tagColumns = `rkey, cid, repository, tag, manifest_rkey, digest, stamp, extra, proved`
 
 func scanTag(row interface{ Scan(...any) error }) (tagRow, error) {
 	var t tagRow
-	err := row.Scan(&t.RKey, &t.CID, &t.Repository, &t.Tag, &t.ManifestRKey, &t.Digest, &t.Stamp, &t.Extra)
+	err := row.Scan(&t.RKey, &t.CID, &t.Repository, &t.Tag, &t.ManifestRKey, &t.Digest, &t.Stamp, &t.Extra, &t.Proved)
 	return t, err
 }
 

@@ -1,0 +1,317 @@
+package pds
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// Verify says when the records of an owner's copy must be proved by the owner's signed repository (com.atproto.sync.getRecord,
+// [repo.VerifyProof]) before a manifest is served: the manifest's record, and the tag's when it was asked for by tag. A
+// record that was proved once stays so until it changes, also over restarts.
+//
+// A record that the repository does not hold as the PDS listed it, after one more look at the list, is answered as unknown,
+// counted ([Backend.Disproved]) and logged, for a minute without asking again. So is a proof by another key or of another
+// account; before that the owner's DID document is fetched afresh, at most once a minute. What a PDS leaves out of its list,
+// or an old commit that it goes on to show, no proof can tell.
+type Verify string
+
+const (
+	// VerifySampled asks for proofs at no more than one pull a second of an owner, and lets pass what can't be proved: beyond
+	// that rate, and while the PDS is silent or knows no proofs (then it is asked again after a minute). Disproved records are refused. The default: a PDS that lies is
+	// found out by ordinary use, and neither a silent one nor an old one stops pulls.
+	VerifySampled Verify = "sampled"
+	// VerifyAlways serves nothing that was not proved. A PDS that knows no proofs has its images refused; one that is silent has
+	// those served that were proved before, as long as Options.ServeStale says.
+	VerifyAlways Verify = "always"
+	// VerifyNever asks for no proofs.
+	VerifyNever Verify = "never"
+)
+
+const (
+	methodGetProof = "com.atproto.sync.getRecord"
+	maxProof       = 4 << 20     // a record has at most 1 MiB, the path of nodes above it some KiB
+	maxProofs      = 16          // read at once; one of an owner
+	sampleEvery    = time.Second // for an owner
+	sampleAgain    = time.Minute // for an owner whose PDS gave none
+	rekeyEvery     = time.Minute // for an owner
+)
+
+var (
+	// errNotAsListed: the signed repository says something else than the copy. The copy may be old.
+	errNotAsListed = errors.New("the signed repository does not hold the record as it was listed")
+	errNoProofs    = errors.New("the PDS knows no proofs")
+)
+
+// Disproved answers how many records were refused because the owner's signed repository does not hold them.
+func (b *Backend) Disproved() int64 { return b.disproved.Load() }
+
+// believed looks a manifest up and answers it when the actor may read it and its records are proved as far as [Verify] asks. When
+// the repository says otherwise than the copy, it looks once more in a copy that was just confirmed.
+func (r *repository) believed(ctx context.Context, v view, look func() (manifestRow, *tagRow, error)) (view, manifestRow, error) {
+	for last := false; ; last = true {
+		m, t, err := look()
+		if err != nil {
+			return v, m, err
+		}
+		if err := r.b.mayRead(ctx, r.actor, m.Hold); err != nil {
+			return v, m, err
+		}
+		err = r.b.prove(ctx, v, m, t, last)
+		if last || !errors.Is(err, errNotAsListed) {
+			return v, m, err
+		}
+		r.b.doubt(ctx, v.DID)
+		if v, err = r.b.read(ctx, v.owner); err != nil {
+			return v, m, err
+		}
+	}
+}
+
+// prove makes sure of a manifest's record, and a tag's when there is one. last tells that the copy was just confirmed.
+func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, last bool) error {
+	if b.asksProofs == VerifyNever || m.Proved && (t == nil || t.Proved) {
+		return nil
+	}
+	var claims []claim
+	if t != nil && !t.Proved {
+		claims = append(claims, tagClaim(v.DID, *t))
+	}
+	if !m.Proved {
+		claims = append(claims, manifestClaim(m))
+	}
+	for _, c := range claims {
+		if why, ok := b.refused.get(c.key(v.DID), b.clock()); ok {
+			return why
+		}
+	}
+	if b.asksProofs == VerifySampled && !last && (v.Warning != "" || !b.sample(v.DID)) {
+		return nil
+	}
+	for _, c := range claims {
+		err := b.proveOne(ctx, v, c)
+		if err == nil {
+			continue
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, repo.ErrInvalidProof), errors.Is(err, errNotAsListed) && last:
+			return b.disprove(v.owner, c, err)
+		case errors.Is(err, errNotAsListed):
+			return err
+		case b.asksProofs == VerifySampled: // it could not be told
+			b.sampled.put(v.DID, struct{}{}, b.clock().Add(sampleAgain))
+			return nil
+		case errors.Is(err, errNoProofs):
+			return registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).Wrap(err)
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// sample tells whether this pull is one that is looked into.
+func (b *Backend) sample(did string) bool {
+	now := b.clock()
+	if _, ok := b.sampled.get(did, now); ok {
+		return false
+	}
+	b.sampled.put(did, struct{}{}, now.Add(sampleEvery))
+	return true
+}
+
+// disprove counts a record that its owner's repository does not hold, and remembers it for a minute.
+func (b *Backend) disprove(o owner, c claim, why error) error {
+	b.disproved.Add(1)
+	b.log.Warn("record refused: its PDS can't prove it", "did", o.DID, "pds", clip(o.PDS), "collection", c.collection, "rkey", clip(c.rkey), "why", clip(why.Error()))
+	err := registry.ErrManifestUnknown.With("the signed repository of %s does not hold this record, though its PDS lists it", o.DID).Wrap(why)
+	b.refused.put(c.key(o.DID), err, b.clock().Add(freshFor))
+	return err
+}
+
+// claim is a row of the copy, as something to be proved.
+type claim struct {
+	collection, rkey, cid string
+	table                 string
+	same                  func(value []byte) bool // the row says what the record says
+}
+
+func (c claim) key(did string) string {
+	return "proof " + did + "/" + c.collection + "/" + c.rkey + "/" + c.cid
+}
+
+func manifestClaim(m manifestRow) claim {
+	return claim{atcr.NSIDManifest, m.RKey, m.CID, "pds_manifest", func(value []byte) bool {
+		w, err := readManifest(m.RKey, m.CID, value)
+		return err == nil && w.Repository == m.Repository && w.Digest == m.Digest && w.Hold == m.Hold && w.MediaType == m.MediaType &&
+			w.Size == m.Size && w.Blob == m.Blob && w.Subject == m.Subject
+	}}
+}
+
+func tagClaim(owner string, t tagRow) claim {
+	return claim{atcr.NSIDTag, t.RKey, t.CID, "pds_tag", func(value []byte) bool {
+		w, err := readTag(owner, t.RKey, t.CID, value)
+		return err == nil && w.Repository == t.Repository && w.Tag == t.Tag && w.ManifestRKey == t.ManifestRKey && w.Digest == t.Digest
+	}}
+}
+
+// proveOne asks for the proof of one row and marks the row. One question for all who ask, and one at a time for an owner, so
+// that a slow PDS takes no more than one of the places.
+func (b *Backend) proveOne(ctx context.Context, v view, c claim) error {
+	if v.Warning != "" {
+		e := registry.ErrUnavailable.With("the PDS %s does not answer, and the record of this manifest was never proved: try again later", v.PDS)
+		e.RetryAfter = 10 * time.Second
+		return e
+	}
+	ch := b.flight.DoChan(c.key(v.DID), func() (any, error) {
+		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		release, err := b.proving.take(work, v.DID)
+		if err != nil {
+			return nil, silent(v.PDS, methodGetProof, err)
+		}
+		defer release()
+		if err := b.proofs.Acquire(work, 1); err != nil {
+			return nil, silent(v.PDS, methodGetProof, err)
+		}
+		defer b.proofs.Release(1)
+		if err := b.checkProof(work, v.owner, c); err != nil {
+			return nil, err
+		}
+		// table is one of two names of ours.
+		_, err = b.db.Write().ExecContext(work, `update `+c.table+` set proved = 1 where owner = $1 and rkey = $2 and cid = $3`, v.DID, c.rkey, c.cid)
+		if err != nil {
+			b.log.Warn("a proof could not be remembered", "did", v.DID, "err", sqlx.Wrap(err))
+		}
+		return nil, nil
+	})
+	select {
+	case r := <-ch:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Backend) checkProof(ctx context.Context, o owner, c claim) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	key, err := b.keyOf(ctx, o.DID)
+	if err != nil {
+		return silent(o.PDS, methodGetProof, err)
+	}
+	car, done, err := b.pdsOf(o).proof(ctx, o.DID, c.collection, c.rkey)
+	defer done()
+	if err != nil {
+		return err
+	}
+	rec, err := repo.VerifyProof(car, o.DID, key, c.collection, c.rkey)
+	if errors.Is(err, repo.ErrInvalidProof) {
+		if fresh := b.freshKeyOf(ctx, o.DID); fresh != nil && !fresh.Equal(key) {
+			rec, err = repo.VerifyProof(car, o.DID, fresh, c.collection, c.rkey)
+		}
+	}
+	if errors.Is(err, repo.ErrNotFound) {
+		return fmt.Errorf("%w: %w", errNotAsListed, err)
+	}
+	if err != nil {
+		return err
+	}
+	if c.cid != "" && rec.CID.String() != c.cid {
+		return fmt.Errorf("%w: it is %s, not %s", errNotAsListed, rec.CID, clip(c.cid))
+	}
+	value, err := rec.JSON()
+	if err != nil || !c.same(value) {
+		return fmt.Errorf("%w: its fields differ", errNotAsListed)
+	}
+	return nil
+}
+
+func (b *Backend) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
+	who, err := b.directory.LookupDID(ctx, syntax.DID(did))
+	if err != nil {
+		return nil, err
+	}
+	return who.PublicKey()
+}
+
+// freshKeyOf fetches the document anew, since a key may have been rotated; nil when that was done lately or fails.
+func (b *Backend) freshKeyOf(ctx context.Context, did string) atcrypto.PublicKey {
+	now := b.clock()
+	if _, ok := b.rekeyed.get(did, now); ok {
+		return nil
+	}
+	b.rekeyed.put(did, struct{}{}, now.Add(rekeyEvery))
+	if err := b.directory.Purge(ctx, syntax.DID(did).AtIdentifier()); err != nil {
+		return nil
+	}
+	key, err := b.keyOf(ctx, did)
+	if err != nil {
+		return nil
+	}
+	return key
+}
+
+// proof asks for a record's proof. done is to be called when it is no longer needed; it is never nil.
+func (p pds) proof(ctx context.Context, did, collection, rkey string) (car []byte, done func(), err error) {
+	done = func() {}
+	q := url.Values{"did": {did}, "collection": {collection}, "rkey": {rkey}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+methodGetProof+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, done, fmt.Errorf("%s: %w", methodGetProof, err)
+	}
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return nil, done, silent(p.base, methodGetProof, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		body, err := httpx.ReadLimited(resp, 64<<10)
+		if err != nil {
+			return nil, done, silent(p.base, methodGetProof, err)
+		}
+		return nil, done, p.noProof(resp, body)
+	}
+	car, done, err = p.long.Read(ctx, resp, maxProof)
+	switch {
+	case errors.Is(err, httpx.ErrTooLarge):
+		return nil, done, fmt.Errorf("%w: more than %d bytes", repo.ErrInvalidProof, maxProof)
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, done, silent(p.base, methodGetProof, err)
+	}
+	return car, done, nil
+}
+
+// noProof tells a PDS without the method from one without the record, and both from one that fails.
+func (p pds) noProof(resp *http.Response, body []byte) error {
+	var x struct {
+		Error string `json:"error"`
+	}
+	_ = json.Unmarshal(body, &x) // no JSON is no name
+	err := refusal(p.base, methodGetProof, resp, body, p.clock())
+	switch {
+	case x.Error == "RecordNotFound":
+		return fmt.Errorf("%w: %w", errNotAsListed, err)
+	case errors.Is(err, errRepoGone), errors.Is(err, registry.ErrTooManyRequests):
+		return err
+	case x.Error == "MethodNotImplemented", x.Error == "XRPCNotSupported", resp.StatusCode == http.StatusNotImplemented,
+		resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusMethodNotAllowed:
+		return fmt.Errorf("%w: %w", errNoProofs, err)
+	}
+	return silent(p.base, methodGetProof, err)
+}
