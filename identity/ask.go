@@ -181,7 +181,7 @@ func (r *Resolver) fetchDocument(ctx context.Context, did syntax.DID, u string) 
 }
 
 // ParseDocument reads a DID document of at most [MaxDocument] bytes, which must be that of did. The account's Handle is
-// handle.invalid: nobody was asked about it.
+// handle.invalid: nobody was asked about it. Services whose endpoint is no http or https URL of a host are left out.
 func ParseDocument(b []byte, did syntax.DID) (*Account, error) { return parseDocument(b, did, false) }
 
 func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
@@ -196,6 +196,11 @@ func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
 		return nil, fmt.Errorf("the document's id is %q", clip(string(doc.DID)))
 	}
 	acc := indigo.ParseIdentity(&doc)
+	for id, s := range acc.Services {
+		if u, err := url.Parse(s.URL); err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
+			delete(acc.Services, id)
+		}
+	}
 	return &acc, nil
 }
 

@@ -19,6 +19,7 @@ type memoRules struct {
 	ttl, negative, stale time.Duration
 	max                  int
 	clock                func() time.Time
+	patience, staleWait  time.Duration // 0: askTimeout and staleWait
 }
 
 // memo remembers answers of a function: bounded, least recently used out first; one question for many askers; "there is
@@ -49,6 +50,9 @@ type remembered[V any] struct {
 }
 
 func newMemo[V any](rules memoRules, ask func(context.Context, string) (V, error)) *memo[V] {
+	if rules.patience == 0 {
+		rules.patience, rules.staleWait = askTimeout, staleWait
+	}
 	return &memo[V]{memoRules: rules, ask: ask, byKey: map[string]*list.Element{}, order: list.New(), none: list.New()}
 }
 
@@ -69,14 +73,14 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 		if v, err, ok := m.answered(key); ok {
 			return v, err // an earlier flight landed between our look and this take-off
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.patience)
 		defer cancel()
 		v, err := m.ask(ctx, key)
 		return m.keep(key, epoch, v, err)
 	})
 	var patience <-chan time.Time
 	if usable {
-		t := time.NewTimer(staleWait)
+		t := time.NewTimer(m.staleWait)
 		defer t.Stop()
 		patience = t.C
 	}

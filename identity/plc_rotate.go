@@ -30,8 +30,8 @@ func (cfg *Config) rotating() bool {
 
 // RotateSigningKey gives a service a new signing key and answers the identity that has it. The new key is on disk, beside the old one,
 // before the directory is asked; it gets the old one's name when the directory shows it. Broken off at any point, it is finished by calling it
-// again or by [LoadOrCreateDID]. Sign a commit with the new key and announce it afterwards (repo.Repo.Announce).
-// keyType is "k256" (also when empty) or "p256". A dry run changes nothing and writes nothing. A did:web has no operation: the
+// again or by [LoadOrCreateDID]. Sign a commit with the new key and announce it afterwards (repo.Repo.Resign).
+// keyType is "k256" (also when empty) or "p256". A dry run changes nothing and writes nothing, and answers no identity. A did:web has no operation: the
 // service shows the new key when it is started again.
 //
 // Errors: those of [EnsurePLCCurrent], and ErrNoRotationKey.

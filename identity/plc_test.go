@@ -3,6 +3,7 @@ package identity
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,10 +148,86 @@ func twoOperations(t testing.TB) (syntax.DID, []byte) {
 	return syntax.DID(did), b
 }
 
+// badLogs are made of a good one of two operations: each is refused, with the reason.
+func badLogs(t testing.TB) (did syntax.DID, bad map[string][]byte) {
+	t.Helper()
+	did, good := twoOperations(t)
+	other, theirs := twoOperations(t)
+	stranger, err := atcrypto.GeneratePrivateKeyP256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	alter := func(b []byte, f func([]didplc.LogEntry) []didplc.LogEntry) []byte {
+		var entries []didplc.LogEntry
+		if err := json.Unmarshal(b, &entries); err != nil {
+			t.Fatal(err)
+		}
+		out, err := json.Marshal(f(entries))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	second := func(f func(e *didplc.LogEntry, op *didplc.RegularOp)) []byte {
+		return alter(good, func(e []didplc.LogEntry) []didplc.LogEntry {
+			f(&e[1], e[1].Operation.Regular)
+			return e
+		})
+	}
+	return did, map[string][]byte{
+		"empty":                 []byte("[]"),
+		"no list":               []byte(`{"message":"not found"}`),
+		"a page":                []byte("<html>"),
+		"cut":                   good[:len(good)/2],
+		"another DID's":         theirs,
+		"another DID's renamed": alter(theirs, func(e []didplc.LogEntry) []didplc.LogEntry { e[0].DID, e[1].DID = did.String(), did.String(); return e }),
+		"without its genesis":   alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return e[1:] }),
+		"genesis twice":         alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return append(e, e[0]) }),
+		"out of order":          alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return []didplc.LogEntry{e[1], e[0]} }),
+		"mixed with another's":  alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { e[1].DID = other.String(); return e }),
+		"an entry without one":  []byte(`[{"did":"` + did.String() + `","operation":null}]`),
+		"CID lies": second(func(e *didplc.LogEntry, _ *didplc.RegularOp) {
+			e.CID = "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454"
+		}),
+		"nullified by nothing": second(func(e *didplc.LogEntry, _ *didplc.RegularOp) { e.Nullified = true }),
+		"changed after signing": second(func(e *didplc.LogEntry, op *didplc.RegularOp) {
+			op.AlsoKnownAs = []string{"at://thief.test"}
+			e.CID = op.CID().String()
+		}),
+		"link to nowhere": second(func(e *didplc.LogEntry, op *didplc.RegularOp) {
+			p := "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454"
+			op.Prev = &p
+			e.CID = op.CID().String()
+		}),
+		"by a key not in the list": second(func(e *didplc.LogEntry, op *didplc.RegularOp) {
+			if err := op.Sign(stranger); err != nil {
+				t.Fatal(err)
+			}
+			e.CID = op.CID().String()
+		}),
+	}
+}
+
+func TestBadLogs(t *testing.T) {
+	did, bad := badLogs(t)
+	for name, b := range bad {
+		if _, err := ParsePLCLog(did, b); !errors.Is(err, ErrPLCLog) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ParsePLCLog(did, make([]byte, MaxPLCLog+1)); !errors.Is(err, ErrPLCLog) {
+		t.Error(err)
+	}
+}
+
 // Whatever the directory sends: an error, or a log that answers every question.
 func FuzzPLCLog(f *testing.F) {
 	did, b := twoOperations(f)
 	f.Add(b, did.String())
+	owner, bad := badLogs(f)
+	for _, b := range bad {
+		f.Add(b, owner.String())
+	}
 	f.Add([]byte(`[{"did":"did:plc:x","operation":null,"cid":"","createdAt":""}]`), "did:plc:x")
 	f.Add([]byte(`[{"did":"did:plc:x","operation":{"type":"plc_tombstone","prev":"","sig":""},"cid":"","createdAt":"2026-01-01T00:00:00Z"}]`), "did:plc:x")
 	f.Add([]byte(`[{"did":"did:plc:x","operation":{"type":"create"},"cid":"","createdAt":"2026-01-01T00:00:00Z"}]`), "did:plc:x")

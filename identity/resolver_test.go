@@ -466,6 +466,12 @@ func base58Of(b []byte) string {
 func FuzzParseDocument(f *testing.F) {
 	f.Add([]byte(`{"id":"` + string(aliceDID) + `","alsoKnownAs":["at://alice.test"],"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":"x","publicKeyMultibase":"z"}],"service":[{"id":"#atproto_pds","type":"x","serviceEndpoint":"http://[::1]"}]}`))
 	f.Add([]byte(`{"id":null,"service":{}}`))
+	for _, doc := range badDocuments {
+		f.Add([]byte(doc))
+	}
+	for _, parts := range hollowDocuments {
+		f.Add(hollow(parts))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		acc, err := ParseDocument(b, aliceDID)
 		if err != nil {

@@ -213,14 +213,32 @@ func TestParseKey(t *testing.T) {
 	if got, err := ParseKey([]byte(p.Multibase())); err != nil || !got.Equal(p) {
 		t.Error(err)
 	}
-	for _, bad := range []string{"", "z", "zzzz", strings.Repeat("0", 64), strings.Repeat("\x00", 32), strings.Repeat("g", 64), "-----BEGIN KEY-----"} {
+	for _, bad := range badKeys {
 		if _, err := ParseKey([]byte(bad)); !errors.Is(err, ErrKeyFile) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
 
+// badKeys are no keys: nothing, zero, the order of the curve and beyond, other curves, torn and encrypted PEM.
+var badKeys = []string{
+	"", "z", "zzzz", strings.Repeat("0", 64), strings.Repeat("\x00", 32), strings.Repeat("g", 64), strings.Repeat("\xff", 32), strings.Repeat("f", 64),
+	"fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme",
+	"-----BEGIN KEY-----", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
+	"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n", "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme",
+}
+
 func FuzzParseKey(f *testing.F) {
+	for _, bad := range badKeys {
+		f.Add([]byte(bad))
+	}
+	for _, name := range []string{"p256sec1", "p256p8", "k256sec1", "k256p8", "p384", "rsa"} {
+		b, err := os.ReadFile(filepath.Join("testdata", "keys", name+".pem"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
 	f.Add([]byte("z42tv1pb3Dzog28Q1udyieg1YJP3x1Un5vraE1bttXeCDSpW"))
 	f.Add([]byte(strings.Repeat("1", 64)))
 	f.Add([]byte(strings.Repeat("\x01", 32)))

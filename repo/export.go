@@ -25,6 +25,8 @@ type ExportOptions struct {
 // ExportCAR writes a repository as a CAR v1 in the specification's streaming order: commit, then nodes and records in order
 // of path, so that a reader can verify as it reads. It sees one state, writes go on meanwhile, and memory does not grow with the
 // repository. A slow w holds a read transaction open.
+//
+// Errors: those of w and of the store; [ErrCorrupt]; a Since that is no revision. After an error what w got is no whole CAR.
 func ExportCAR(ctx context.Context, r *Repo, w io.Writer, o *ExportOptions) error {
 	if o == nil {
 		o = &ExportOptions{}

@@ -133,6 +133,54 @@ func FuzzVerifyProof(f *testing.F) {
 	})
 }
 
+// FuzzProofTree changes what the blocks of a signed proof say. Whatever is accepted, indigo reads the same record there, and a
+// record that is proved to be absent it does not find.
+func FuzzProofTree(f *testing.F) {
+	key := newKey(f)
+	r := repotest.Open(f, memstore.New(), repo.Options{DID: testDID, Key: key})
+	for i := range 40 {
+		if _, err := r.Apply(f.Context(), []repo.Write{write(f, repo.Put, fmt.Sprintf("k%03d", i), fmt.Sprint(i))}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	for _, rkey := range []string{"k000", "k010", "k039", "nope"} {
+		loose := repo.LooseProof(f, prove(f, r, rkey))
+		car, _ := repo.TieProof(f, loose, testDID, key)
+		if _, err := repo.VerifyProof(car, testDID, r.PublicKey(), "io.atcr.tag", rkey); (err != nil) != (rkey == "nope") || rkey == "nope" && !errors.Is(err, repo.ErrNotFound) {
+			f.Fatalf("%s, tied again: %v", rkey, err)
+		}
+		f.Add(loose, rkey)
+	}
+	hostile := repo.LooseHostiles(f, testDID, key)
+	if len(hostile) < 15 {
+		f.Fatalf("%d hostile trees", len(hostile))
+	}
+	for _, loose := range hostile {
+		f.Add(loose, "k000001")
+	}
+	f.Fuzz(func(t *testing.T, loose []byte, rkey string) {
+		car, _ := repo.TieProof(t, loose, testDID, key)
+		rec, err := repo.VerifyProof(car, testDID, r.PublicKey(), "io.atcr.tag", rkey)
+		if err != nil && !errors.Is(err, repo.ErrNotFound) {
+			if !errors.Is(err, repo.ErrInvalidProof) {
+				t.Fatalf("error %v without its kind", err)
+			}
+			return
+		}
+		_, theirs, lerr := indigo.LoadRepoFromCAR(context.Background(), bytes.NewReader(car))
+		if lerr != nil {
+			t.Fatalf("taken here, refused by indigo: %v", lerr)
+		}
+		value, id, lerr := theirs.GetRecordBytes(context.Background(), "io.atcr.tag", syntax.RecordKey(rkey))
+		if err == nil && (lerr != nil || id.String() != rec.CID.String() || !bytes.Equal(value, rec.Value)) {
+			t.Fatalf("%s here is %s, for indigo %s, %v", rkey, rec.CID, id, lerr)
+		}
+		if err != nil && lerr == nil {
+			t.Fatalf("%s is absent here, for indigo %s", rkey, id)
+		}
+	})
+}
+
 // TestEvents has indigo undo every commit from its event alone.
 func TestEvents(t *testing.T) {
 	ctx := context.WithoutCancel(t.Context())
