@@ -100,9 +100,9 @@ var badDocuments = map[string]string{
 
 // hollowDocuments are alice's, with parts that are no use: no key, no PDS, no handle comes of them.
 var hollowDocuments = map[string]string{
-	"key of another DID":        `"verificationMethod":[{"id":"did:plc:bbbbbbbbbbbbbbbbbbbbbbbb#atproto","type":"Multikey","publicKeyMultibase":"zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}]`,
-	"key that is none":          `"verificationMethod":[{"id":"#atproto","type":"Multikey","publicKeyMultibase":"z"}]`,
-	"key of an unknown kind":    `"verificationMethod":[{"id":"#atproto","type":"JsonWebKey2020","publicKeyMultibase":"zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}]`,
+	"key of another DID":        `"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":"did:plc:bbbbbbbbbbbbbbbbbbbbbbbb","publicKeyMultibase":"zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}]`,
+	"key that is none":          `"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","publicKeyMultibase":"z"}]`,
+	"key of an unknown kind":    `"verificationMethod":[{"id":"#atproto","type":"JsonWebKey2020","controller":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","publicKeyMultibase":"zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}]`,
 	"PDS without a host":        `"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"https://"}]`,
 	"PDS that is a file":        `"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"file:///etc/passwd"}]`,
 	"handle that is an address": `"alsoKnownAs":["at://127.0.0.1"]`,

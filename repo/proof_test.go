@@ -118,12 +118,17 @@ func TestVerifyProofRefuses(t *testing.T) {
 	}
 }
 
+// FuzzVerifyProof is for the frame of a CAR: behind it every change dies at a hash. FuzzProofTree goes on there.
 func FuzzVerifyProof(f *testing.F) {
 	r := filled(f, 40)
 	f.Add(prove(f, r, "k010"))
 	f.Add(prove(f, r, "nope"))
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f})
+	_, bad := repo.HostileCARs(f, testDID, newKey(f))
+	for _, h := range bad {
+		f.Add(h.CAR)
+	}
 	key := r.PublicKey()
 	f.Fuzz(func(t *testing.T, car []byte) {
 		rec, err := repo.VerifyProof(car, testDID, key, "io.atcr.tag", "k010")

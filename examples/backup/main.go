@@ -27,45 +27,41 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	dir := identity.NewResolver(identity.ResolverOptions{TestMode: *test})
-	if err := backup(ctx, dir, http.DefaultClient, flag.Arg(0), flag.Arg(1)); err != nil {
+	info, err := backup(ctx, dir, flag.Arg(0), flag.Arg(1))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "backup:", err)
 		os.Exit(1)
 	}
+	fmt.Printf("%s: %d records, revision %s\n", info.DID, info.Records, info.Rev)
 }
 
-func backup(ctx context.Context, dir identity.Directory, client *http.Client, did, file string) error {
-	id, err := syntax.ParseDID(did)
+// backup puts the file there when all of it is verified, and else nothing.
+func backup(ctx context.Context, dir identity.Directory, did, file string) (info repo.CARInfo, err error) {
+	who, err := dir.LookupDID(ctx, syntax.DID(did))
 	if err != nil {
-		return err
-	}
-	who, err := dir.LookupDID(ctx, id)
-	if err != nil {
-		return err
+		return info, err
 	}
 	key, err := who.PublicKey()
 	if err != nil {
-		return err
+		return info, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, who.PDSEndpoint()+"/xrpc/com.atproto.sync.getRepo?did="+did, nil)
 	if err != nil {
-		return err
+		return info, err
 	}
-	resp, err := client.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return info, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
 	out, err := os.Create(file + ".part")
 	if err != nil {
-		return err
+		return info, err
 	}
-	info, err := repo.VerifyCAR(ctx, repo.Source{Reader: io.TeeReader(resp.Body, out), DID: did, Key: key})
+	defer os.Remove(out.Name())
+	info, err = repo.VerifyCAR(ctx, repo.Source{Reader: io.TeeReader(resp.Body, out), Name: "from " + who.PDSEndpoint() + " (" + resp.Status + ")", DID: did, Key: key})
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return err
+		return info, err
 	}
-	fmt.Printf("%s: %d records, revision %s\n", did, info.Records, info.Rev)
-	return os.Rename(file+".part", file)
+	return info, os.Rename(out.Name(), file)
 }
