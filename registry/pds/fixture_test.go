@@ -569,7 +569,7 @@ func devnetPDS(w *world) {
 func TestReference(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, func(*world)){
 		"PushPull": testPushPull, "ForeignRecords": testForeignRecords, "Repush": testRepush, "ManyTags": testManyTags, "Seams": testSeams,
-		"Proofs": testProofs, "LyingPDS": testLyingPDS, "KeyRotation": testKeyRotation,
+		"Proofs": testProofs, "LyingPDS": testLyingPDS,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, referencePDS) })
 	}

@@ -51,11 +51,9 @@ func (d *rekeyed) Purge(ctx context.Context, id syntax.AtIdentifier) error {
 
 // The document that we remember names the key from before a rotation: one fresh look-up, and the proof holds. The PDS goes on
 // signing with the key from before: refused, and the directory is left alone.
-func TestKeyRotation(t *testing.T) { testKeyRotation(t, devnetPDS) }
-
-func testKeyRotation(t *testing.T, start func(*world)) {
+func TestKeyRotation(t *testing.T) {
 	d := &rekeyed{}
-	w := newWorld(t, start, func(w *world) {
+	w := newWorld(t, devnetPDS, func(w *world) {
 		w.options = func(o *pds.Options) { o.Verify, d.Directory = pds.VerifyAlways, o.Directory; o.Directory = d }
 	})
 	img := newImage(t, "one", nil)

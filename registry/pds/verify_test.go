@@ -136,76 +136,78 @@ func foreignProof(t *testing.T, did, collection, rkey string, value []byte) []by
 // TestLyingPDS: answers of the owner's PDS are changed on their way; none is served, under always as under sampled.
 func TestLyingPDS(t *testing.T) { testLyingPDS(t, devnetPDS) }
 
-func testLyingPDS(t *testing.T, start func(*world)) {
-	for _, mode := range []pds.Verify{pds.VerifyAlways, pds.VerifySampled} {
-		w := newWorld(t, start, verifying(mode))
-		one, two := newImage(t, "one", nil), newImage(t, "two", nil)
-		w.push("app", one, "v1")
-		w.push("app", two, "v2")
-		w.settled()
-		did := w.accounts["alice"].did
-		var tag, other anyRecord
-		for _, r := range w.records("alice", "io.atcr.tag") {
-			if r.Value["tag"] == "v1" {
-				tag = r
-			} else {
-				other = r
+func testLyingPDS(t *testing.T, start func(*world)) { lies(t, start, pds.VerifyAlways) }
+
+func TestLyingPDSUnderSampled(t *testing.T) { lies(t, devnetPDS, pds.VerifySampled) }
+
+func lies(t *testing.T, start func(*world), mode pds.Verify) {
+	w := newWorld(t, start, verifying(mode))
+	one, two := newImage(t, "one", nil), newImage(t, "two", nil)
+	w.push("app", one, "v1")
+	w.push("app", two, "v2")
+	w.settled()
+	did := w.accounts["alice"].did
+	var tag, other anyRecord
+	for _, r := range w.records("alice", "io.atcr.tag") {
+		if r.Value["tag"] == "v1" {
+			tag = r
+		} else {
+			other = r
+		}
+	}
+	rkey := tag.URI[strings.LastIndexByte(tag.URI, '/')+1:]
+	raw, err := json.Marshal(tag.Value)
+	must(t, err)
+	value, err := repo.RecordFromJSON(raw)
+	must(t, err)
+	oldManifest, newManifest := fmt.Sprint(tag.Value["manifest"]), fmt.Sprint(other.Value["manifest"])
+	ofTags := func(r *http.Request) bool { return r.URL.Query().Get("collection") == "io.atcr.tag" }
+	lists := func(from, to string) realtest.Fault {
+		return realtest.Fault{Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
+			return bytes.Replace(b, []byte(from), []byte(to), 1)
+		}}
+	}
+	proves := func(car []byte) realtest.Fault {
+		return realtest.Fault{Kind: realtest.Rewrite, Path: proofPath, Match: ofTags, Times: -1, Rewrite: func([]byte) []byte { return car }}
+	}
+	for name, fault := range map[string]realtest.Fault{
+		"a tag that points elsewhere, under its true CID": lists(oldManifest, newManifest),
+		"a tag with another CID":                          lists(tag.CID, other.CID),
+		"a proof by another key":                          proves(foreignProof(t, did, "io.atcr.tag", rkey, value)),
+		"a proof of another account":                      proves(foreignProof(t, w.accounts["bob"].did, "io.atcr.tag", rkey, value)),
+		"no CAR at all":                                   proves([]byte("<html>")),
+		"an empty answer":                                 proves(nil),
+		"a tag that is not in the repository": {Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
+			b = bytes.ReplaceAll(b, []byte(rkey), []byte("app_v9"))
+			return bytes.ReplaceAll(b, []byte(`"tag":"v1"`), []byte(`"tag":"v9"`))
+		}},
+	} {
+		t.Run(string(mode)+"/"+name, func(t *testing.T) {
+			defer w.in(t)()
+			w.forget()
+			w.clock.advance(2 * time.Hour)
+			injected := w.pdsProxy.Inject(fault)
+			asked := "v1"
+			if strings.HasPrefix(name, "a tag that is not") {
+				asked = "v9"
 			}
-		}
-		rkey := tag.URI[strings.LastIndexByte(tag.URI, '/')+1:]
-		raw, err := json.Marshal(tag.Value)
-		must(t, err)
-		value, err := repo.RecordFromJSON(raw)
-		must(t, err)
-		oldManifest, newManifest := fmt.Sprint(tag.Value["manifest"]), fmt.Sprint(other.Value["manifest"])
-		ofTags := func(r *http.Request) bool { return r.URL.Query().Get("collection") == "io.atcr.tag" }
-		lists := func(from, to string) realtest.Fault {
-			return realtest.Fault{Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
-				return bytes.Replace(b, []byte(from), []byte(to), 1)
-			}}
-		}
-		proves := func(car []byte) realtest.Fault {
-			return realtest.Fault{Kind: realtest.Rewrite, Path: proofPath, Match: ofTags, Times: -1, Rewrite: func([]byte) []byte { return car }}
-		}
-		for name, fault := range map[string]realtest.Fault{
-			"a tag that points elsewhere, under its true CID": lists(oldManifest, newManifest),
-			"a tag with another CID":                          lists(tag.CID, other.CID),
-			"a proof by another key":                          proves(foreignProof(t, did, "io.atcr.tag", rkey, value)),
-			"a proof of another account":                      proves(foreignProof(t, w.accounts["bob"].did, "io.atcr.tag", rkey, value)),
-			"no CAR at all":                                   proves([]byte("<html>")),
-			"an empty answer":                                 proves(nil),
-			"a tag that is not in the repository": {Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
-				b = bytes.ReplaceAll(b, []byte(rkey), []byte("app_v9"))
-				return bytes.ReplaceAll(b, []byte(`"tag":"v1"`), []byte(`"tag":"v9"`))
-			}},
-		} {
-			t.Run(string(mode)+"/"+name, func(t *testing.T) {
-				defer w.in(t)()
-				w.forget()
-				w.clock.advance(2 * time.Hour)
-				injected := w.pdsProxy.Inject(fault)
-				asked := "v1"
-				if strings.HasPrefix(name, "a tag that is not") {
-					asked = "v9"
+			for range 3 {
+				if got, err := pull(w, asked); !errors.Is(err, registry.ErrManifestUnknown) {
+					t.Errorf("answered %q, %v", got, err)
 				}
-				for range 3 {
-					if got, err := pull(w, asked); !errors.Is(err, registry.ErrManifestUnknown) {
-						t.Errorf("answered %q, %v", got, err)
-					}
-				}
-				if injected.Fired() == 0 {
-					t.Error("nothing was changed")
-				}
-				if n := w.backend.Disproved(); n != 1 {
-					t.Errorf("counted %d times", n)
-				}
-				w.pdsProxy.Clear()
-				w.forget()
-				if got, err := pull(w, "v1"); err != nil || !bytes.Equal(got, one.manifest.Bytes) {
-					t.Errorf("the truth is answered by %q, %v", got, err)
-				}
-			})
-		}
+			}
+			if injected.Fired() == 0 {
+				t.Error("nothing was changed")
+			}
+			if n := w.backend.Disproved(); n != 1 {
+				t.Errorf("counted %d times", n)
+			}
+			w.pdsProxy.Clear()
+			w.forget()
+			if got, err := pull(w, "v1"); err != nil || !bytes.Equal(got, one.manifest.Bytes) {
+				t.Errorf("the truth is answered by %q, %v", got, err)
+			}
+		})
 	}
 }
 
