@@ -17,7 +17,7 @@ import (
 func TestTrickledDocument(t *testing.T) {
 	n := newNetwork(t)
 	n.docs[aliceDID.String()] = document(t, aliceDID, "")
-	r := n.resolver(nil)
+	r := n.resolver(func(o *ResolverOptions) { o.HTTP.Timeout = 0 })
 	r.docs.patience, r.docs.staleWait = 300*time.Millisecond, 10*time.Second
 	trickled := make(chan struct{}, 8)
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

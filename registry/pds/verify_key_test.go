@@ -57,7 +57,7 @@ func TestKeyRotation(t *testing.T) {
 		w.options = func(o *pds.Options) { o.Verify, d.Directory = pds.VerifyAlways, o.Directory; o.Directory = d }
 	})
 	img := newImage(t, "one", nil)
-	w.push("app", img, "v1")
+	w.push("app", img, "v1", "v2", "v3")
 	w.settled()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	must(t, err)
@@ -79,12 +79,12 @@ func TestKeyRotation(t *testing.T) {
 	d.mu.Unlock()
 	w.forget()
 	w.clock.advance(2 * time.Minute)
-	for range 5 {
-		if got, err := pull(w, "v1"); !errors.Is(err, registry.ErrManifestUnknown) {
+	for i := range 9 {
+		if got, err := pull(w, []string{"v1", "v2", "v3"}[i%3]); !errors.Is(err, registry.ErrManifestUnknown) {
 			t.Fatalf("signed by the key from before: %q, %v", got, err)
 		}
 	}
-	if d.purged != 1 || w.backend.Disproved() != 1 {
+	if d.purged != 1 || w.backend.Disproved() != 3 {
 		t.Errorf("fetched afresh %d times, %d disproved", d.purged, w.backend.Disproved())
 	}
 }
