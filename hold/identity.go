@@ -50,7 +50,7 @@ func AnnounceIdentity(ctx context.Context, cfg Config, id *identity.Identity) (e
 	if _, err := os.Stat(filepath.Join(cfg.Dir, repoFile)); cfg.DatabaseURL == "" && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	store, done, err := cfg.openStore(ctx)
+	store, done, err := cfg.openStore(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("announce the identity: %w", err)
 	}

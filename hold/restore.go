@@ -200,7 +200,7 @@ func (r *Restore) Repo(ctx context.Context, src repo.Source, seq int64) (_ repo.
 	if src.Key, err = id.Key.PublicKey(); err != nil {
 		return repo.Commit{}, err
 	}
-	store, closeStore, err := r.cfg.openStore(ctx)
+	store, closeStore, err := r.cfg.openStore(ctx, 0)
 	if err != nil {
 		return repo.Commit{}, err
 	}

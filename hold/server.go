@@ -255,7 +255,7 @@ func (s *Server) findRepo(ctx context.Context) error {
 		}
 		return nil
 	}
-	store, done, err := s.cfg.openStore(ctx)
+	store, done, err := s.cfg.openStore(ctx, mapped)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -72,10 +73,14 @@ func (b *bench) fill(ctx context.Context, n int) (string, error) {
 	if path := b.filled[name]; path != "" {
 		return path, nil
 	}
+	path := filepath.Join(cmp.Or(b.keep, b.dir), name)
+	if _, err := os.Stat(path); err == nil {
+		b.filled[name] = path
+		return path, nil
+	}
 	fmt.Fprintf(os.Stderr, "filling a repository with %d records…\n", n)
 	began := time.Now()
-	path := filepath.Join(b.dir, name)
-	r, shut, err := openRepo(ctx, path)
+	r, shut, err := openRepo(ctx, path+".new")
 	if err != nil {
 		return "", err
 	}
@@ -93,6 +98,9 @@ func (b *bench) fill(ctx context.Context, n int) (string, error) {
 		}
 	}
 	if err = errors.Join(err, shut()); err != nil {
+		return "", err
+	}
+	if err := os.Rename(path+".new", path); err != nil { // closed, it is one file
 		return "", err
 	}
 	fmt.Fprintf(os.Stderr, "  in %.1f s\n", time.Since(began).Seconds())

@@ -37,6 +37,7 @@ func main() {
 	flag.IntVar(&c.rounds, "rounds", 3, "rounds of each row")
 	flag.StringVar(&only, "rows", "", "groups of rows to run, separated by commas; all when empty")
 	flag.StringVar(&c.dir, "dir", "", "folder for the repositories; a temporary one when empty")
+	flag.StringVar(&c.keep, "keep", "", "folder in which the filled repositories stay, for the next run; filling takes minutes")
 	flag.IntVar(&c.records, "records", 100_000, "records of the repositories that travel")
 	flag.IntVar(&c.large, "large", 1_000_000, "records of the large repository")
 	flag.BoolVar(&c.quick, "quick", false, "a hundredth of the work: shows that it runs, measures nothing")

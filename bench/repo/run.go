@@ -19,6 +19,7 @@ type config struct {
 	rounds  int
 	only    []string
 	dir     string
+	keep    string
 	records int
 	large   int
 	quick   bool
