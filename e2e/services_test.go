@@ -24,7 +24,8 @@ type servicesOptions struct {
 	// PLC makes the hold a did:plc, at a localhost name: what a relay takes.
 	PLC bool
 	// Hold, if not nil, changes the hold's configuration.
-	Hold func(map[string]any)
+	Hold  func(map[string]any)
+	Tiers []string // of the hold, which then trusts the AppView to set them
 	// Upstream, if not nil, is started in place of our hold, with alice as its owner.
 	Upstream *upstreamhold.Options
 }
@@ -94,14 +95,20 @@ func (s *services) startHold(t *testing.T) {
 	for name, permissions := range s.o.Crew {
 		crew = append(crew, map[string]any{"member": s.net.Account(name).DID, "permissions": permissions})
 	}
+	appview, tiers := "", []map[string]string{}
+	for _, name := range s.o.Tiers {
+		appview = fmt.Sprintf("did:web:127.0.0.1:%d", s.appPort)
+		tiers = append(tiers, map[string]string{"name": name})
+	}
 	method := "web"
 	if s.o.PLC {
 		method = "plc"
 	}
 	config := map[string]any{
+		"quota": map[string]any{"tiers": tiers},
 		"server": map[string]any{
 			"addr": fmt.Sprintf("127.0.0.1:%d", s.holdPort), "public_url": s.Hold, "public": !s.o.Private,
-			"test_mode": true, "handle_resolver_url": s.net.PDS[0],
+			"test_mode": true, "handle_resolver_url": s.net.PDS[0], "appview_did": appview,
 		},
 		"registration": map[string]any{"owner_did": s.net.Account(captain).DID, "allow_all_crew": false, "crew": crew},
 		"storage":      map[string]any{"driver": "file", "path": filepath.Join(s.dir, "hold", "blobs")},

@@ -41,6 +41,12 @@ type Config struct {
 	// Crew is brought in line at start; members that it doesn't name are left alone.
 	Crew []CrewMember
 
+	// AppViewDID is the AppView that is trusted to set the tiers of the crew (io.atcr.hold.updateCrewTier), and nothing
+	// else; empty is none.
+	AppViewDID string
+	// Tiers are the ranks that members may have, lowest first. Their quotas are not enforced yet.
+	Tiers []Tier
+
 	// TestMode allows http, loopback and ports in names. Never on the public network.
 	TestMode bool
 	// AllowNetworks are private networks whose PDSes may be asked.
@@ -138,6 +144,12 @@ func (c *Config) check() error {
 		if err := c.Crew[i].check(); err != nil {
 			return fmt.Errorf("hold: Crew[%d]: %w", i, err)
 		}
+	}
+	if err := c.checkAppView(); err != nil {
+		return err
+	}
+	if err := checkTiers(c.Tiers); err != nil {
+		return err
 	}
 	for _, relay := range c.Relays {
 		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {

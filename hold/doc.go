@@ -23,6 +23,7 @@
 // crew:admin (which implies both, and managing crew, but neither the captain's record nor one's own). Everybody
 // reads the layers of a public hold; nobody else reads those of a private one. Users show who they are by a service token that
 // their PDS signs (com.atproto.server.getServiceAuth); an uploadId is by itself the right to the parts of its upload.
+// One AppView can be trusted (Config.AppViewDID): by tokens of its own it sets the tiers of members, and may nothing else.
 //
 // # Data
 //

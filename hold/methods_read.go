@@ -37,11 +37,6 @@ func (s *Server) resolveHandle(_ context.Context, c *call) (any, error) {
 	return map[string]string{"did": s.DID()}, nil
 }
 
-// listTiers: there are no tiers yet; everybody's use is unlimited.
-func (s *Server) listTiers(context.Context, *call) (any, error) {
-	return map[string]any{"tiers": []any{}}, nil
-}
-
 // getBlob serves layers by digest and the blobs of the hold's records by CID. On a public hold no token is looked at: Go
 // clients carry Authorization along when they are redirected here, and it may be anybody's.
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, c *call) error {

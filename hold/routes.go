@@ -26,6 +26,7 @@ const (
 	reader              // and the right to read layers
 	writer              // and blob:write
 	admin               // captain or crew:admin
+	appview             // the trusted AppView, in the name of a user
 )
 
 const (
@@ -46,11 +47,12 @@ type method struct {
 
 // call is one request of a method.
 type call struct {
-	r      *http.Request
-	caller string // DID; empty is anonymous
-	legacy bool   // by a token as upstream's AppView sends them, which may be used again
-	rights rights
-	body   []byte // of a POST with run
+	r       *http.Request
+	caller  string // DID; empty is anonymous
+	subject string // DID of the user in whose name the trusted AppView asks; only for its methods
+	legacy  bool   // by a token as upstream's AppView sends them, which may be used again
+	rights  rights
+	body    []byte // of a POST with run
 }
 
 // decode reads the JSON body; fields that are not known are ignored, as the lexicon language wants it.
@@ -88,6 +90,7 @@ func (s *Server) methods() map[string]method {
 		"io.atcr.hold.notifyManifest":        {verbs: post(), who: signedIn, legacy: true, body: manifestBody, run: s.notifyManifest},
 		"io.atcr.hold.requestCrew":           {verbs: post(), who: signedIn, body: smallBody, run: s.requestCrew},
 		"io.atcr.hold.getQuota":              {verbs: get(), who: signedIn, run: s.getQuota},
+		"io.atcr.hold.updateCrewTier":        {verbs: post(), who: appview, body: smallBody, run: s.updateCrewTier},
 		"io.atcr.hold.setStats":              {verbs: post(), who: admin, body: smallBody, run: s.setStats},
 		"io.atcr.hold.exportUserData":        {verbs: get(), who: signedIn, run: s.exportUserData},
 		"io.atcr.hold.deleteUserData":        {verbs: post(), who: signedIn, body: smallBody, run: s.deleteUserData},
@@ -180,12 +183,19 @@ func (s *Server) identify(c *call, name string, want who) error {
 	}
 	claims, err := s.verifier.VerifyRequest(c.r, name)
 	switch {
+	case err == nil && want == appview:
+		return s.identifyAppView(c, claims)
+	case err == nil && claims.Subject != "" && claims.Subject != claims.Issuer:
+		// What the trusted AppView may do in a user's name is its own methods; nobody else may anything.
+		return unauthorized("BadJwt", "%s takes no token in the name of another (sub): the user's own PDS signs one", name)
 	case err == nil:
 		c.caller, c.legacy = claims.Issuer.String(), claims.Legacy
 	case !errors.Is(err, serviceauth.ErrNotServiceToken):
 		return err
 	case want == uploadID:
 		return nil
+	case want == appview:
+		return unauthorized("AuthRequired", "%s needs a token of the AppView that this hold trusts", name)
 	default:
 		return unauthorized("AuthRequired", "%s needs a service token: ask com.atproto.server.getServiceAuth of your PDS for aud=%s and lxm=%s, and send it as Bearer", name, s.DID(), name)
 	}

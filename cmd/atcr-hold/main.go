@@ -142,6 +142,10 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 	for _, m := range c.Registration.Crew {
 		crew = append(crew, hold.CrewMember(m))
 	}
+	var tiers []hold.Tier
+	for _, t := range c.Quota.Tiers {
+		tiers = append(tiers, hold.Tier{Name: t.Name, Description: t.Description})
+	}
 	return hold.Config{
 		Dir:                c.Database.Path,
 		DatabaseURL:        c.Database.URL,
@@ -160,6 +164,8 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 		AllowAllCrew:       c.Registration.AllowAllCrew,
 		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
 		Crew:               crew,
+		AppViewDID:         c.Server.AppViewDID,
+		Tiers:              tiers,
 		Relays:             c.Relays.Endpoints,
 		PLCURL:             c.Identity.PLCDirectoryURL,
 		Identity: identity.Config{

@@ -131,6 +131,9 @@ func TestErrors(t *testing.T) {
 		{"s3", hold("c.yaml", holdMinimum+"storage: {driver: s3}\n"), []string{"storage.driver: \"s3\" is not one of file"}},
 		{"rights", hold("c.yaml", holdMinimum+"  crew: [{member: a.test, permissions: ['blob:all']}]\n"), []string{"registration.crew: \"blob:all\""}},
 		{"no member", hold("c.yaml", holdMinimum+"  crew: [{tier: x}]\n"), []string{"has no member"}},
+		{"appview handle", hold("c.yaml", holdMinimum, "HOLD_SERVER_APPVIEW_DID=registry.test"), []string{"HOLD_SERVER_APPVIEW_DID: server.appview_did: \"registry.test\" is no DID"}},
+		{"quota", hold("c.yaml", holdMinimum+"quota: {tiers: [{name: deckhand, quota: 5 apples}]}\n"), []string{"c.yaml:5: quota.tiers: [0]: quota \"5 apples\" is no size"}},
+		{"nameless tier", hold("c.yaml", holdMinimum+"quota: {tiers: [{name: deckhand}, {quota: 5gb}]}\n"), []string{"quota.tiers: [1]: name"}},
 		{"owner handle", hold("c.yaml", "server: {public_url: 'https://h.test'}\nregistration: {owner_did: alice.test}\n"), []string{"c.yaml:2: registration.owner_did: \"alice.test\" is no DID"}},
 		{"URL with a path", app("c.yaml", did, "ATCR_SERVER_BASE_URL=https://x.test/registry"), []string{"server.base_url"}},
 		{"address", app("c.yaml", did, "ATCR_SERVER_ADDR=5000"), []string{"server.addr: \"5000\" is no address"}},
@@ -175,7 +178,8 @@ func TestWarnings(t *testing.T) {
 	}
 	want := []string{
 		"environment variable HOLD_SERVR_ADDR is no setting; did you mean HOLD_SERVER_ADDR?",
-		"these settings are read but do nothing yet, their feature is not built: admin, quota, gc, storage.bucket",
+		"these settings are read but do nothing yet, their feature is not built: admin, gc, storage.bucket, quota.defaults.new_crew_tier",
+		"quota.tiers: the tiers are named and given, but their quotas are not enforced yet: everybody's use is unlimited",
 	}
 	if !reflect.DeepEqual(warnings, want) {
 		t.Errorf("got %q", warnings)

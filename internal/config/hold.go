@@ -3,6 +3,7 @@ package config
 import (
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -20,7 +21,7 @@ type Hold struct {
 	Backup       Backup       `key:"backup" doc:"Backups of identity, records and, if wanted, layers, made by the running hold. Also by hand: atcr-hold backup, atcr-hold restore."`
 	Network      Network      `key:"network" doc:"Private networks."`
 	Admin        Admin        `key:"admin" unbuilt:"true" doc:"The captain's web panel."`
-	Quota        Quota        `key:"quota" unbuilt:"true" doc:"How much crew may store."`
+	Quota        Quota        `key:"quota" doc:"Tiers of the crew. Their names are listed (io.atcr.hold.listTiers) and given to members; how much one may store is not limited yet."`
 	GC           GC           `key:"gc" unbuilt:"true" doc:"Removes layers that no manifest names."`
 	Scanner      Scanner      `key:"scanner" unbuilt:"true" doc:"Vulnerability scanners that connect to the hold."`
 	Relays       Relays       `key:"relays" doc:"Relays that are asked to carry the hold's records. Not under test_mode, but for http ones."`
@@ -38,7 +39,7 @@ type HoldServer struct {
 	Redirect           bool   `key:"redirect" doc:"Sends readers of layers to an address of the storage where it has one. false: every byte goes through getBlob."`
 	Region             string `key:"region" doc:"Where the hold stands, for its captain record."`
 	Successor          string `key:"successor" doc:"DID of the hold that replaces this one, for its captain record."`
-	AppViewDID         string `key:"appview_did" unbuilt:"true" doc:"The AppView that may set tiers of the crew."`
+	AppViewDID         string `key:"appview_did" doc:"The AppView that is trusted to set the tiers of the crew, and nothing else, as in did:web:registry.example.com. Empty: none."`
 	AppViewURL         string `key:"appview_url" unbuilt:"true" doc:"Its address."`
 }
 
@@ -107,7 +108,7 @@ type Admin struct {
 
 // Quota is the section quota.
 type Quota struct {
-	Tiers    []Tier        `key:"tiers" doc:"Tiers in order; empty: no limits. Sizes in B, KB, MB, GB, TB or PB.\n  - {name: deckhand, quota: 5GB}"`
+	Tiers    []Tier        `key:"tiers" doc:"Tiers, lowest first. quota is read and not enforced yet: sizes in B, KB, MB, GB, TB or PB.\n  - {name: deckhand, quota: 5GB, description: for everyone}"`
 	Defaults QuotaDefaults `key:"defaults" doc:"Tiers of members who have none."`
 }
 
@@ -122,8 +123,32 @@ type Tier struct {
 
 // QuotaDefaults is the section quota.defaults.
 type QuotaDefaults struct {
-	NewCrewTier        string `key:"new_crew_tier" doc:"Tier of new members, and of those whose tier is unknown."`
-	PlankownerCrewTier string `key:"plankowner_crew_tier" doc:"Tier of the first members."`
+	NewCrewTier        string `key:"new_crew_tier" unbuilt:"true" doc:"Tier of new members, and of those whose tier is unknown."`
+	PlankownerCrewTier string `key:"plankowner_crew_tier" unbuilt:"true" doc:"Tier of the first members."`
+}
+
+// size is how quotas are written.
+var size = regexp.MustCompile(`^(?i)[0-9]{1,12}(\.[0-9]{1,3})? ?[KMGTP]?B$`)
+
+func (q *Quota) check(p *problems) {
+	for i, t := range q.Tiers {
+		if t.Name == "" || len(t.Name) > 32 {
+			p.add("quota.tiers", "[%d]: name %q: write 1 to 32 bytes", i, t.Name)
+		}
+		if t.Quota != "" && !size.MatchString(t.Quota) {
+			p.add("quota.tiers", "[%d]: quota %q is no size: write 500MB or 5GB", i, t.Quota)
+		}
+	}
+}
+
+// warnings are about what is read and not done.
+func (c *Hold) warnings() []string {
+	for _, t := range c.Quota.Tiers {
+		if t.Quota != "" {
+			return []string{"quota.tiers: the tiers are named and given, but their quotas are not enforced yet: everybody's use is unlimited"}
+		}
+	}
+	return nil
 }
 
 // GC is the section gc.
@@ -186,7 +211,7 @@ func (c *Hold) check() []problem {
 	if c.Registration.OwnerDID == "" {
 		p.add("registration.owner_did", "is required: set it, or %s, to the DID of the captain", EnvName(HoldPrefix, "registration.owner_did"))
 	}
-	for path, did := range map[string]string{"registration.owner_did": c.Registration.OwnerDID, "server.successor": c.Server.Successor, "identity.did": c.Identity.DID} {
+	for path, did := range map[string]string{"registration.owner_did": c.Registration.OwnerDID, "server.successor": c.Server.Successor, "server.appview_did": c.Server.AppViewDID, "identity.did": c.Identity.DID} {
 		if did != "" && !strings.HasPrefix(did, "did:") {
 			p.add(path, "%q is no DID: write did:plc:… or did:web:…", did)
 		}
@@ -199,6 +224,7 @@ func (c *Hold) check() []problem {
 			p.oneOf("registration.crew", right, permissions...)
 		}
 	}
+	c.Quota.check(&p)
 	p.oneOf("storage.driver", c.Storage.Driver, "file")
 	p.required("database.path", c.Database.Path)
 	if c.Database.URL != "" && !postgresURL(c.Database.URL) {

@@ -32,6 +32,9 @@ func LoadAppView(file string, environ []string) (*AppView, []string, error) {
 func LoadHold(file string, environ []string) (*Hold, []string, error) {
 	c := DefaultHold()
 	warnings, err := load(c, HoldPrefix, file, environ, c.check)
+	if err == nil {
+		warnings = append(warnings, c.warnings()...)
+	}
 	return c, warnings, err
 }
 

@@ -27,6 +27,7 @@
 //
 // # Identity
 //
-// With BaseURL set, the AppView is a did:web of its host with a P-256 key, whose document stands at /.well-known/did.json. It signs
-// nothing yet: holds will know by it which AppView they trust.
+// With BaseURL set, the AppView is a did:web of its host with a P-256 key, whose document stands at /.well-known/did.json. By it
+// the AppView asks where no user does: it tells holds of pulls without sign-in, and where a hold names it as its trusted AppView
+// it may set the tiers of that hold's crew (Server.UpdateCrewTier), which gives it no other right there.
 package appview

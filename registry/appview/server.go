@@ -114,10 +114,14 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 }
 
 func (s *Server) openBackend(ctx context.Context) (err error) {
-	s.backend, err = pds.New(ctx, pds.Options{
+	o := pds.Options{
 		DB: s.db, Directory: s.cfg.Directory, HTTP: s.cfg.HTTP, Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
 		Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify, Clock: s.cfg.Clock, Log: s.cfg.Log, Seam: s.cfg.Seam,
-	})
+	}
+	if s.id != nil {
+		o.Self = s.tokensFor("")
+	}
+	s.backend, err = pds.New(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -171,7 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Metrics are the AppView's own collectors, registered nowhere.
 func (s *Server) Metrics() []prometheus.Collector {
-	all := s.auth.Metrics()
+	all := append(s.auth.Metrics(), s.backend.Metrics()...)
 	if s.own != nil {
 		all = append(all, s.own.Metrics()...)
 	}

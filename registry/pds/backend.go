@@ -12,6 +12,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
@@ -27,6 +28,7 @@ type Backend struct {
 	directory   identity.Directory
 	http        *http.Client
 	sessions    Sessions
+	self        holdclient.TokenFunc // nil: anonymous pulls are not counted
 	defaultHold string
 	redirect    Redirect
 	serveStale  time.Duration
@@ -49,6 +51,7 @@ type Backend struct {
 	present     *memo[string, string]            // the hold that an owner's pushes go to
 	leased      *memo[string, place]             // blobs that the present hold was asked for lately
 	bare        *memo[string, struct{}]          // public holds that give bytes, not addresses
+	deaf        *memo[string, struct{}]          // holds that refused to hear of an anonymous pull
 	skipped     atomic.Int64                     // records that broke their lexicon
 	mismatched  atomic.Int64                     // records whose bytes are not those of their digest
 	disproved   atomic.Int64                     // records that the signed repository does not hold
@@ -69,8 +72,9 @@ type Backend struct {
 	buffers   *semaphore.Weighted     // chunks of parts in memory
 	long      *httpx.LongAnswers
 
-	pullsMu sync.Mutex
-	pulls   map[pull]pulled
+	pullsMu     sync.Mutex
+	pulls       map[pull]pulled
+	pullCounter *prometheus.CounterVec
 
 	stop context.CancelFunc // ends the tails of pushes
 	life context.Context
@@ -97,7 +101,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		db: o.DB, reads: newPrepared(o.DB.Read()), directory: o.Directory, sessions: o.Sessions, defaultHold: o.DefaultHold,
+		db: o.DB, reads: newPrepared(o.DB.Read()), directory: o.Directory, sessions: o.Sessions, self: o.Self, defaultHold: o.DefaultHold,
 		redirect: o.Redirect, serveStale: o.ServeStale, asksProofs: o.Verify, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
 		unresolved:  newMemo[string, error](10_000),
 		names:       newMemo[string, struct{}](10_000),
@@ -113,12 +117,14 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		sampled:     newMemo[string, struct{}](10_000),
 		rekeyed:     newMemo[string, struct{}](10_000),
 		proofs:      semaphore.NewWeighted(maxProofs),
+		deaf:        newMemo[string, struct{}](10_000),
 		clients:     map[string]*holdclient.Client{},
 		claims:      map[string]bool{},
 		uploads:     map[string]*uploadState{},
 		buffers:     semaphore.NewWeighted(maxChunks),
 		long:        httpx.NewLongAnswers(longPlaces, longWait),
 		pulls:       map[pull]pulled{},
+		pullCounter: newPullCounter(),
 	}
 	if o.HTTP == nil {
 		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-appview"})

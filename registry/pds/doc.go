@@ -35,4 +35,9 @@
 // A manifest, tag, referrer or layer is answered to those who may read the hold that the record names: everyone when
 // its captain record says public, else its captain and crew. Tokens of a puller go to a hold only after
 // it answered 401 or 403 without one, since a stranger's record chose its address.
+//
+// # Counting
+//
+// A hold is told of each manifest that a client got, some seconds later and in the puller's name, or in the registry's own when nobody
+// is signed in (Options.Self). What a crash loses, or a hold refuses, is not counted; Metrics tell how many.
 package pds

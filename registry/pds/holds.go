@@ -21,6 +21,12 @@ const (
 	rightsWithin = 10 * time.Second // how long a hold may take to tell them
 )
 
+// Hold answers an anonymous client of the hold that has the DID; see holdclient.Client.As for one that signs. Errors:
+// registry.ErrUnavailable.
+func (b *Backend) Hold(ctx context.Context, did string) (*holdclient.Client, error) {
+	return b.hold(ctx, did)
+}
+
 // hold answers a client of a hold, anonymous. Clients are kept, since they learn.
 func (b *Backend) hold(ctx context.Context, did string) (*holdclient.Client, error) {
 	parsed, err := syntax.ParseDID(did)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/identity"
 
+	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
@@ -53,6 +54,10 @@ type Options struct {
 	HTTP *http.Client
 	// Sessions acts for signed-in accounts.
 	Sessions Sessions
+	// Self issues service tokens in the registry's own name (serviceauth.Mint with its DID and key): for the service aud, good for
+	// the method lxm. With it holds are told of pulls without sign-in. A hold that refuses is not told again for an hour. Nil: such
+	// pulls are not counted.
+	Self holdclient.TokenFunc
 	// DefaultHold is the DID of the hold for owners whose profile names none.
 	DefaultHold string
 	// Redirect says how layers are given to clients; empty is RedirectAuto.
