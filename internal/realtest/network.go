@@ -31,7 +31,18 @@ type NetworkOptions struct {
 	PDSes    int      // how many; 0 is 1
 	Accounts []string // names, dealt round-robin over the PDSes; nil is alice and bob
 	Proxied  bool     // a FaultProxy stands at each PDS's public address
+
+	// On is the host that the network is started on, with one PDS whose public address is https://Hostname; the directory's is
+	// https://PLCName. Both names must lead to On (Hosts.DNS), where TLS passes them on to PDSPort and PLCPort.
+	On                *Host
+	Hostname, PLCName string
 }
+
+// Ports of a network that is started on a Host.
+const (
+	PDSPort = 2583
+	PLCPort = 2582
+)
 
 // A Net is a PLC directory and reference PDSes. DID documents, tokens and OAuth
 // name a PDS by its public address PDS[i], http://localhost:PORT.
@@ -44,6 +55,7 @@ type Net struct {
 	Accounts      map[string]Account
 
 	process *Process
+	client  *http.Client // nil: http.DefaultClient
 }
 
 // An Account is one of a Net's.
@@ -95,8 +107,14 @@ func startNetwork(t testing.TB, o NetworkOptions, count int, ports []string) (*N
 	}
 	args := append(command[1:], "--state", t.TempDir(), "--pds", strconv.Itoa(count),
 		"--accounts", strings.Join(names, ","), "--public-ports", strings.Join(ports, ","))
-	p := Start(t, Command{Name: "atproto stack", Path: command[0], Args: args, Env: []string{"LOG_ENABLED=false", "NODE_COMPILE_CACHE=" + filepath.Join(tools.Dir(), "atproto", "compiled")}})
-	n := &Net{process: p}
+	c := Command{Name: "atproto stack", Path: command[0], Args: args, Env: []string{"LOG_ENABLED=false", "NODE_COMPILE_CACHE=" + filepath.Join(tools.Dir(), "atproto", "compiled")}}
+	n := &Net{}
+	if o.On != nil {
+		c.Args = append(c.Args, "--hostname", o.Hostname, "--pds-port", strconv.Itoa(PDSPort), "--plc-port", strconv.Itoa(PLCPort))
+		c, n.client = o.On.command(c), o.On.Client(t)
+	}
+	p := Start(t, c)
+	n.process = p
 	_, err = n.answer(loadLimit, "loaded")
 	var line string
 	if err == nil {
@@ -117,6 +135,9 @@ func startNetwork(t testing.TB, o NetworkOptions, count int, ports []string) (*N
 	}
 	n.PLC, n.PDS, n.PDSLocal = ready.PLC, ready.PDS, ready.PDSLocal
 	n.AdminPassword, n.Accounts = ready.AdminPassword, ready.Accounts
+	if o.On != nil {
+		n.PLC = "https://" + o.PLCName
+	}
 	return n, nil
 }
 
@@ -216,7 +237,7 @@ type Record struct {
 func (n *Net) Records(t testing.TB, name, collection string) []Record {
 	t.Helper()
 	a := n.Account(name)
-	records, err := ListRecords(t.Context(), a.PDS, a.DID, collection)
+	records, err := listRecords(t.Context(), n.client, a.PDS, a.DID, collection)
 	if err != nil {
 		t.Fatalf("realtest: %v", err)
 	}
@@ -225,6 +246,10 @@ func (n *Net) Records(t testing.TB, name, collection string) []Record {
 
 // ListRecords lists a collection of did's repository at any PDS or hold.
 func ListRecords(ctx context.Context, server, did, collection string) ([]Record, error) {
+	return listRecords(ctx, nil, server, did, collection)
+}
+
+func listRecords(ctx context.Context, client *http.Client, server, did, collection string) ([]Record, error) {
 	var all []Record
 	cursor := ""
 	for {
@@ -233,7 +258,7 @@ func ListRecords(ctx context.Context, server, did, collection string) ([]Record,
 			Cursor  string   `json:"cursor"`
 		}
 		method := "com.atproto.repo.listRecords?limit=100&repo=" + url.QueryEscape(did) + "&collection=" + url.QueryEscape(collection) + "&cursor=" + url.QueryEscape(cursor)
-		if err := call(ctx, http.MethodGet, server, method, "", nil, &page); err != nil {
+		if err := call(ctx, client, http.MethodGet, server, method, "", nil, &page); err != nil {
 			return nil, fmt.Errorf("list %s of %s: %w", collection, did, err)
 		}
 		all = append(all, page.Records...)
@@ -247,10 +272,10 @@ func ListRecords(ctx context.Context, server, did, collection string) ([]Record,
 // Call does one XRPC call: method may carry a query; in and out are JSON and may
 // be nil. A status other than 200 is an error with the body in it.
 func (n *Net) Call(ctx context.Context, httpMethod, server, method, token string, in, out any) error {
-	return call(ctx, httpMethod, server, method, token, in, out)
+	return call(ctx, n.client, httpMethod, server, method, token, in, out)
 }
 
-func call(ctx context.Context, httpMethod, server, method, token string, in, out any) error {
+func call(ctx context.Context, client *http.Client, httpMethod, server, method, token string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)
@@ -271,7 +296,10 @@ func call(ctx context.Context, httpMethod, server, method, token string, in, out
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,7 @@ func TestAnonymousPullsAreCounted(t *testing.T) {
 	w.push("app", newImage(t, "one", nil), "v1")
 	w.push("other", newImage(t, "two", nil), "v1")
 	w.settled()
+	w.backend.SendPulls() // the pushes' own notices are over
 	w.holdProxy.Inject(realtest.Fault{Kind: realtest.Delay, Path: notifyMethod, Times: -1, Match: func(r *http.Request) bool {
 		if r.Header.Get("Authorization") == "" {
 			bare.Add(1)
@@ -148,6 +149,7 @@ func TestAnonymousPullsWithoutIdentity(t *testing.T) {
 	w := newWorld(t, devnetPDS)
 	w.push("app", newImage(t, "one", nil), "v1")
 	w.settled()
+	w.backend.SendPulls()
 	w.holdProxy.Requests()
 	w.pull("", "app", "v1")
 	w.stop()
@@ -164,6 +166,7 @@ func TestAnonymousPullsRefused(t *testing.T) {
 	w := newWorld(t, devnetPDS, func(w *world) { w.options = func(o *pds.Options) { o.Self = self } })
 	w.push("app", newImage(t, "one", nil), "v1")
 	w.settled()
+	w.backend.SendPulls() // whatever else of the push goes on in the background is over, too
 	told := func() (n int) {
 		w.pull("", "app", "v1") // succeeds whatever the hold does
 		w.holdProxy.Requests()

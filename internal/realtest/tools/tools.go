@@ -34,6 +34,7 @@ const (
 	NPM         Component = "npm"
 	Relay       Component = "relay" // indigo's relay, with SQLite
 	PostgreSQL  Component = "postgresql"
+	Namespaces  Component = "namespaces" // hosts of their own, with DNS and TLS: ip, dnsmasq, Caddy
 
 	Helm         Component = "helm"
 	Distribution Component = "distribution" // CNCF distribution, to compare with
@@ -59,6 +60,8 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 	Podman: {[]string{"podman", "runc"}, []string{"podman", "runc", "containernetworking-plugins", "uidmap"}},
 	Docker: {[]string{"dockerd", "docker"}, []string{"docker.io"}},
 
+	Namespaces: {[]string{"ip", "dnsmasq", "caddy"}, []string{"iproute2", "dnsmasq-base", "caddy"}},
+
 	Compiler: {[]string{"gcc", "g++", "make", "python3"}, []string{"build-essential", "python3"}},
 	NPM:      {[]string{"npm"}, []string{"npm"}},
 
@@ -67,7 +70,7 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay, Namespaces}
 }
 
 // All lists every component.

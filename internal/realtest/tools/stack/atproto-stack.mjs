@@ -8,11 +8,12 @@
 //   end of stdin         everything stops, so a test that holds the pipe leaks nothing
 //
 //   node atproto-stack.mjs --state DIR [--pds 1] [--accounts alice,bob] [--password P]
-//                          [--public-ports 1234,1235]
+//                          [--public-ports 1234,1235] [--hostname pds.test --pds-port N --plc-port N]
 //
 // Handles are NAME.test; accounts are dealt round-robin over the PDSes.
 // --public-ports names the ports that DID documents and PDSes give as their
-// own: a proxy of the test stands there.
+// own: a proxy of the test stands there. With --hostname the one PDS calls
+// itself https://HOSTNAME: a proxy that speaks TLS stands there.
 import fs from 'node:fs/promises'
 import http from 'node:http'
 import net from 'node:net'
@@ -32,6 +33,9 @@ const { values: opt } = parseArgs({
     accounts: { type: 'string', default: 'alice,bob' },
     password: { type: 'string', default: 'correct-horse-battery' },
     'public-ports': { type: 'string', default: '' },
+    hostname: { type: 'string' },
+    'pds-port': { type: 'string' },
+    'plc-port': { type: 'string', default: '0' },
   },
 })
 
@@ -61,7 +65,7 @@ async function startPlc() {
       .writeHead(200, { 'content-type': 'application/did+ld+json' })
       .end(JSON.stringify(document(plcLib.opToData(m[1], last))))
   })
-  await new Promise((ok) => server.listen(0, '127.0.0.1', ok))
+  await new Promise((ok) => server.listen(Number(opt['plc-port']), '127.0.0.1', ok))
   return { server, url: `http://localhost:${server.address().port}` }
 }
 
@@ -94,8 +98,9 @@ async function pdsEnv(i, plcUrl, adminPassword, publicPort) {
   const rotation = await Secp256k1Keypair.create({ exportable: true })
   return {
     devMode: true, // http issuer, ws://
+    hostname: opt.hostname,
     disableSsrfProtection: true, // may fetch client metadata from loopback
-    port: publicPort, // no hostname: the PDS calls itself http://localhost:PORT, did:web:localhost
+    port: publicPort, // without a hostname: the PDS calls itself http://localhost:PORT, did:web:localhost
     dataDirectory: dir,
     blobstoreDiskLocation: path.join(dir, 'blobs'),
     blobUploadLimit: 50 * 1024 * 1024,
@@ -147,9 +152,10 @@ const adminPassword = hex(8)
 const publicPorts = opt['public-ports'].split(',').filter(Boolean).map(Number)
 const servers = []
 for (let i = 0; i < Number(opt.pds); i++) {
-  const port = await freePort()
+  const port = opt['pds-port'] ? Number(opt['pds-port']) : await freePort()
   const publicPort = publicPorts[i] ?? port
-  const server = { port, url: `http://localhost:${publicPort}`, local: `http://localhost:${port}` }
+  const url = opt.hostname ? `https://${opt.hostname}` : `http://localhost:${publicPort}`
+  const server = { port, url, local: `http://localhost:${port}` }
   server.env = await pdsEnv(i, plc.url, adminPassword, publicPort)
   await startPds(server)
   note(`PDS ${i} up`)
