@@ -30,8 +30,11 @@ var (
 	ErrCorrupt = errors.New("repository corrupt")
 	// ErrNoSpace: the disk or database is full. Nothing of the batch was kept.
 	ErrNoSpace = errors.New("no space left for the repository")
-	// ErrBusy: another process holds the database for longer than the store waits.
+	// ErrBusy: another process holds the database for longer than the store waits, or its server is away.
 	ErrBusy = errors.New("repository busy")
+	// ErrUnsettled: the database's server went away during a commit and did not come back in time to be asked. Whether it was kept is
+	// seen when it is back: all of it or nothing.
+	ErrUnsettled = errors.New("outcome of a commit unknown")
 	// ErrClosed: the repository was closed.
 	ErrClosed = errors.New("repository closed")
 )

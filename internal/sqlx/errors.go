@@ -3,6 +3,7 @@ package sqlx
 import (
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 )
 
@@ -10,7 +11,7 @@ import (
 var (
 	// ErrNoSpace: the disk or the database's quota is full.
 	ErrNoSpace = errors.New("database: no space left")
-	// ErrBusy: locked by another process for longer than we wait, or a conflict that a retry would settle.
+	// ErrBusy: locked by another process for longer than we wait, a conflict that a retry would settle, or a server that is away.
 	ErrBusy = errors.New("database: busy")
 	// ErrCorrupt: the file is damaged or no database.
 	ErrCorrupt = errors.New("database: corrupt")
@@ -33,6 +34,9 @@ func Wrap(err error) error {
 func kindOf(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return ErrNoSpace
+	}
+	if e := (*net.OpError)(nil); errors.As(err, &e) {
+		return ErrBusy
 	}
 	if e := (interface{ SQLState() string })(nil); errors.As(err, &e) {
 		return postgresKind(e.SQLState())
@@ -74,7 +78,7 @@ func postgresKind(state string) error {
 		return ErrNoSpace
 	case state[:2] == "23":
 		return ErrConstraint
-	case state[:2] == "40", state == "55P03":
+	case state[:2] == "40", state == "55P03", state[:2] == "08", state[:3] == "57P", state == "53300": // a lock, a connection, a restart
 		return ErrBusy
 	case state[:2] == "XX" && state != "XX000":
 		return ErrCorrupt

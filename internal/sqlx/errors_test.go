@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 	"testing"
 
@@ -32,6 +33,8 @@ func TestWrap(t *testing.T) {
 		{postgresError("23505"), sqlx.ErrConstraint},
 		{postgresError("40001"), sqlx.ErrBusy},
 		{postgresError("XX001"), sqlx.ErrCorrupt},
+		{postgresError("57P01"), sqlx.ErrBusy},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, sqlx.ErrBusy},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), sqlx.ErrNoSpace},
 	} {
 		err := sqlx.Wrap(fmt.Errorf("doing: %w", c.err))

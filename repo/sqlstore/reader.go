@@ -25,7 +25,8 @@ const (
 	qHasBlob = `select 1 from repo_blob where cid = $1`
 	qBlobs   = `select b.cid, b.media_type, b.size, b.created from repo_blob b
 		where b.cid > $1 and exists (select 1 from repo_blob_ref r where r.cid = b.cid and r.rev > $2) order by b.cid limit $3`
-	qEvents = `select seq, rev, body from repo_event where seq > $1 order by seq limit $2`
+	qHasEvent = `select 1 from repo_event where seq = $1 and rev = $2`
+	qEvents   = `select seq, rev, body from repo_event where seq > $1 order by seq limit $2`
 
 	// pathEnd is above every path: they are ASCII.
 	pathEnd = "\x7f"

@@ -131,14 +131,23 @@ func (s *Store) change(ctx context.Context, f func(*writer) error) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // it goes back to the pool
-	return sqlx.InTx(ctx, conn, func(tx *sql.Tx) error {
+	defer conn.Close()  //nolint:errcheck // it goes back to the pool
+	var made *repo.Head // that a commit is asked for
+	err = sqlx.InTx(ctx, conn, func(tx *sql.Tx) error {
 		w := &writer{reader: &reader{ctx: ctx, run: tx, cursors: &cursors{}}, batch: open.NewBatch(conn)}
 		if err := w.lock(); err != nil {
 			return err
 		}
-		return f(w)
+		if err := f(w); err != nil {
+			return err
+		}
+		made = w.made
+		return nil
 	})
+	if err != nil && open.Lost(conn) {
+		return s.settle(ctx, made, err)
+	}
+	return err
 }
 
 // view is what the one who changes reads.

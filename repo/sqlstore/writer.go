@@ -75,6 +75,7 @@ func values(n, columns int) string {
 type writer struct {
 	*reader
 	batch *open.Batch // on PostgreSQL: what is written goes there in one piece
+	made  *repo.Head  // the newest that was written
 	err   error
 }
 
@@ -113,8 +114,11 @@ func (w *writer) apply(c *repo.Changes) error {
 	if w.err == nil && w.batch != nil {
 		w.err = w.batch.Run(w.ctx)
 	}
-	if w.err == nil && w.head != nil && c.Head != nil {
-		w.head = c.Head
+	if w.err == nil && c.Head != nil {
+		w.made = c.Head
+		if w.batch != nil {
+			w.head = c.Head
+		}
 	}
 	return w.err
 }

@@ -48,3 +48,14 @@ func (b *Batch) Run(ctx context.Context) error {
 	b.next = pgx.Batch{}
 	return err
 }
+
+// Lost tells whether a connection of [Postgres] is gone, so that the outcome of what was under way is not known from it.
+func Lost(conn *sql.Conn) bool {
+	lost := false
+	err := conn.Raw(func(c any) error {
+		pg, ok := c.(*stdlib.Conn)
+		lost = ok && pg.Conn().IsClosed()
+		return nil
+	})
+	return lost || err != nil
+}
