@@ -16,6 +16,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/backup/s3target"
 	"github.com/atcr-dev/atcr/internal/config"
 )
 
@@ -56,12 +57,16 @@ type restoreCommand struct {
 }
 
 // openTarget takes a folder or a bucket.
-func openTarget(_ context.Context, to string, _ config.Backup) (backup.Target, error) {
+func openTarget(to string, b config.Backup) (backup.Target, error) {
 	switch {
 	case to == "":
 		return nil, errors.New("where to? name a folder or s3://bucket/prefix, or set backup.to")
 	case strings.HasPrefix(to, "s3:"):
-		return nil, errors.New("s3: not yet")
+		t, err := s3target.Open(to, s3target.Options{Endpoint: b.Endpoint, Region: b.Region, AccessKey: b.AccessKey, SecretKey: b.SecretKey})
+		if err != nil {
+			return nil, fmt.Errorf("backups (backup.endpoint, backup.region, backup.access_key, backup.secret_key): %w", err)
+		}
+		return t, nil
 	case strings.Contains(to, "://"):
 		return nil, fmt.Errorf("%s: name a folder or s3://bucket/prefix", to)
 	}
@@ -105,7 +110,7 @@ func schedule(c *config.Hold, log *slog.Logger) (*hold.BackupSchedule, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.Schedule(c.Backup.Every, func(ctx context.Context) (backup.Target, error) { return openTarget(ctx, c.Backup.To, c.Backup) }), nil
+	return o.Schedule(c.Backup.Every, func(context.Context) (backup.Target, error) { return openTarget(c.Backup.To, c.Backup) }), nil
 }
 
 func runBackup(ctx context.Context, verb string, c *backupCommands, stdout, stderr io.Writer) error {
@@ -121,7 +126,7 @@ func runBackup(ctx context.Context, verb string, c *backupCommands, stdout, stde
 			to = settled.Backup.To
 		}
 	}
-	t, err := openTarget(ctx, to, settled.Backup)
+	t, err := openTarget(to, settled.Backup)
 	if err != nil {
 		return err
 	}
@@ -264,7 +269,7 @@ func runRestore(ctx context.Context, c *restoreCommand, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	t, err := openTarget(ctx, c.From, settled.Backup)
+	t, err := openTarget(c.From, settled.Backup)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ var rules = []rule{
 	{"repo", []string{"", "storage"}, 60},
 
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},
+	{"hold/backup/targettest", []string{"hold/backup"}, 190},
+	{"hold/backup/s3target", []string{"hold/backup"}, 220},
 	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable"}, 190},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
 	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable"}, 172},
@@ -61,6 +63,7 @@ var rules = []rule{
 	{"internal/archtest", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},
+	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 235}, // S3 by minio-go
 	{"cmd/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 200},
 	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 200},
 	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/..."}, 170},

@@ -261,6 +261,9 @@ func (b *Backup) check(p *problems, testMode bool) {
 	} else if scheme, _, ok := strings.Cut(b.To, "://"); ok {
 		p.add("backup.to", "%s is not supported: name a folder, or s3://bucket/prefix", scheme)
 	}
+	if strings.HasPrefix(b.To, "s3:") && (b.AccessKey == "" || b.SecretKey == "") {
+		p.add("backup.to", "needs backup.access_key and backup.secret_key, or %s and %s", EnvName(HoldPrefix, "backup.access_key"), EnvName(HoldPrefix, "backup.secret_key"))
+	}
 	if b.Every == 0 {
 		return
 	}

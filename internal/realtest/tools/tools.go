@@ -70,12 +70,12 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay, Namespaces}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay, Namespaces, VersityGW}
 }
 
 // All lists every component.
 func All() []Component {
-	return append(Default(), Helm, Distribution, VersityGW)
+	return append(Default(), Helm, Distribution)
 }
 
 // Parse turns a name into a Component; "default" and "all" are several.
