@@ -1,0 +1,49 @@
+package backup_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/internal/realtest"
+)
+
+// A hold whose repository is in PostgreSQL is backed up like any other, and comes back in another database, or in a folder.
+func TestPostgres(t *testing.T) {
+	server := realtest.Postgres(t)
+	to := folder(t)
+	key, o := keyPair(t)
+	h := &made{t: t, cfg: config(filepath.Join(t.TempDir(), "hold"))}
+	h.cfg.DatabaseURL = server.Database(t)
+	s, err := hold.New(t.Context(), h.cfg)
+	must(t, err)
+	must(t, s.Close())
+	h.push(3)
+	h.create(to, o)
+	did, records, seq := state(t, h.cfg)
+	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	for name, url := range map[string]string{"another database": server.Database(t), "a folder": ""} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(filepath.Join(t.TempDir(), "new"))
+			cfg.DatabaseURL = url
+			_, err := backup.Restore(t.Context(), to, "", cfg, ro)
+			must(t, err)
+			same(t, cfg, did, records, seq, h.layers)
+		})
+	}
+	t.Run("a database with another state", func(t *testing.T) {
+		h.push(1)
+		cfg := config(filepath.Join(t.TempDir(), "new"))
+		cfg.DatabaseURL = h.cfg.DatabaseURL
+		if _, err := backup.Restore(t.Context(), to, "", cfg, ro); !errors.Is(err, hold.ErrNotEmpty) {
+			t.Errorf("%v", err)
+		}
+		if got, _, _ := state(t, h.cfg); got != did {
+			t.Errorf("the database is that of %s", got)
+		}
+	})
+}
