@@ -145,7 +145,7 @@ func (r *Repo) Events(ctx context.Context, after int64) iter.Seq2[Event, error] 
 }
 
 // Changed answers a channel that is closed after the next transaction that this Repo writes, or finds that another process has
-// written (within a second, see [SharedStore]). Take it before looking at [Repo.Events], so that none is missed.
+// written (within a second, see [Store].Shared). Take it before looking at [Repo.Events], so that none is missed.
 func (r *Repo) Changed() <-chan struct{} { return *r.changed.Load() }
 
 func (r *Repo) wake() {

@@ -60,8 +60,8 @@ type Repo struct {
 }
 
 // Open opens the repository in a store, and makes its first, empty commit if there is none. The caller must Close it
-// before the store. One store is open in one Repo at a time, and who may open a folder is the caller's to lock; but a [SharedStore]
-// may be open in many, also of other processes.
+// before the store. One store is open in one Repo at a time, and who may open a folder is the caller's to lock; but a store that
+// is Shared may be open in many, also of other processes.
 //
 // Errors: [ErrInvalidOptions], [ErrCorrupt] (also when the store holds another DID's repository).
 func Open(ctx context.Context, store Store, o Options) (*Repo, error) {
@@ -83,7 +83,7 @@ func Open(ctx context.Context, store Store, o Options) (*Repo, error) {
 	}
 	r.last.Store(&head.CID)
 	r.running.Go(r.write)
-	if s, ok := store.(SharedStore); ok && s.Shared() {
+	if store.Shared() {
 		r.running.Go(r.watch)
 	}
 	return r, nil

@@ -12,7 +12,7 @@ const (
 )
 
 // Foreign counts how often this Repo found a commit that it had not made: another process writes the repository (see
-// [SharedStore]). What a program keeps in memory of the repository is good while the number is the one from before it was read; a
+// [Store].Shared). What a program keeps in memory of the repository is good while the number is the one from before it was read; a
 // [Guard] that compares [Snapshot.Foreign] makes sure of it. It also rises after a commit whose outcome was not learned.
 func (r *Repo) Foreign() uint64 { return r.foreign.Load() }
 
@@ -63,10 +63,10 @@ func (r *Repo) watch() {
 	}
 }
 
-// warm takes the nodes on the way to a key into the cache, when one of them isn't there and the store answers all of them at once.
+// warm takes the nodes on the way to a key into the cache, when one of them isn't there: all of them by one
+// question to a store that is far away.
 func (g *group) warm(key string) error {
-	s, ok := g.s.(PathReader)
-	if !ok {
+	if !g.r.store.Shared() {
 		return nil
 	}
 	id, height := g.head.Root, g.head.Height
@@ -80,7 +80,7 @@ func (g *group) warm(key string) error {
 		}
 		height--
 	}
-	nodes, err := s.Path(key, height)
+	nodes, err := g.s.Path(key, height)
 	if err != nil {
 		return fmt.Errorf("the way to %s: %w", key, err)
 	}

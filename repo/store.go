@@ -10,6 +10,11 @@ import (
 //
 // Errors are of the kinds of this package: ErrNotFound, ErrNoSpace, ErrBusy, ErrCorrupt; anything else is passed on.
 type Store interface {
+	// Shared reports whether others may write the same repository meanwhile, as on a database server. Then Update and Bulk of
+	// all of them keep each other out, from before their Reader's first answer until they return, and a Repo looks for
+	// commits of others twice a second.
+	Shared() bool
+
 	// Read answers a Reader each call of which sees the newest state by itself. ctx ends its calls.
 	Read(ctx context.Context) Reader
 
@@ -27,29 +32,16 @@ type Store interface {
 	Bulk(ctx context.Context, f func(r Reader, part func(*Changes) error) error) error
 }
 
-// SharedStore is a Store that other processes may write at the same time, as on a database server. Update and Bulk of all of
-// them keep each other out, from before their Reader's first answer until they return. A [Repo] over one looks for commits of
-// others twice a second.
-type SharedStore interface {
-	Store
-	// Shared reports whether others may write; when not, it is a Store like any.
-	Shared() bool
-}
-
-// PathReader is a Reader that answers a whole way down the tree at once, where each question has a long way to go. A [Repo] asks
-// it for what its cache lacks.
-type PathReader interface {
-	// Path answers for each height from top down to 0 the node with the last fence that is not greater than key, as far as there
-	// is one. Those that are not on the way to the key do no harm.
-	Path(key string, top int) ([]Node, error)
-}
-
 // Reader reads. Byte slices it answers belong to the caller; those of iterators only until the next step.
 type Reader interface {
 	// Head answers the current commit, or ErrNotFound in a new store.
 	Head() (Head, error)
 	// Node answers the tree node at a place, or ErrNotFound.
 	Node(Place) (Node, error)
+	// Path answers in one question, for each height from top down to 0, the node with the last fence that is not greater than
+	// key, as far as there is one; others do no harm, and a store in which Node is cheap answers none. A Repo asks a Store
+	// that is Shared for what its cache lacks.
+	Path(key string, top int) ([]Node, error)
 	// Nodes iterates over all nodes: by fence in byte order, higher ones first.
 	Nodes() iter.Seq2[Node, error]
 	// Record answers the record at a path (collection/rkey), or ErrNotFound.

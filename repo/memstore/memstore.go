@@ -42,6 +42,9 @@ func New() *Store {
 	}}
 }
 
+// Shared implements [repo.Store]: nobody else has it.
+func (s *Store) Shared() bool { return false }
+
 // Read implements [repo.Store].
 func (s *Store) Read(ctx context.Context) repo.Reader { return reader{ctx, s, s.locked} }
 
@@ -276,6 +279,9 @@ func all[T any](r reader, collect func() []T) iter.Seq2[T, error] {
 		}
 	}
 }
+
+// Path implements [repo.Reader]: Node is cheap here.
+func (r reader) Path(string, int) ([]repo.Node, error) { return nil, nil }
 
 func (r reader) Nodes() iter.Seq2[repo.Node, error] {
 	return all(r, func() []repo.Node {

@@ -18,5 +18,6 @@ func Store(t *testing.T, open func(t *testing.T) repo.Store) {
 	t.Run("List", func(t *testing.T) { list(t, open(t)) })
 	t.Run("Concurrent", func(t *testing.T) { concurrent(t, open(t)) })
 	t.Run("Random", func(t *testing.T) { random(t, open(t)) })
+	t.Run("Shared", func(t *testing.T) { shared(t, open(t)) })
 	t.Run("Reopen", func(t *testing.T) { reopen(t, open(t)) })
 }

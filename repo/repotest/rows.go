@@ -2,6 +2,7 @@ package repotest
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -68,6 +69,13 @@ func rows(t *testing.T, open func(t *testing.T) repo.Store) {
 	if want := []string{"a.b.c.d/x", "a.b.c/", "a.b.c/x", "a.b.cc/x"}; !slices.Equal(paths, want) {
 		t.Fatalf("records in order %v", paths)
 	}
+	walk := func(r repo.Reader) error { return ways(r, order) }
+	if err := s.View(ctx, walk); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Update(ctx, func(r repo.Reader) (*repo.Changes, error) { return nil, walk(r) }); err != nil {
+		t.Fatal(err)
+	}
 	if err := update(&repo.Changes{DropRecords: []string{"a.b.c/", "none/x"}, DropNodes: order[3:4], KeepEvents: 2}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -90,4 +98,39 @@ func rows(t *testing.T, open func(t *testing.T) repo.Store) {
 	if !slices.Equal(seqs, []int64{8, 9}) {
 		t.Fatalf("events kept: %v", seqs)
 	}
+}
+
+// ways checks that a store answers the whole way to a key, if it answers any; places are all there are.
+func ways(r repo.Reader, places []repo.Place) error {
+	for _, key := range []string{"a", "a.b.c.d/y", "a.b.c/x", "a.b.c/y"} {
+		for top := range 4 {
+			nodes, err := r.Path(key, top)
+			if err != nil {
+				return fmt.Errorf("the way to %s: %w", key, err)
+			}
+			if len(nodes) == 0 {
+				continue // it is cheap to ask for each
+			}
+			got := map[repo.Place]bool{}
+			for _, n := range nodes {
+				same, err := r.Node(n.Place)
+				if err != nil || same.CID != n.CID || same.Rev != n.Rev || !slices.Equal(same.Data, n.Data) {
+					return fmt.Errorf("the way to %s has %+v, where Node answers %+v, %v", key, n, same, err)
+				}
+				got[n.Place] = true
+			}
+			last := map[int]repo.Place{}
+			for _, at := range places {
+				if old, ok := last[at.Height]; at.Height <= top && at.Fence <= key && (!ok || old.Fence < at.Fence) {
+					last[at.Height] = at
+				}
+			}
+			for _, at := range last {
+				if !got[at] {
+					return fmt.Errorf("the way to %s from height %d lacks %+v", key, top, at)
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -76,13 +76,11 @@ func fetch[T any](r *reader, cursor string, n int, scan func(*sql.Rows) (T, erro
 	return page, rs.Err()
 }
 
-// locked is a reader in a transaction that writes, on PostgreSQL.
-type locked struct {
-	*reader
-}
-
-// Path implements [repo.PathReader].
-func (r locked) Path(key string, top int) (path []repo.Node, err error) {
+// Path implements [repo.Reader]. SQLite is in this process and needs none of it.
+func (r *reader) Path(key string, top int) (path []repo.Node, err error) {
+	if r.cursors == nil {
+		return nil, nil
+	}
 	rs, err := r.run.QueryContext(r.ctx, qPath, key, top)
 	if err != nil {
 		return nil, kind(err)

@@ -69,6 +69,7 @@ func writeUntilKilled(path, multibase string) error {
 			for {
 				key, value := fmt.Sprintf("g%d-%d", g, rnd.IntN(200)), strconv.FormatUint(rnd.Uint64(), 10)
 				w := repo.Write{Action: repo.Put, Collection: "io.atcr.tag", RKey: key}
+				var err error
 				if w.Record, err = repo.RecordFrom(map[string]string{"v": value}); err == nil {
 					_, err = r.Apply(ctx, []repo.Write{w})
 				}

@@ -74,7 +74,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Shared implements [repo.SharedStore]: on PostgreSQL other processes may write the same repository.
+// Shared implements [repo.Store]: on PostgreSQL other processes may write the same repository.
 func (s *Store) Shared() bool { return s.db.Dialect() == sqldb.Postgres }
 
 // Read implements [repo.Store].
@@ -105,7 +105,7 @@ func (s *Store) View(ctx context.Context, f func(repo.Reader) error) error {
 // Update implements [repo.Store].
 func (s *Store) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, error)) error {
 	return kind(s.change(ctx, func(w *writer) error {
-		c, err := f(w.view())
+		c, err := f(w.reader)
 		if err != nil || c == nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (s *Store) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, 
 // Bulk implements [repo.Store].
 func (s *Store) Bulk(ctx context.Context, f func(repo.Reader, func(*repo.Changes) error) error) error {
 	return kind(s.change(ctx, func(w *writer) error {
-		return f(w.view(), func(c *repo.Changes) error { return kind(w.apply(c)) })
+		return f(w.reader, func(c *repo.Changes) error { return kind(w.apply(c)) })
 	}))
 }
 
@@ -148,14 +148,6 @@ func (s *Store) change(ctx context.Context, f func(*writer) error) error {
 		return s.settle(ctx, made, err)
 	}
 	return err
-}
-
-// view is what the one who changes reads.
-func (w *writer) view() repo.Reader {
-	if w.batch != nil {
-		return locked{w.reader}
-	}
-	return w.reader
 }
 
 // lock takes the row of the head, and in a new repository, which has none, the table.
