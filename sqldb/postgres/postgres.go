@@ -3,6 +3,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/sqldb"
@@ -17,10 +18,17 @@ func Open(ctx context.Context, address string) (*sqldb.DB, error) {
 	return open.Postgres(ctx, address, nil)
 }
 
-// Options tune a database: how many connections, how long to wait for a lock. The zero value is right for a server.
-type Options = open.PostgresOptions
+// Options tune a database. The zero value is right for a server.
+type Options struct {
+	// Readers is the most connections for reading; 0 is twice the processors, at least 4.
+	Readers int
+	// Writers is the most connections for writing; 0 is 4.
+	Writers int
+	// LockTimeout is how long a statement waits for a lock, as for another process that writes; 0 is 30 s.
+	LockTimeout time.Duration
+}
 
 // OpenWith is [Open] with options, which may be nil.
 func OpenWith(ctx context.Context, address string, o *Options) (*sqldb.DB, error) {
-	return open.Postgres(ctx, address, o)
+	return open.Postgres(ctx, address, (*open.PostgresOptions)(o))
 }

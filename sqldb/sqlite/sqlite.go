@@ -3,6 +3,7 @@ package sqlite
 
 import (
 	"context"
+	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/sqldb"
@@ -15,10 +16,20 @@ func Open(ctx context.Context, path string) (*sqldb.DB, error) {
 	return open.SQLite(ctx, path, nil)
 }
 
-// Options tune a database: readers, page cache, memory map. The zero value is right for a server.
-type Options = open.Options
+// Options tune a database. The zero value is right for a server.
+type Options struct {
+	// Readers is the size of the reading pool; 0 is twice the processors, at least 4.
+	Readers int
+	// Cache is each connection's page cache in bytes; 0 is 2 MiB. Larger caches seldom pay (the system caches, too).
+	Cache int64
+	// Mmap is how much of the file each reader maps, in bytes; 0 is none. It makes reads of a large file a third faster, but
+	// mapped pages count as resident memory, and an I/O error in one is a signal that ends the process.
+	Mmap int64
+	// BusyTimeout is how long a statement waits for another process's lock; 0 is 5 s.
+	BusyTimeout time.Duration
+}
 
 // OpenWith is [Open] with options, which may be nil.
 func OpenWith(ctx context.Context, path string, o *Options) (*sqldb.DB, error) {
-	return open.SQLite(ctx, path, o)
+	return open.SQLite(ctx, path, (*open.Options)(o))
 }
