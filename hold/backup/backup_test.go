@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -343,6 +344,37 @@ func TestPrune(t *testing.T) {
 	}
 	if gone, err := backup.Prune(t.Context(), to, p, 1); err != nil || len(gone) > 0 {
 		t.Errorf("again: %v, %v", gone, err)
+	}
+}
+
+// An older set's list of layers has lost its end: what it named is not known, so that no layer is removed.
+func TestPruneByDamagedList(t *testing.T) {
+	h, to := makeHold(t, 3), folder(t)
+	_, o := keyPair(t)
+	h.create(to, o)
+	older := h.create(to, o)
+	r, err := hold.OpenRepo(t.Context(), h.cfg)
+	must(t, err)
+	for rec, err := range r.Repo.List(t.Context(), atcr.NSIDLayer, "", false) {
+		must(t, err)
+		_, err = r.Repo.Apply(t.Context(), []repo.Write{{Action: repo.Delete, Collection: atcr.NSIDLayer, RKey: rec.RKey}})
+		must(t, err)
+	}
+	must(t, r.Close())
+	h.create(to, o)
+	list := filepath.Join(to.String(), "sets", older.Name, "layers.txt")
+	whole, err := os.ReadFile(list)
+	must(t, err)
+	cut := bytes.IndexByte(whole, '\n') + 1
+	must(t, os.WriteFile(list, whole[:cut], 0o600))
+
+	gone, err := backup.Prune(t.Context(), to, h.parts(), 2)
+	if len(gone) != 1 || !errors.Is(err, backup.ErrDamaged) || !strings.Contains(err.Error(), older.Name) {
+		t.Errorf("removed %v, %v", gone, err)
+	}
+	must(t, os.WriteFile(list, whole, 0o600))
+	if _, err := backup.Verify(t.Context(), to, older.Name, backup.VerifyOptions{}); err != nil {
+		t.Errorf("its layers: %v", err)
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 
 // Prune removes whole sets until keep are left, the newest ones, and layers that no set that is left names. It answers the names of what it
 // removed. First the newest set is read back; one that is damaged is told by the error, does not count, and then the newest one that
-// is good stays whatever keep says. Files that no backup made are left alone. Errors: [ErrDamaged], [ErrForeign], hold.ErrLocked,
-// those of the target.
+// is good stays whatever keep says. No layer is removed while the list of one set that is left is damaged. Files that no backup made
+// are left alone. Errors: [ErrDamaged], [ErrForeign], hold.ErrLocked, those of the target.
 func Prune(ctx context.Context, t Target, p *hold.Parts, keep int) (removed []string, err error) {
 	defer func() {
 		if err != nil {
@@ -121,6 +121,9 @@ func dropLayers(ctx context.Context, t Target) (err error) {
 		}
 		if s.Manifest.Layers == nil {
 			continue
+		}
+		if err := fetch(ctx, t, s.Manifest, layersFile, io.Discard); err != nil {
+			return err // the same
 		}
 		r, err := t.Open(ctx, s.Manifest.path(layersFile))
 		if err != nil {
