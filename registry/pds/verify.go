@@ -2,12 +2,16 @@ package pds
 
 import (
 	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -99,6 +103,9 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 			return why
 		}
 	}
+	if why, ok := b.refused.get(noAnswer(v.DID), b.clock()); ok && b.asksProofs == VerifyAlways {
+		return why
+	}
 	if b.asksProofs == VerifySampled && !last && (v.Warning != "" || !b.sample(v.DID)) {
 		return nil
 	}
@@ -117,14 +124,17 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 		case b.asksProofs == VerifySampled: // it could not be told
 			b.sampled.put(v.DID, struct{}{}, b.clock().Add(sampleAgain))
 			return nil
-		case errors.Is(err, errNoProofs):
-			return registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).Wrap(err)
-		default:
-			return err
 		}
+		if errors.Is(err, errNoProofs) {
+			err = registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).Wrap(err)
+		}
+		b.refused.put(noAnswer(v.DID), err, b.clock().Add(failureFor)) // or each pull would be a question to it
+		return err
 	}
 	return nil
 }
+
+func noAnswer(did string) string { return "proofs " + did }
 
 // sample tells whether this pull is one that is looked into.
 func (b *Backend) sample(did string) bool {
@@ -149,26 +159,51 @@ func (b *Backend) disprove(o owner, c claim, why error) error {
 type claim struct {
 	collection, rkey, cid string
 	table                 string
-	same                  func(value []byte) bool // the row says what the record says
+	columns               []string // of table: what the row says of the record
+	fields                []any    // in the order of columns
+	read                  func(value []byte) ([]any, error)
 }
 
+// key is also of the fields: a PDS may list others under the same CID.
 func (c claim) key(did string) string {
-	return "proof " + did + "/" + c.collection + "/" + c.rkey + "/" + c.cid
+	says := sha256.Sum256(fmt.Appendf(nil, "%#v", c.fields))
+	return "proof " + did + "/" + c.collection + "/" + c.rkey + "/" + c.cid + "/" + hex.EncodeToString(says[:])
+}
+
+// same tells whether the record says what the row says.
+func (c claim) same(value []byte) bool {
+	fields, err := c.read(value)
+	return err == nil && slices.Equal(fields, c.fields)
+}
+
+// mark remembers that the row was proved, if it still says what it said: it may have been listed anew meanwhile.
+func (c claim) mark(ctx context.Context, db *sql.DB, owner string) error {
+	query := `update ` + c.table + ` set proved = 1 where owner = $1 and rkey = $2 and cid = $3`
+	for i, column := range c.columns {
+		query += fmt.Sprintf(" and %s = $%d", column, i+4)
+	}
+	_, err := db.ExecContext(ctx, query, append([]any{owner, c.rkey, c.cid}, c.fields...)...)
+	return sqlx.Wrap(err)
 }
 
 func manifestClaim(m manifestRow) claim {
-	return claim{atcr.NSIDManifest, m.RKey, m.CID, "pds_manifest", func(value []byte) bool {
-		w, err := readManifest(m.RKey, m.CID, value)
-		return err == nil && w.Repository == m.Repository && w.Digest == m.Digest && w.Hold == m.Hold && w.MediaType == m.MediaType &&
-			w.Size == m.Size && w.Blob == m.Blob && w.Subject == m.Subject
-	}}
+	fields := func(m manifestRow) []any {
+		return []any{m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject)}
+	}
+	return claim{atcr.NSIDManifest, m.RKey, m.CID, "pds_manifest", []string{"repository", "digest", "hold", "media_type", "size", "blob", "subject"},
+		fields(m), func(value []byte) ([]any, error) {
+			w, err := readManifest(m.RKey, m.CID, value)
+			return fields(w), err
+		}}
 }
 
 func tagClaim(owner string, t tagRow) claim {
-	return claim{atcr.NSIDTag, t.RKey, t.CID, "pds_tag", func(value []byte) bool {
-		w, err := readTag(owner, t.RKey, t.CID, value)
-		return err == nil && w.Repository == t.Repository && w.Tag == t.Tag && w.ManifestRKey == t.ManifestRKey && w.Digest == t.Digest
-	}}
+	fields := func(t tagRow) []any { return []any{t.Repository, t.Tag, t.ManifestRKey, string(t.Digest)} }
+	return claim{atcr.NSIDTag, t.RKey, t.CID, "pds_tag", []string{"repository", "tag", "manifest_rkey", "digest"},
+		fields(t), func(value []byte) ([]any, error) {
+			w, err := readTag(owner, t.RKey, t.CID, value)
+			return fields(w), err
+		}}
 }
 
 // proveOne asks for the proof of one row and marks the row. One question for all who ask, and one at a time for an owner, so
@@ -194,10 +229,8 @@ func (b *Backend) proveOne(ctx context.Context, v view, c claim) error {
 		if err := b.checkProof(work, v.owner, c); err != nil {
 			return nil, err
 		}
-		// table is one of two names of ours.
-		_, err = b.db.Write().ExecContext(work, `update `+c.table+` set proved = 1 where owner = $1 and rkey = $2 and cid = $3`, v.DID, c.rkey, c.cid)
-		if err != nil {
-			b.log.Warn("a proof could not be remembered", "did", v.DID, "err", sqlx.Wrap(err))
+		if err := c.mark(work, b.db.Write(), v.DID); err != nil {
+			b.log.Warn("a proof could not be remembered", "did", v.DID, "err", err)
 		}
 		return nil, nil
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,6 +212,61 @@ func lies(t *testing.T, start func(*world), mode pds.Verify) {
 	}
 }
 
+// A PDS answers with a true proof, but only after it has listed the record anew with other fields, under the same CID or none: what the
+// copy holds then was not proved.
+func TestListedAnewWhileProved(t *testing.T) {
+	for _, cid := range []string{"the same CID", "no CID"} {
+		t.Run(cid, func(t *testing.T) { listedAnew(t, cid == "no CID") })
+	}
+}
+
+func listedAnew(t *testing.T, noCID bool) {
+	w := newWorld(t, devnetPDS, verifying(pds.VerifyAlways))
+	one, two := newImage(t, "one", nil), newImage(t, "two", nil)
+	w.push("app", one, "v1")
+	w.push("app", two, "v2")
+	w.settled()
+	byTag, cids := map[string]string{}, []string(nil)
+	for _, r := range w.records("alice", "io.atcr.tag") {
+		byTag[fmt.Sprint(r.Value["tag"])] = fmt.Sprint(r.Value["manifest"])
+		cids = append(cids, r.CID)
+	}
+	ofTags := func(r *http.Request) bool { return r.URL.Query().Get("collection") == "io.atcr.tag" }
+	var anew atomic.Bool
+	lists := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
+		for _, c := range cids {
+			if noCID {
+				b = bytes.ReplaceAll(b, []byte(c), nil)
+			}
+		}
+		if anew.Load() {
+			b = bytes.ReplaceAll(b, []byte(byTag["v1"]), []byte(byTag["v2"]))
+		}
+		return b
+	}})
+	proof := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Rewrite, Path: proofPath, Match: ofTags, Rewrite: func(car []byte) []byte {
+		anew.Store(true)
+		w.write("alice", "com.atproto.repo.putRecord", map[string]any{
+			"repo": w.accounts["alice"].did, "collection": "app.example.note", "rkey": "self", "record": map[string]any{"$type": "app.example.note"},
+		})
+		w.clock.advance(2 * time.Minute)
+		if _, err := pull(w, "v9"); !errors.Is(err, registry.ErrManifestUnknown) {
+			t.Errorf("listing anew: %v", err)
+		}
+		return car
+	}})
+	w.forget()
+	if got, err := pull(w, "v1"); err == nil && !bytes.Equal(got, one.manifest.Bytes) {
+		t.Errorf("the first pull got %q", got)
+	}
+	if got, err := pull(w, "v1"); !errors.Is(err, registry.ErrManifestUnknown) {
+		t.Errorf("a tag that was not proved: %q, %v", got, err)
+	}
+	if proof.Fired() != 1 || lists.Fired() < 2 {
+		t.Errorf("fired %d and %d times", proof.Fired(), lists.Fired())
+	}
+}
+
 // What can't be proved: refused under always, let pass under sampled. What was proved before still pulls while the PDS is silent.
 func TestNoProofs(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -246,6 +302,37 @@ func TestNoProofs(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Pulls of strangers don't become questions to a PDS that can't answer.
+func TestNoProofsAskedSeldom(t *testing.T) {
+	for name, fault := range map[string]realtest.Fault{
+		"not implemented": {Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotImplemented, Body: `{"error":"MethodNotImplemented","message":"no"}`},
+		"failing":         {Kind: realtest.Fail, Path: proofPath, Times: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, devnetPDS, verifying(pds.VerifyAlways), func(w *world) { w.clock.freeze() })
+			w.push("app", newImage(t, "one", nil), "v1")
+			w.push("app", newImage(t, "two", nil), "v2")
+			w.settled()
+			fault := w.pdsProxy.Inject(fault)
+			for range 10 {
+				for _, tag := range []string{"v1", "v2"} {
+					if _, err := pull(w, tag); err == nil {
+						t.Error("it was not proved")
+					}
+				}
+			}
+			if fault.Fired() != 1 {
+				t.Errorf("asked %d times in one moment", fault.Fired())
+			}
+			w.pdsProxy.Clear()
+			w.clock.advance(6 * time.Second)
+			if _, err := pull(w, "v1"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
