@@ -68,7 +68,7 @@ func openTarget(to string, b config.Backup) (backup.Target, error) {
 		}
 		return t, nil
 	case strings.Contains(to, "://"):
-		return nil, fmt.Errorf("%s: name a folder or s3://bucket/prefix", to)
+		return nil, fmt.Errorf("%s: name a folder or s3://bucket/prefix", config.Shown(to))
 	}
 	return backup.OpenFolder(to)
 }
@@ -94,6 +94,9 @@ func recipient(o *backup.Options, from, text string) error {
 		return nil
 	}
 	to, err := age.ParseRecipients(strings.NewReader(text))
+	if err != nil && !strings.HasPrefix(text, "age1") {
+		return fmt.Errorf("%s is no public key of age (not shown, it may be a private one): write age1…, or none", from)
+	}
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", from, text, err)
 	}

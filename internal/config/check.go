@@ -48,8 +48,24 @@ func (p *problems) url(path, value string, required bool) {
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		p.add(path, "%q must be scheme and host only, as in https://example.com", value)
+		p.add(path, "%q must be scheme and host only, as in https://example.com", Shown(value))
 	}
+}
+
+// Shown is an address without what may be secret in it: user, password and query.
+func Shown(address string) string {
+	address, _, query := strings.Cut(address, "?")
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		scheme := strings.IndexByte(address[:at], ':') + 1
+		if strings.HasPrefix(address[scheme:], "//") {
+			scheme += 2
+		}
+		address = address[:scheme] + "***" + address[at:]
+	}
+	if query {
+		address += "?***"
+	}
+	return address
 }
 
 // postgresURL tells whether an address can be a database's; the rest is found out when it is opened.

@@ -157,7 +157,11 @@ func TestErrors(t *testing.T) {
 
 func TestSecretsStayOut(t *testing.T) {
 	const secret = "hunter2"
-	for _, text := range []string{"scanner:\n  secret: [" + secret + "]\n", "scanner:\n  secret: {a: " + secret + "}\n", "scanner:\n  secret: " + secret + "\nscaner: {}\n"} {
+	for _, text := range []string{"scanner:\n  secret: [" + secret + "]\n", "scanner:\n  secret: {a: " + secret + "}\n", "scanner:\n  secret: " + secret + "\nscaner: {}\n",
+		"backup: {to: 's3://AKIA:" + secret + "@bucket/holds'}\n", "backup: {to: 's3:AKIA:" + secret + "@bucket'}\n", "backup: {to: 's3://bucket?secretKey=" + secret + "'}\n",
+		"backup: {endpoint: 'https://AKIA:" + secret + "@s3.example.com'}\n", "backup: {endpoint: 'https://AKIA:/" + secret + "@s3.example.com'}\n",
+		"backup: {recipient: AGE-SECRET-KEY-" + secret + "}\n",
+		"database: {url: 'mysql://hold:" + secret + "@db.test/hold'}\n", "database: {url: 'postgres://hold:" + secret + "%@db.test/hold'}\n"} {
 		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum+text), nil)
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%q: %v", text, err)

@@ -248,7 +248,7 @@ func (b *Backup) check(p *problems, testMode bool) {
 		p.add("backup.keep", "must be 0 or more")
 	}
 	if b.Recipient != "" && b.Recipient != NoRecipient && !strings.HasPrefix(b.Recipient, "age1") {
-		p.add("backup.recipient", "%q is no public key of age: write age1…, or none", b.Recipient)
+		p.add("backup.recipient", "is no public key of age (not shown, it may be a private one): write age1…, or none")
 	}
 	p.url("backup.endpoint", b.Endpoint, false)
 	if strings.HasPrefix(b.Endpoint, "http:") && !testMode {
@@ -256,7 +256,7 @@ func (b *Backup) check(p *problems, testMode bool) {
 	}
 	if strings.HasPrefix(b.To, "s3:") {
 		if u, err := url.Parse(b.To); err != nil || u.Scheme != "s3" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			p.add("backup.to", "%q is no bucket: write s3://bucket/prefix", b.To)
+			p.add("backup.to", "%q is no bucket: write s3://bucket/prefix, and keys in backup.access_key and backup.secret_key", Shown(b.To))
 		}
 	} else if scheme, _, ok := strings.Cut(b.To, "://"); ok {
 		p.add("backup.to", "%s is not supported: name a folder, or s3://bucket/prefix", scheme)
