@@ -72,7 +72,13 @@ func readCAR(car []byte) (root CID, blocks map[CID][]byte, err error) {
 	return root, blocks, nil
 }
 
+// carV2 is what every CARv2 begins with, in place of a header.
+const carV2 = "\xa1gversion\x02"
+
 func decodeCARHeader(b []byte) (root CID, err error) {
+	if string(b) == carV2 {
+		return CID{}, errors.New("it is a CARv2, which wraps a CAR and an index: give the CARv1 that is in it, as com.atproto.sync.getRepo answers it")
+	}
 	r := cborReader{b: b}
 	if n := r.expect(majorMap, "CAR header"); r.err == nil && n != 2 {
 		r.fail("a CAR header has two fields, not %d", n)
