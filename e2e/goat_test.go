@@ -81,10 +81,18 @@ func TestReadByOthers(t *testing.T) {
 	h.cfg.PublicURL = "http://hold.test" // a name that can be a handle
 	h.start()
 	g := &goat{T: t, APIClient: atclient.NewAPIClient(address), n: n, did: h.server.DID()}
-	ctx, did := t.Context(), g.did
+	image, layers := []byte("an image"), 130
+	blob := g.fill(h, image, layers)
+	g.lexicons()
+	g.readRecords(layers)
+	g.readSync(h, blob, image)
+}
 
-	// A blob by the captain, a record that names it; more than a page of records; one that the captain deletes.
-	image := []byte("an image")
+// fill makes what is read: a blob by the captain, a record that names it; more than a page of records; one that the captain
+// deletes. It answers the blob's CID.
+func (g *goat) fill(h *runningHold, image []byte, layers int) string {
+	t, did := g.T, g.did
+	t.Helper()
 	var uploaded struct {
 		Blob struct {
 			Ref struct {
@@ -95,7 +103,6 @@ func TestReadByOthers(t *testing.T) {
 	if err := json.Unmarshal(g.post("com.atproto.repo.uploadBlob", "image/png", image), &uploaded); err != nil {
 		t.Fatal(err)
 	}
-	const layers = 130
 	h.offline(func(r *repo.Repo) {
 		ws := []repo.Write{withBlob(t, put(t, "app.bsky.actor.profile", "self", nil), image)}
 		for i := range layers {
@@ -106,6 +113,13 @@ func TestReadByOthers(t *testing.T) {
 	})
 	g.post("com.atproto.repo.deleteRecord", "application/json", fmt.Appendf(nil, `{"repo":%q,"collection":%q,"rkey":"gone"}`, did, atcr.NSIDCrew))
 
+	return uploaded.Blob.Ref.Link
+}
+
+// lexicons holds each JSON answer, those to fill among them, against the protocol's lexicons.
+func (g *goat) lexicons() {
+	t, did := g.T, g.did
+	t.Helper()
 	account := url.Values{"did": {did}}
 	captain := url.Values{"repo": {did}, "collection": {atcr.NSIDCaptain}, "rkey": {"self"}}
 	for nsid, query := range map[string]url.Values{
@@ -121,7 +135,21 @@ func TestReadByOthers(t *testing.T) {
 	} {
 		g.ask(nsid, query)
 	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(&g.answers, `{"nsid":"com.atproto.sync.getLatestCommit","output":{"cid":"no cid"}}`) // the test of the test
+	seen := askOracle(t, &g.answers, "outputs", filepath.Join(strings.TrimSpace(string(out)), "lexicons"))
+	if seen.Checked != 11 || len(seen.Wrong) != 1 || !strings.Contains(seen.Wrong[0], "getLatestCommit") {
+		t.Errorf("lexicons: %+v", seen)
+	}
+}
 
+// readRecords reads what lies in the repository, by com.atproto.repo.
+func (g *goat) readRecords(layers int) {
+	t, ctx, did := g.T, g.Context(), g.did
+	t.Helper()
 	described, err := comatproto.RepoDescribeRepo(ctx, g, did)
 	if err != nil || described.Did != did || described.Handle != "hold.test" || len(described.Collections) != 3 {
 		t.Errorf("describeRepo: %+v, %v", described, err)
@@ -152,7 +180,12 @@ func TestReadByOthers(t *testing.T) {
 	if len(listed) != layers {
 		t.Errorf("listRecords gave %d of %d", len(listed), layers)
 	}
+}
 
+// readSync reads the repository as mirrors do, by com.atproto.sync.
+func (g *goat) readSync(h *runningHold, blob string, image []byte) {
+	t, ctx, did := g.T, g.Context(), g.did
+	t.Helper()
 	latest, err := comatproto.SyncGetLatestCommit(ctx, g, did)
 	if err != nil {
 		t.Fatal(err)
@@ -194,13 +227,13 @@ func TestReadByOthers(t *testing.T) {
 		t.Errorf("getBlocks: %d bytes, %v", len(blocks), err)
 	}
 	blobs, err := comatproto.SyncListBlobs(ctx, g, "", did, 100, "")
-	if err != nil || len(blobs.Cids) != 1 || blobs.Cids[0] != uploaded.Blob.Ref.Link {
-		t.Errorf("listBlobs: %+v, %v; %s was uploaded", blobs, err, uploaded.Blob.Ref.Link)
+	if err != nil || len(blobs.Cids) != 1 || blobs.Cids[0] != blob {
+		t.Errorf("listBlobs: %+v, %v; %s was uploaded", blobs, err, blob)
 	}
-	if got, err := comatproto.SyncGetBlob(ctx, g, uploaded.Blob.Ref.Link, did); err != nil || !bytes.Equal(got, image) {
+	if got, err := comatproto.SyncGetBlob(ctx, g, blob, did); err != nil || !bytes.Equal(got, image) {
 		t.Errorf("getBlob: %q, %v", got, err)
 	}
-	events := realtest.Subscribe(t, address, 0)
+	events := realtest.Subscribe(t, g.Host, 0)
 	if e, err := events.Next(relayed); err != nil || e.DID != did {
 		t.Errorf("subscribeRepos: %+v, %v", e, err)
 	}
@@ -211,16 +244,6 @@ func TestReadByOthers(t *testing.T) {
 	}
 	if _, err := comatproto.SyncGetLatestCommit(ctx, g, other); errorName(err) != "RepoNotFound" {
 		t.Errorf("getLatestCommit of another: %v", err)
-	}
-
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(&g.answers, `{"nsid":"com.atproto.sync.getLatestCommit","output":{"cid":"no cid"}}`) // the test of the test
-	seen := askOracle(t, &g.answers, "outputs", filepath.Join(strings.TrimSpace(string(out)), "lexicons"))
-	if seen.Checked != 11 || len(seen.Wrong) != 1 || !strings.Contains(seen.Wrong[0], "getLatestCommit") {
-		t.Errorf("lexicons: %+v", seen)
 	}
 }
 

@@ -25,24 +25,7 @@ import (
 // what the relay lets through although it is wrong, it complains of.
 func TestRelayRefuses(t *testing.T) {
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
-	frames := make(chan [][]byte, 1)
-	end := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer ws.CloseNow() //nolint:errcheck // it may be closed
-		for _, f := range <-frames {
-			if err := ws.Write(r.Context(), websocket.MessageBinary, f); err != nil {
-				return
-			}
-		}
-		<-end
-	}))
-	defer server.Close()
-	defer close(end)
-	host := strings.Replace(strings.TrimPrefix(server.URL, "http://"), "127.0.0.1", "localhost", 1)
+	host, frames := handMade(t)
 	id, err := identity.CreatePLCIdentity(t.Context(), identity.Config{
 		Dir: t.TempDir(), PublicURL: "http://" + host, Method: "plc", PLCURL: n.PLC, TestMode: true, Services: identity.HoldServices(), Log: slog.New(slog.DiscardHandler),
 	})
@@ -127,6 +110,27 @@ func TestRelayRefuses(t *testing.T) {
 			t.Errorf("the relay does not complain of %q: %s", part, complaints)
 		}
 	}
+}
+
+// handMade is a server, at localhost:PORT, that sends the given frames to its first subscriber, and then nothing.
+func handMade(t *testing.T) (host string, frames chan<- [][]byte) {
+	t.Helper()
+	queue, end := make(chan [][]byte, 1), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow() //nolint:errcheck // it may be closed
+		for _, f := range <-queue {
+			if err := ws.Write(r.Context(), websocket.MessageBinary, f); err != nil {
+				return
+			}
+		}
+		<-end
+	}))
+	t.Cleanup(func() { close(end); server.Close() })
+	return strings.Replace(strings.TrimPrefix(server.URL, "http://"), "127.0.0.1", "localhost", 1), queue
 }
 
 func lastEvent(t *testing.T, r *repo.Repo) (last realtest.Event) {

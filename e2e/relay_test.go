@@ -36,6 +36,7 @@ type follower struct {
 	events *realtest.Subscription
 	after  int64          // the hold's event that was seen last
 	seen   map[int64]bool // the hold's numbers
+	last   int64          // the relay's number
 	kinds  map[string]int
 	ops    map[string]int
 }
@@ -55,7 +56,7 @@ func (f *follower) everything(when string) {
 		if a, b := unnumbered(f.t, got), unnumbered(f.t, w); a != b {
 			f.t.Fatalf("%s: event %d of %d came through as\n%.1500s\nthe hold wrote\n%.1500s\n%+v", when, i+1, len(want), a, b, f.relay.Complaints())
 		}
-		f.after, f.seen[w.Seq] = w.Seq, true
+		f.after, f.seen[w.Seq], f.last = w.Seq, true, got.Seq
 		f.kinds[w.Kind]++
 		if w.Commit == nil {
 			continue
@@ -172,7 +173,7 @@ func TestRelayFollowsHold(t *testing.T) {
 	}
 	f.content("before the machine is lost")
 	relay.Restart(t)
-	f.events = realtest.Subscribe(t, relay.URL, -1)
+	f.events = realtest.Subscribe(t, relay.URL, f.last)
 	h.offline(func(r *repo.Repo) { apply(t, r, some.writes(t, 5)) })
 	f.everything("the relay was restarted")
 	f.content("the relay was restarted")
@@ -336,4 +337,52 @@ func someCAR(t *testing.T, collection string, records int) repo.Source {
 		t.Fatal(err)
 	}
 	return repo.Source{Reader: &car, DID: other.DID(), Key: other.PublicKey()}
+}
+
+// TestRelayAsked: a hold that the relay has lost asks it, within seconds, to be followed again. This relay refuses, since it takes no host
+// on loopback by name; once it follows again nothing is missing.
+func TestRelayAsked(t *testing.T) {
+	n := realtest.Network(t, realtest.NetworkOptions{})
+	h := newRunningHold(t, n.PLC, n.Account("alice").DID)
+	door := realtest.NewFaultProxy(t, "http://127.0.0.1:1")
+	h.cfg.Relays = []string{door.URL}
+	h.start()
+	relay := realtest.Relay(t, realtest.RelayOptions{PLC: n.PLC, Hosts: []string{h.host}})
+	door.SetTarget(relay.URL)
+	f := &follower{t: t, h: h, relay: relay, events: realtest.Subscribe(t, relay.URL, 0), seen: map[int64]bool{}, kinds: map[string]int{}, ops: map[string]int{}}
+	f.everything("followed")
+
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.server.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	asked := func() int {
+		count := 0
+		for _, r := range door.Requests() {
+			if r == "POST /xrpc/com.atproto.sync.requestCrawl" {
+				count++
+			}
+		}
+		return count
+	}
+	before := asked()
+	relay.Lose(t, h.host)
+	if err := realtest.WaitFor(relayed, func() error {
+		if asked() == before {
+			return errors.New("not asked")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	join(t, n, h, "bob")
+	relay.Restart(t)
+	f.events = realtest.Subscribe(t, relay.URL, f.last)
+	f.everything("followed again")
+	f.content("followed again")
 }

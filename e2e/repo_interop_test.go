@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	indigo "github.com/bluesky-social/indigo/atproto/repo"
 
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
@@ -62,43 +60,8 @@ func TestRepoInterop(t *testing.T) {
 	if err != nil || got.Created != made.Records || got.Commit.Data != info.Data {
 		t.Fatalf("import: %+v, %v", got.Commit, err)
 	}
-	check := func(name string) {
-		t.Helper()
-		file := filepath.Join(dir, name)
-		f, err := os.Create(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := repo.ExportCAR(ctx, r, f, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		head, err := r.Head(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen := askOracle(t, nil, "verify", file, ourDID, r.PublicKey().DIDKey())
-		if seen.Data != head.Data.String() || seen.Rev != head.Rev {
-			t.Errorf("%s: they see %+v, it is %s %s", name, seen, head.Data, head.Rev)
-		}
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		commit, tree, err := indigo.LoadRepoFromCAR(ctx, bytes.NewReader(raw))
-		if err == nil {
-			err = commit.VerifySignature(r.PublicKey())
-		}
-		if err == nil {
-			err = tree.MST.Verify()
-		}
-		if err != nil || commit.Data.String() != head.Data.String() {
-			t.Errorf("%s: indigo: %v", name, err)
-		}
-	}
-	check("imported.car")
+	judge(t, r, "imported")
+	mirrored(t, filepath.Join(dir, "mirrored.car"), source(), made)
 	var ws []repo.Write
 	for i := range 500 {
 		v, err := repo.RecordFrom(map[string]int{"v": i})
@@ -120,5 +83,32 @@ func TestRepoInterop(t *testing.T) {
 	if _, err := r.Apply(ctx, ws); err != nil {
 		t.Fatal(err)
 	}
-	check("changed.car")
+	judge(t, r, "changed")
+}
+
+// mirrored restores their repository as it was: the same commit, by their key, which they find good.
+func mirrored(t *testing.T, file string, src repo.Source, made oracle) {
+	t.Helper()
+	store, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "mirror.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close() //nolint:errcheck // a temporary file
+	info, err := repo.MirrorCAR(t.Context(), store, src, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := atcrypto.GeneratePrivateKeyP256() // for no commit
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(t.Context(), store, repo.Options{DID: src.DID, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	export(t, r, file, nil)
+	if seen := askOracle(t, nil, "verify", file, src.DID, made.Key); seen.Records != made.Records || seen.Data != made.Data || seen.Rev != info.Rev {
+		t.Errorf("mirrored: they see %+v, it was %+v", seen, made)
+	}
 }

@@ -173,8 +173,8 @@ func TestRepoSince(t *testing.T) {
 	r := repotest.Open(t, memstore.New(), repo.Options{DID: "did:web:since.example"})
 	some := newRandomRecords(rand.New(rand.NewPCG(seed, 7)), "io.atcr.tag", "app.unknown.thing")
 	apply(t, r, some.writes(t, 3000))
-	before, at := records(t, r), apply(t, r, some.writes(t, 1))
-	before = records(t, r)
+	at := apply(t, r, some.writes(t, 1))
+	before := records(t, r)
 	older, newer := filepath.Join(dir, "older.car"), filepath.Join(dir, "newer.car")
 	export(t, r, older, nil)
 	for range 20 {
@@ -322,7 +322,7 @@ func TestProofsOfOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			rec, err := repo.VerifyProof(car, alice.DID, key, coll, rkey)
-			if there && (err != nil || !strings.Contains(fmt.Sprintf("%s", rec.Value), fmt.Sprint("v", i))) || !there && err == nil {
+			if there && (err != nil || !strings.Contains(string(rec.Value), fmt.Sprint("v", i))) || !there && err == nil {
 				t.Fatalf("%s: %v", rkey, err)
 			}
 			if _, err := repo.VerifyProof(car, "did:web:other.example", key, coll, rkey); err == nil {

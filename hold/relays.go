@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	askRelaysEvery = 10 * time.Minute
+	lookForRelays  = 5 * time.Second
+	askRelaysEvery = 10 * time.Minute // while nobody follows
 	relayWait      = 20 * time.Second
 )
 
@@ -23,20 +24,26 @@ func (s *Server) openFirehose(context.Context) error {
 	return nil
 }
 
-// askRelays asks the configured relays to follow us: now, and whenever nobody does.
+// askRelays asks the configured relays to follow us: now, soon after the last of those who did has gone, and now and then
+// while nobody does.
 func (s *Server) askRelays(ctx context.Context) {
 	if len(s.cfg.Relays) == 0 {
 		return
 	}
 	client := httpx.NewClient(httpx.ClientOptions{Guard: s.cfg.guard(), Timeout: relayWait, UserAgent: "atcr-hold"})
 	defer client.CloseIdleConnections()
-	tick := time.NewTicker(askRelaysEvery)
+	tick := time.NewTicker(lookForRelays)
 	defer tick.Stop()
+	var asked time.Time // zero: somebody has followed since
 	for {
-		if s.firehose.Consumers() == 0 {
+		switch {
+		case s.firehose.Consumers() > 0:
+			asked = time.Time{}
+		case time.Since(asked) >= askRelaysEvery:
 			for _, relay := range s.cfg.Relays {
 				s.requestCrawl(ctx, client, relay)
 			}
+			asked = time.Now()
 		}
 		select {
 		case <-ctx.Done():

@@ -153,7 +153,11 @@ func (r *RelayServer) line(line string) {
 	if json.Unmarshal([]byte(line), &l) != nil || l.Level != "WARN" && l.Level != "ERROR" {
 		return
 	}
-	if l.DID == "" && l.Host == "" || l.Message == "dialing failed" || l.Message == "host connection failed" {
+	if l.DID == "" && l.Host == "" {
+		return
+	}
+	switch l.Message {
+	case "dialing failed", "host connection failed", "failed to persist cursor":
 		return
 	}
 	r.mu.Lock()
