@@ -19,6 +19,8 @@ func NewMockDirectory() *MockDirectory { return indigo.NewMockDirectory() }
 
 // Errors of a [Directory], indigo's own; compare with errors.Is.
 var (
+	// ErrInvalidHandle: the text is no handle, or handle.invalid.
+	ErrInvalidHandle = indigo.ErrInvalidHandle
 	// ErrHandleNotFound: the handle's domain answered and names no DID.
 	ErrHandleNotFound = indigo.ErrHandleNotFound
 	// ErrHandleResolutionFailed: the handle could not be asked about; it may be well.

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	indigo "github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,7 +25,8 @@ const DefaultPLCURL = "https://plc.directory"
 // ResolverOptions configures [NewResolver]. The zero value is a resolver for the public network.
 type ResolverOptions struct {
 	// HTTP makes all HTTP requests. nil is one with the address guard, opened under TestMode for loopback and the
-	// hosts of the URLs below. A client of one's own should have a guard, too: strangers choose the addresses.
+	// hosts of the URLs below. A client of one's own should have a guard, too: strangers choose the
+	// addresses. indigo's util/ssrf.PublicOnlyTransport is one, without test mode.
 	HTTP *http.Client
 	// PLCURL is the did:plc directory; empty is [DefaultPLCURL].
 	PLCURL string
@@ -116,14 +116,14 @@ func NewResolver(opts ResolverOptions) *Resolver {
 func (r *Resolver) Metrics() []prometheus.Collector { return []prometheus.Collector{r.lookups} }
 
 // ResolveHandle answers the DID that a handle names. It does not ask whether the DID names the handle.
-// Errors: ErrHandleNotFound, ErrHandleResolutionFailed, ErrHandleReservedTLD.
+// Errors: ErrHandleNotFound, ErrHandleResolutionFailed, ErrHandleReservedTLD, ErrInvalidHandle.
 func (r *Resolver) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	h = h.Normalize()
 	if did, err, ok := r.handles.answered(h.String()); ok {
 		return did, err
 	}
-	if h.IsInvalidHandle() {
-		return "", fmt.Errorf("%w: %s", indigo.ErrInvalidHandle, h)
+	if _, err := syntax.ParseHandle(h.String()); err != nil || h.IsInvalidHandle() { // it becomes part of a URL
+		return "", fmt.Errorf("%w: %q", ErrInvalidHandle, clip(h.String()))
 	}
 	if !h.AllowedTLD() {
 		return "", fmt.Errorf("%w: %s", ErrHandleReservedTLD, h)

@@ -190,6 +190,23 @@ func TestLookupHandle(t *testing.T) {
 	}
 }
 
+// TestInvalidHandles: what is no handle is asked of nobody, since it would be part of a URL. Callers of this package may have
+// converted it from anything.
+func TestInvalidHandles(t *testing.T) {
+	n := newNetwork(t)
+	r := n.resolver(nil)
+	for _, h := range []syntax.Handle{"", "no handle", "evil.example:8443", "evil.example/path?", "evil.example#", "user@evil.example", "handle.invalid", "alice"} {
+		if _, err := r.LookupHandle(t.Context(), h); !errors.Is(err, ErrInvalidHandle) {
+			t.Errorf("%q: %v", h, err)
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.asked) > 0 {
+		t.Errorf("asked the network: %v", n.asked)
+	}
+}
+
 func TestLookupDID(t *testing.T) {
 	n := newNetwork(t)
 	webDID := syntax.DID("did:web:hold.test")

@@ -115,7 +115,7 @@ func (im *importing) trust(ctx context.Context, c *CAR) error {
 	bad := func(err error) error { return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err} }
 	if c.Info.DID != im.r.did {
 		if im.KeyOf == nil {
-			return bad(fmt.Errorf("it is the repository of %s, whose signing key was not given", c.Info.DID))
+			return bad(fmt.Errorf("it is the repository of %s, whose signing key was not given (Source.Key)", c.Info.DID))
 		}
 		var err error
 		if key, err = im.KeyOf(ctx, c.Info.DID); err != nil {

@@ -34,7 +34,7 @@ type backupCommands struct {
 		Layers     *bool  `negatable:"" help:"With the layers, each once; else backup.layers says."`
 		Recipient  string `help:"age public key (age1…) that may read the identity, or none to leave it out; else backup.recipient, else a passphrase."`
 		Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
-		Keep       int    `help:"Then remove older sets until so many are left; 0: none."`
+		Keep       int    `help:"Then remove older sets until so many are left; 0: remove none."`
 	} `cmd:"" default:"withargs" help:"Make a backup of identity, records and settings; also while the hold runs."`
 	List struct {
 		From string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`

@@ -3,8 +3,10 @@ package backup_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
+	"time"
 
 	"filippo.io/age"
 
@@ -61,4 +63,28 @@ func Example() {
 	defer again.Close()
 	fmt.Println(set.DID, again.DID() == set.DID.String())
 	// Output: did:web:hold.example.com true
+}
+
+// A hold backs itself up every hour while it runs, and keeps a month of it.
+func ExampleOptions_Schedule() {
+	ctx := context.Background()
+	me, err := age.ParseX25519Recipient("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p") // the private half is elsewhere
+	if err != nil {
+		log.Fatal(err)
+	}
+	o := backup.Options{Recipients: []age.Recipient{me}, Layers: true, Keep: 30 * 24}
+	h, err := hold.New(ctx, hold.Config{
+		Dir: "/var/lib/hold", PublicURL: "https://hold.example.com", Addr: ":8080", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+		DatabaseURL: "postgres://hold@db.example.com/hold?sslmode=verify-full", // or empty: in Dir
+		Backup: o.Schedule(time.Hour, func(context.Context) (backup.Target, error) {
+			return backup.OpenFolder("/mnt/backups") // not there: told, and tried again after ten minutes
+		}),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
