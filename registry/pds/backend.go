@@ -74,6 +74,7 @@ type Backend struct {
 
 	pullsMu     sync.Mutex
 	pulls       map[pull]pulled
+	pullsOf     map[string]int // how many of pulls are of an owner
 	pullCounter *prometheus.CounterVec
 
 	stop context.CancelFunc // ends the tails of pushes
@@ -124,6 +125,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		buffers:     semaphore.NewWeighted(maxChunks),
 		long:        httpx.NewLongAnswers(longPlaces, longWait),
 		pulls:       map[pull]pulled{},
+		pullsOf:     map[string]int{},
 		pullCounter: newPullCounter(),
 	}
 	if o.HTTP == nil {

@@ -14,6 +14,7 @@ import (
 
 const (
 	maxPulls   = 10_000 // counted and not yet sent
+	ownerPulls = 1000   // of one owner: strangers may pull whatever somebody lists, and a hold may be slow
 	pullsAfter = 10 * time.Second
 	// refusedFor is how long a hold is not told of anonymous pulls after it refused to hear of one.
 	refusedFor = time.Hour
@@ -60,11 +61,26 @@ func (b *Backend) pulled(actor registry.Actor, owner, repository string, d diges
 	if _, ok := b.pulls[k]; ok {
 		return
 	}
-	if len(b.pulls) >= maxPulls {
+	if len(b.pulls) >= maxPulls || b.pullsOf[owner] >= ownerPulls {
 		b.countPull(k, pullFull)
 		return
 	}
-	b.pulls[k] = pulled{session: actor.Session, since: b.clock()}
+	b.keepPull(k, pulled{session: actor.Session, since: b.clock()})
+}
+
+// keepPull and dropPull are called under pullsMu.
+func (b *Backend) keepPull(k pull, p pulled) {
+	if _, ok := b.pulls[k]; !ok {
+		b.pullsOf[k.owner]++
+	}
+	b.pulls[k] = p
+}
+
+func (b *Backend) dropPull(k pull) {
+	delete(b.pulls, k)
+	if b.pullsOf[k.owner]--; b.pullsOf[k.owner] == 0 {
+		delete(b.pullsOf, k.owner)
+	}
 }
 
 func (b *Backend) countPull(k pull, result string) {
@@ -83,7 +99,7 @@ func (b *Backend) sendPulls(all bool) {
 	for k, p := range b.pulls {
 		if all || now.Sub(p.since) >= pullsAfter {
 			due[k] = p
-			delete(b.pulls, k)
+			b.dropPull(k)
 		}
 	}
 	b.pullsMu.Unlock()
@@ -91,7 +107,7 @@ func (b *Backend) sendPulls(all bool) {
 		leave := b.gate.enter(bound{"counts", maxCounts}, bound{"counts " + k.owner, tailsOfOwner})
 		if leave == nil {
 			b.pullsMu.Lock()
-			b.pulls[k] = p // later
+			b.keepPull(k, p) // later
 			b.pullsMu.Unlock()
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -226,5 +227,24 @@ func TestAnonymousPullsUpstream(t *testing.T) {
 	w.stop()
 	if pulls, _ := h.Counts(w.accounts["alice"].did, "app"); pulls != 1 {
 		t.Errorf("%d pulls", pulls)
+	}
+}
+
+// One owner's pulls, which anybody can make, leave room for those of others.
+func TestPullsOfOneOwner(t *testing.T) {
+	self := ownTokens(t)
+	w := newWorld(t, devnetPDS, func(w *world) { w.options = func(o *pds.Options) { o.Self = self } })
+	for i := range 10_000 {
+		w.backend.AnonymousPull("did:web:greedy.test", "app", digest.FromString(fmt.Sprint(i)))
+	}
+	full := counted(t, w.backend, "anonymous", "full")
+	w.backend.AnonymousPull(w.accounts["alice"].did, "app", digest.FromString("x"))
+	if n := counted(t, w.backend, "anonymous", "full"); n != full || full != 9000 {
+		t.Errorf("%d pulls of one owner found no place, then %d with another's", full, n)
+	}
+	w.backend.SendPulls()
+	w.backend.AnonymousPull("did:web:greedy.test", "app", digest.FromString("y")) // two were sent
+	if n := counted(t, w.backend, "anonymous", "full"); n != full {
+		t.Error("no place was free again")
 	}
 }
