@@ -54,7 +54,7 @@ var _ backup.Target = (*Target)(nil)
 func Open(to string, o Options) (*Target, error) {
 	u, err := url.Parse(to)
 	if err != nil || u.Scheme != "s3" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%q is no bucket: write s3://bucket/prefix", to)
+		return nil, errors.New("the address is no bucket's (not shown, it may hold keys): write s3://bucket/prefix")
 	}
 	if o.AccessKey == "" || o.SecretKey == "" {
 		return nil, errors.New("the keys of the S3 service are missing")
@@ -66,8 +66,8 @@ func Open(to string, o Options) (*Target, error) {
 		o.Endpoint = "https://s3." + o.Region + ".amazonaws.com"
 	}
 	at, err := url.Parse(o.Endpoint)
-	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" || strings.Trim(at.Path, "/") != "" {
-		return nil, fmt.Errorf("endpoint %q: want scheme and host, as in https://s3.example.com", o.Endpoint)
+	if err != nil || at.Host == "" || at.User != nil || at.Scheme != "https" && at.Scheme != "http" || strings.Trim(at.Path, "/") != "" {
+		return nil, errors.New("endpoint (not shown, it may hold keys): want scheme and host, as in https://s3.example.com")
 	}
 	if o.Transport == nil {
 		o.Transport = transport()

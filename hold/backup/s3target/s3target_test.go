@@ -117,14 +117,16 @@ func parts(t *testing.T, s *realtest.S3Server) {
 
 func TestOpenRefuses(t *testing.T) {
 	for to, o := range map[string]s3target.Options{
-		"/folder":         {AccessKey: "a", SecretKey: "b"},
-		"s3://":           {AccessKey: "a", SecretKey: "b"},
-		"s3://u:p@bucket": {AccessKey: "a", SecretKey: "b"},
-		"s3://bucket":     {},
-		"s3://bucket/a":   {AccessKey: "a", SecretKey: "b", Endpoint: "host:1"},
+		"/folder":               {AccessKey: "a", SecretKey: "b"},
+		"s3://":                 {AccessKey: "a", SecretKey: "b"},
+		"s3://u:hunter2@bucket": {AccessKey: "a", SecretKey: "b"},
+		"s3://bucket?k=hunter2": {AccessKey: "a", SecretKey: "b"},
+		"s3://bucket/b":         {AccessKey: "a", SecretKey: "b", Endpoint: "https://u:hunter2@host"},
+		"s3://bucket":           {},
+		"s3://bucket/a":         {AccessKey: "a", SecretKey: "b", Endpoint: "host:1"},
 	} {
-		if _, err := s3target.Open(to, o); err == nil {
-			t.Errorf("%s, %+v: taken", to, o)
+		if _, err := s3target.Open(to, o); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s, %+v: %v", to, o, err)
 		}
 	}
 }
