@@ -2,15 +2,18 @@ package sqlstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"net/url"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
+	"github.com/atcr-dev/atcr/repo/sqlstore"
 )
 
 // commitMessage is what a client sends to commit: a simple query of PostgreSQL's protocol.
@@ -21,8 +24,10 @@ var commitMessage = []byte("Q\x00\x00\x00\x0bcommit\x00")
 type cutter struct {
 	server string
 
+	over chan struct{} // ends what stands still
+
 	mu    sync.Mutex
-	next  string // "before", "after"; empty: let it pass
+	next  string // "before", "after", "stall": it stays open and nothing moves; empty: let it pass
 	fired int
 }
 
@@ -75,6 +80,9 @@ func (c *cutter) join(client net.Conn) {
 			switch c.take() {
 			case "before":
 				return
+			case "stall":
+				<-c.over
+				return
 			case "after":
 				mu.Lock()
 				deaf = true
@@ -111,7 +119,7 @@ func lostCommits(t *testing.T, address string) {
 		t.Fatal(err)
 	}
 	q := u.Query()
-	c := &cutter{server: filepath.Join(q.Get("host"), ".s.PGSQL.5432")}
+	c := &cutter{over: make(chan struct{}), server: filepath.Join(q.Get("host"), ".s.PGSQL.5432")}
 	q.Set("host", t.TempDir())
 	u.RawQuery = q.Encode()
 	ln, err := net.Listen("unix", filepath.Join(q.Get("host"), ".s.PGSQL.5432"))
@@ -126,6 +134,7 @@ func lostCommits(t *testing.T, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stalledCommit(t, s, r, c)
 	c.cut("after")
 	kept, err := r.Apply(ctx, []repo.Write{write("b", "2")})
 	if err != nil || kept.Since != before.Rev {
@@ -144,8 +153,29 @@ func lostCommits(t *testing.T, address string) {
 	if _, err := r.Apply(ctx, []repo.Write{write("c", "4")}); err != nil {
 		t.Fatalf("afterwards: %v", err)
 	}
-	if c.fired != 2 || r.Foreign() != 0 {
-		t.Errorf("%d of 2 cuts were made; %d commits taken for others'", c.fired, r.Foreign())
+	if c.fired != 3 || r.Foreign() != 0 {
+		t.Errorf("%d of 3 cuts were made; %d commits taken for others'", c.fired, r.Foreign())
 	}
 	repotest.Check(t, r, s)
+}
+
+// stalledCommit has a server, or the way to it, stand still at the commit: the writer gives up.
+func stalledCommit(t *testing.T, s *sqlstore.Store, r *repo.Repo, c *cutter) {
+	t.Helper()
+	defer s.SetLimits(time.Second, time.Second)()
+	c.cut("stall")
+	defer close(c.over)
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Apply(context.Background(), []repo.Write{write("s", "1")})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, repo.ErrUnsettled) && !errors.Is(err, repo.ErrBusy) {
+			t.Fatalf("a commit that stood still: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("a commit that stands still is waited for without end")
+	}
 }

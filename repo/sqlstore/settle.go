@@ -22,7 +22,7 @@ func (s *Store) settle(ctx context.Context, made *repo.Head, lost error) error {
 	if made == nil {
 		return fmt.Errorf("%w: the connection to the database was lost: %w", repo.ErrBusy, lost)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settling)
 	defer cancel()
 	for {
 		kept, err := s.kept(ctx, made)

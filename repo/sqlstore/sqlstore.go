@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
@@ -23,13 +24,19 @@ type Store struct {
 	own  bool
 	read *statements
 	mut  *statements // on the writing connection; both are nil on PostgreSQL
+
+	update, settling time.Duration // limits on PostgreSQL: of an Update, and of finding out what became of it
 }
+
+// updateLimit is longer than a wait for the lock. The one writer calls without a deadline: a server that stands still, or a
+// network that drops everything, must not hold it, and those who close it, for ever.
+const updateLimit = 2 * time.Minute
 
 // New keeps the repository in the tables repo_… of a database that may hold other rooms' tables too; it migrates
 // them. Packages sqldb/sqlite and sqldb/postgres open one. On PostgreSQL several processes may have the repository open and
 // write it. The database stays the caller's to close, after the Store.
 func New(ctx context.Context, db *sqldb.DB) (*Store, error) {
-	s := &Store{db: db}
+	s := &Store{db: db, update: updateLimit, settling: settleLimit}
 	folder, err := fs.Sub(migrations, "migrations")
 	if err == nil {
 		err = sqlx.Migrate(ctx, db, folder, "repo_version")
@@ -104,6 +111,11 @@ func (s *Store) View(ctx context.Context, f func(repo.Reader) error) error {
 
 // Update implements [repo.Store].
 func (s *Store) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, error)) error {
+	if s.Shared() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.update)
+		defer cancel()
+	}
 	return kind(s.change(ctx, func(w *writer) error {
 		c, err := f(w.reader)
 		if err != nil || c == nil {
