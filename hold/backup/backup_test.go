@@ -3,6 +3,7 @@ package backup_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -344,6 +345,42 @@ func TestPrune(t *testing.T) {
 	}
 	if gone, err := backup.Prune(t.Context(), to, p, 1); err != nil || len(gone) > 0 {
 		t.Errorf("again: %v, %v", gone, err)
+	}
+}
+
+// What a manifest says is shown to people: a target must not speak to their terminals.
+func TestManifestIsPlain(t *testing.T) {
+	h, to := makeHold(t, 0), folder(t)
+	_, o := keyPair(t)
+	m := h.create(to, o)
+	path := filepath.Join(to.String(), "sets", m.Name, "manifest.json")
+	whole, err := os.ReadFile(path)
+	must(t, err)
+	for field, value := range map[string]string{"rev": m.Rev, "name": m.Name} {
+		text := strings.Replace(string(whole), m.Sum, "", 1)
+		text = strings.Replace(text, fmt.Sprintf("%q: %q", field, value), fmt.Sprintf("%q: %q", field, `\u001b[2J`), 1)
+		text = strings.ReplaceAll(text, `\\u`, `\u`)
+		sum := digest.FromString(text).Encoded()
+		must(t, os.WriteFile(path, []byte(strings.Replace(text, `"sum": ""`, `"sum": "`+sum+`"`, 1)), 0o600))
+		_, err := backup.Find(t.Context(), to, m.Name)
+		if !errors.Is(err, backup.ErrDamaged) || strings.Contains(err.Error(), "sum") || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// A set of another hold than the configured one is not restored.
+func TestRestoreOfAnother(t *testing.T) {
+	h, to := makeHold(t, 0), folder(t)
+	key, o := keyPair(t)
+	h.create(to, o)
+	cfg := config(filepath.Join(t.TempDir(), "new"))
+	cfg.Identity.DID = "did:web:other.example.com"
+	if _, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
+		t.Errorf("restored: %v", err)
+	}
+	if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was written: %v", err)
 	}
 }
 

@@ -37,6 +37,8 @@
 // # The identity
 //
 // It is encrypted by age to a recipient, so that a hold that makes its backups needs no secret to do so, and the target can't become the
-// hold. Without recipients Create refuses; [Options.NoIdentity] says that it is kept elsewhere (atcr-hold identity export), and must be
-// imported before such a set is restored.
+// hold. Recipients are public, though: who may write to the target can replace a set by one with keys of his own, which a restore
+// takes unless the configuration names another DID. Compare DID and signing key in the manifest with those known before, or encrypt to
+// a passphrase. Without recipients Create refuses; [Options.NoIdentity] says that the identity is kept elsewhere (atcr-hold identity
+// export), and must be imported before such a set is restored.
 package backup

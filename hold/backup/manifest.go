@@ -131,7 +131,7 @@ func parseManifest(name string, b []byte) (*Manifest, error) {
 		return nil, damaged("its sum is wrong")
 	}
 	if m.Name != name {
-		return nil, damaged("it is of the set " + m.Name)
+		return nil, damaged(fmt.Sprintf("it is of the set %.40q", m.Name))
 	}
 	for _, f := range m.Files {
 		if !slices.Contains(fileNames, f.Name) || f.Size < 0 || len(f.SHA256) != 64 {
@@ -143,6 +143,9 @@ func parseManifest(name string, b []byte) (*Manifest, error) {
 	}
 	if _, err := syntax.ParseDID(m.DID.String()); err != nil {
 		return nil, damaged("its DID is none")
+	}
+	if _, err := syntax.ParseTID(m.Rev); err != nil {
+		return nil, damaged("its revision is none")
 	}
 	return &m, nil
 }

@@ -59,8 +59,9 @@ type Restored struct {
 // storage. All of the set is checked before anything is written, each layer as it is copied. A restore that was broken off is
 // called again: the folder is no hold until it succeeded (hold.ErrRestoring), and an empty name then means the set that was begun.
 //
-// Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrNoIdentity]; hold.ErrNotEmpty; hold.ErrRestoring; hold.ErrLocked
-// with the pid of the server that runs there; identity/backup's ErrDecrypt.
+// Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrForeign] when the configuration names another DID;
+// [ErrNoIdentity]; hold.ErrNotEmpty; hold.ErrRestoring; hold.ErrLocked with the pid of the server that runs there;
+// identity/backup's ErrDecrypt.
 func Restore(ctx context.Context, t Target, name string, cfg hold.Config, o RestoreOptions) (*Restored, error) {
 	r := &restoring{RestoreOptions: o, t: t, cfg: cfg}
 	err := r.run(ctx, name)
@@ -107,6 +108,9 @@ func (r *restoring) run(ctx context.Context, name string) (err error) {
 		return err
 	}
 	r.out.Manifest = r.m
+	if want, err := identity.NormalizeDID(r.cfg.Identity.DID); err == nil && want != r.m.DID {
+		return fmt.Errorf("%w: %s is of %s, the configured DID is %s", ErrForeign, r.m.Name, r.m.DID, want)
+	}
 	if r.m.HasIdentity() && len(r.Keys) == 0 {
 		return fmt.Errorf("%w: give the key or the passphrase that %s was encrypted for", ErrNoIdentity, r.m.path(identityFile))
 	}
