@@ -170,7 +170,7 @@ func (r *identityRun) importFile() error {
 		in = f
 	}
 	if c.DryRun {
-		did, err := backup.Check(in, keys...)
+		did, _, err := backup.Check(in, keys...)
 		if err == nil {
 			_, err = fmt.Fprintf(r.stdout, "dry run; this would become %s in %s\n", did, r.hold.Dir)
 		}

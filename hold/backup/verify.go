@@ -200,7 +200,7 @@ func readIdentity(ctx context.Context, t Target, m *Manifest, keys []age.Identit
 	if err := fetch(ctx, t, m, identityFile, &b); err != nil || len(keys) == 0 {
 		return b.Bytes(), err
 	}
-	did, key, err := identitybackup.CheckKey(bytes.NewReader(b.Bytes()), keys...)
+	did, key, err := identitybackup.Check(bytes.NewReader(b.Bytes()), keys...)
 	if err != nil {
 		return nil, err
 	}

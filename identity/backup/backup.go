@@ -208,15 +208,6 @@ func (c *contents) write(cfg identity.Config, did syntax.DID) error {
 	return durable.WriteFile(didPath, []byte(did.String()+"\n"), 0o644)
 }
 
-// Check decrypts and checks a backup, and answers whose it is. It writes nothing. Errors: ErrDecrypt; ErrFormat.
-func Check(r io.Reader, identities ...age.Identity) (syntax.DID, error) {
-	_, did, err := open(r, identities)
-	if err != nil {
-		return "", fmt.Errorf("backup: %w", err)
-	}
-	return did, nil
-}
-
 func open(r io.Reader, identities []age.Identity) (*contents, syntax.DID, error) {
 	dec, err := age.Decrypt(r, identities...)
 	if err != nil {

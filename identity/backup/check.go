@@ -11,8 +11,9 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 )
 
-// CheckKey is [Check], and answers the public half of the signing key, too.
-func CheckKey(r io.Reader, identities ...age.Identity) (syntax.DID, atcrypto.PublicKey, error) {
+// Check decrypts and checks a backup, and answers whose it is and the public half of the signing key. It writes nothing. Errors:
+// ErrDecrypt; ErrFormat.
+func Check(r io.Reader, identities ...age.Identity) (syntax.DID, atcrypto.PublicKey, error) {
 	c, did, err := open(r, identities)
 	if err != nil {
 		return "", nil, fmt.Errorf("backup: %w", err)

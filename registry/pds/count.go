@@ -47,7 +47,12 @@ func newPullCounter() *prometheus.CounterVec {
 }
 
 // Metrics are the backend's own collectors, registered nowhere.
-func (b *Backend) Metrics() []prometheus.Collector { return []prometheus.Collector{b.pullCounter} }
+func (b *Backend) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{b.pullCounter, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "atcr_records_disproved_total",
+		Help: "Records that an owner's PDS listed and that its signed repository does not hold; they were refused.",
+	}, func() float64 { return float64(b.disproved.Load()) })}
+}
 
 // pulled counts the pull of a manifest: a GET by a client that was answered with its bytes. It costs nothing now; holds are told
 // in batches. What a crash or a refusal loses is lost: a count is never worth a pull.

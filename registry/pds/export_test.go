@@ -2,6 +2,7 @@ package pds
 
 import (
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -15,4 +16,20 @@ func (b *Backend) AnonymousPull(owner, repository string, d digest.Digest) {
 func (b *Backend) SendPulls() {
 	b.sendPulls(true)
 	b.work.Wait()
+}
+
+// Disproved answers how many records were refused because the owner's signed repository does not hold them, by the metric.
+func (b *Backend) Disproved() int64 {
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(b.Metrics()...)
+	families, err := reg.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "atcr_records_disproved_total" {
+			return int64(f.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	panic("no such metric")
 }

@@ -61,9 +61,6 @@ var (
 	errNoProofs    = errors.New("the PDS knows no proofs")
 )
 
-// Disproved answers how many records were refused because the owner's signed repository does not hold them.
-func (b *Backend) Disproved() int64 { return b.disproved.Load() }
-
 // believed looks a manifest up and answers it when the actor may read it and its records are proved as far as [Verify] asks. When
 // the repository says otherwise than the copy, it looks once more in a copy that was just confirmed.
 func (r *repository) believed(ctx context.Context, v view, look func() (manifestRow, *tagRow, error)) (view, manifestRow, error) {
