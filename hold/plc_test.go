@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -189,18 +190,42 @@ func TestPLCHold(t *testing.T) {
 	h.stop()
 
 	// What followers of the repository are told: the identity, and then a commit by the new key; once.
-	store, err := sqlstore.Open(t.Context(), h.cfg.Dir+"/repo.db")
-	must(t, err)
-	defer store.Close()
-	var kinds []string
-	for e, err := range store.Read(t.Context()).Events(0, 0) {
-		must(t, err)
-		kinds = append(kinds, kindOf(e.Body))
-	}
+	kinds := h.events()
 	want := "#commit #commit #identity #identity #identity #identity #commit"
 	if got := strings.Join(kinds, " "); !strings.HasPrefix(got, want) || strings.Count(got, "#identity") != 4 {
 		t.Errorf("events %s, want %s", got, want)
 	}
+
+	// So they are, too, when it is rotated and announced while the hold is stopped; the start has nothing to add.
+	lock, err = durable.LockDir(h.cfg.Dir)
+	must(t, err)
+	fresh, _, err = identity.RotateSigningKey(t.Context(), fresh, cfg, "", false)
+	must(t, err)
+	must(t, hold.AnnounceIdentity(t.Context(), h.cfg, fresh))
+	must(t, lock.Close())
+	offline := h.events()
+	if got := strings.Join(offline[len(kinds):], " "); got != "#identity #commit" {
+		t.Errorf("announced while stopped: %s", got)
+	}
+	h.start()
+	works("rotated and announced while stopped", 7)
+	h.stop()
+	if got := h.events()[len(offline):]; slices.Contains(got, "#identity") {
+		t.Errorf("the start announced it again: %s", got)
+	}
+}
+
+// events are the kinds of the stopped hold's events, oldest first.
+func (h *plcHold) events() (kinds []string) {
+	h.t.Helper()
+	store, err := sqlstore.Open(h.t.Context(), h.cfg.Dir+"/repo.db")
+	must(h.t, err)
+	defer store.Close()
+	for e, err := range store.Read(h.t.Context()).Events(0, 0) {
+		must(h.t, err)
+		kinds = append(kinds, kindOf(e.Body))
+	}
+	return kinds
 }
 
 // kindOf a frame: its header is {t: "#kind", op: 1}.

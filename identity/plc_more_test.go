@@ -74,6 +74,16 @@ func testPLCAdopted(t *testing.T, n *plcNet) {
 	}
 	refused("another signing key", stranger, identity.ErrNoRotationKey, "put the right key there")
 
+	// With the signing key alone it is taken, and told that it may not update it.
+	signing := n.config(t.TempDir())
+	signing.DID, signing.PublicURL = id.DID.String(), "https://moved.example.org"
+	if err := identity.ReplaceSecret(filepath.Join(signing.Dir, "keys", "signing.key"), []byte(id.Key.Multibase())); err != nil {
+		t.Fatal(err)
+	}
+	if same, s := mustBoot(t, signing); !same.Key.Equal(id.Key) || s.MayUpdate || s.Updated || len(s.Drift) != 3 {
+		t.Errorf("with the signing key alone: %+v", s)
+	}
+
 	// With the rotation key alone it gets a new signing key.
 	other.RotationKey = id.Rotation.Multibase()
 	taken, s := mustBoot(t, other)

@@ -335,9 +335,13 @@ func testPLCLostRace(t *testing.T, n *plcNet) {
 	id, _ := mustBoot(t, cfg)
 	cfg.PublicURL = "https://moved.example.org"
 	raced := 0
+	var text strings.Builder
+	cfg.Log = slog.New(slog.NewTextHandler(&text, nil))
 	cfg.Seam = func(seam string) {
 		if seam == "update-signed" && raced < 2 {
-			raced++
+			if raced++; !strings.Contains(text.String(), "AtcrHoldService at https://hold.example.com -> AtcrHoldService at https://moved.example.org") {
+				t.Errorf("the difference is not told before the update:\n%s", &text)
+			}
 			n.otherTool(t, id, func(op *didplc.RegularOp) {
 				op.AlsoKnownAs = append(op.AlsoKnownAs, "at://racer"+string('0'+rune(raced))+".example.com")
 			})

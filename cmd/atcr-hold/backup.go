@@ -27,6 +27,8 @@ type unlock struct {
 }
 
 type backupCommands struct {
+	scryptWork int
+
 	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
 
 	Create struct {
@@ -152,13 +154,9 @@ func createSet(ctx context.Context, t backup.Target, c *backupCommands, settled 
 		return err
 	}
 	if len(o.Recipients) == 0 && !o.NoIdentity {
-		secret, err := passphrase(c.Create.Passphrase)
+		one, err := byPassphrase(c.Create.Passphrase, c.scryptWork)
 		if err != nil {
 			return fmt.Errorf("who may read the identity? give --recipient, or set backup.recipient: %w", err)
-		}
-		one, err := age.NewScryptRecipient(secret)
-		if err != nil {
-			return err
 		}
 		o.Recipients = []age.Recipient{one}
 	}

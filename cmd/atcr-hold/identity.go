@@ -25,6 +25,8 @@ type change struct {
 }
 
 type identityCommands struct {
+	scryptWork int
+
 	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
 
 	Show struct {

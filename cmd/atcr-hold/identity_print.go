@@ -112,11 +112,7 @@ func (r *identityRun) export() error {
 		to = append(to, parsed...)
 	}
 	if len(to) == 0 {
-		secret, err := passphrase(c.Passphrase)
-		if err != nil {
-			return err
-		}
-		one, err := age.NewScryptRecipient(secret)
+		one, err := byPassphrase(c.Passphrase, r.c.scryptWork)
 		if err != nil {
 			return err
 		}
@@ -181,6 +177,19 @@ func (r *identityRun) importFile() error {
 		_, err = fmt.Fprintf(r.stdout, "imported %s into %s\n", did, r.hold.Dir)
 	}
 	return err
+}
+
+// byPassphrase encrypts by the passphrase; work is its work factor, 0 age's own.
+func byPassphrase(file string, work int) (age.Recipient, error) {
+	secret, err := passphrase(file)
+	if err != nil {
+		return nil, err
+	}
+	r, err := age.NewScryptRecipient(secret)
+	if err == nil && work > 0 {
+		r.SetWorkFactor(work)
+	}
+	return r, err
 }
 
 func passphrase(file string) (string, error) {

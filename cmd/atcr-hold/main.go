@@ -48,10 +48,15 @@ type commands struct {
 	Version  struct{}         `cmd:"" help:"Say what this was built from."`
 }
 
-func main() {
+func main() { program(0) }
+
+// program runs the command line. scryptWork is the work factor of files that are encrypted by passphrase, a power of two; 0 is age's own,
+// a second for each guess. Tests lower it.
+func program(scryptWork int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	var c commands
+	c.Identity.scryptWork, c.Backup.scryptWork = scryptWork, scryptWork
 	command := kong.Parse(&c, kong.Name("atcr-hold"), kong.Description("Stores layers of container images.")).Command()
 	if err := run(ctx, command, &c, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "atcr-hold:", err)

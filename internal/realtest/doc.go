@@ -1,7 +1,8 @@
 // Package realtest starts the real things that ATCR talks to, for tests: the
 // reference PDS with a PLC directory, indigo's relay, docker, podman, skopeo,
-// crane, oras and the OCI conformance suite. It is for tests only; nothing that
-// ships imports it.
+// crane, oras and the OCI conformance suite; and several hosts with names and
+// TLS, made of network namespaces ([NewHosts], needs root). It is for tests
+// only; nothing that ships imports it.
 //
 // # What is there and what is not
 //

@@ -51,7 +51,7 @@ const dnsAddr = "10.77.0.1"
 // NewHosts makes the named hosts, and takes them away when the test ends. Needs root.
 func NewHosts(t testing.TB, names ...string) *Hosts {
 	t.Helper()
-	Need(t, tools.Namespaces)
+	Need(t, tools.Namespaces, tools.Caddy)
 	if os.Getuid() != 0 {
 		t.Skip("realtest: skipped: hosts made of namespaces need root")
 	}
@@ -161,7 +161,7 @@ func (h *Host) TLS(t testing.TB, sites map[string]int) {
 		t.Fatal(err)
 	}
 	p := h.Start(t, Command{
-		Path: "caddy", Args: []string{"run", "--config", path, "--adapter", "caddyfile"},
+		Path: tools.Path(tools.Caddy), Args: []string{"run", "--config", path, "--adapter", "caddyfile"},
 		Env: []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir},
 	})
 	for name := range sites {

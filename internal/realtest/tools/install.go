@@ -44,6 +44,8 @@ func Install(ctx context.Context, w io.Writer, components ...Component) error {
 			var err error
 			if _, ok := goTools[c]; ok {
 				err = installGo(ctx, c)
+			} else if _, ok := unpacked[c]; ok {
+				err = locked(ctx, "apt", func() error { return unpackDeb(ctx, c) })
 			} else {
 				err = installStack(ctx)
 			}
@@ -87,6 +89,35 @@ func installDeb(ctx context.Context, w io.Writer, components []Component) error 
 	}
 	fmt.Fprintf(w, "realtest: installed %v in %s\n", components, time.Since(start).Round(time.Second))
 	return nil
+}
+
+// unpackDeb takes the program out of a package, and renames it into its place.
+func unpackDeb(ctx context.Context, c Component) error {
+	bin := filepath.Dir(Path(c))
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(Dir(), "deb-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if os.Getuid() == 0 {
+		if err := run(ctx, "", nil, "apt-get", "update", "-qq"); err != nil {
+			return err
+		}
+	}
+	if err := run(ctx, tmp, nil, "apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", string(c)); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if err != nil || len(found) != 1 { // the pattern is good, so err is nil
+		return fmt.Errorf("apt-get download %s: %d files, want one", c, len(found))
+	}
+	if err := run(ctx, tmp, nil, "dpkg-deb", "--extract", found[0], tmp); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(tmp, unpacked[c]), Path(c))
 }
 
 // installGo builds into a folder of its own and renames, so that a reader never

@@ -34,7 +34,8 @@ const (
 	NPM         Component = "npm"
 	Relay       Component = "relay" // indigo's relay, with SQLite
 	PostgreSQL  Component = "postgresql"
-	Namespaces  Component = "namespaces" // hosts of their own, with DNS and TLS: ip, dnsmasq, Caddy
+	Namespaces  Component = "namespaces" // hosts of their own, with DNS: ip, dnsmasq
+	Caddy       Component = "caddy"      // TLS for them
 
 	Helm         Component = "helm"
 	Distribution Component = "distribution" // CNCF distribution, to compare with
@@ -60,7 +61,7 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 	Podman: {[]string{"podman", "runc"}, []string{"podman", "runc", "containernetworking-plugins", "uidmap"}},
 	Docker: {[]string{"dockerd", "docker"}, []string{"docker.io"}},
 
-	Namespaces: {[]string{"ip", "dnsmasq", "caddy"}, []string{"iproute2", "dnsmasq-base", "caddy"}},
+	Namespaces: {[]string{"ip", "dnsmasq"}, []string{"iproute2", "dnsmasq-base"}},
 
 	Compiler: {[]string{"gcc", "g++", "make", "python3"}, []string{"build-essential", "python3"}},
 	NPM:      {[]string{"npm"}, []string{"npm"}},
@@ -68,9 +69,13 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 	PostgreSQL: {[]string{"postgres", "initdb"}, []string{"postgresql"}},
 }
 
+// unpacked come from the Debian packages of their names, which are not installed, since that would start and enable a service:
+// the one program in it goes to Dir()/bin.
+var unpacked = map[Component]string{Caddy: "usr/bin/caddy"}
+
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay, Namespaces, VersityGW}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay, Namespaces, Caddy, VersityGW}
 }
 
 // All lists every component.
@@ -112,6 +117,9 @@ func Path(c Component) string {
 	if g, ok := goTools[c]; ok {
 		return filepath.Join(Dir(), "bin", g.binary)
 	}
+	if file, ok := unpacked[c]; ok {
+		return filepath.Join(Dir(), "bin", filepath.Base(file))
+	}
 	if c == PostgreSQL {
 		return filepath.Join(postgresDir(), "postgres")
 	}
@@ -138,6 +146,10 @@ func Installed(c Component) bool {
 			}
 		}
 		return true
+	}
+	if _, ok := unpacked[c]; ok {
+		_, err := os.Stat(Path(c))
+		return err == nil
 	}
 	return c == ATProto && stackInstalled()
 }
