@@ -12,14 +12,19 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/bluesky-social/indigo/util/ssrf"
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
 )
+
+// maxCAR bounds what a server may send.
+const maxCAR = 16 << 30
 
 func main() {
 	test := flag.Bool("test-mode", false, "take did:web on loopback")
@@ -27,7 +32,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	dir := identity.NewResolver(identity.ResolverOptions{TestMode: *test})
-	info, err := backup(ctx, dir, flag.Arg(0), flag.Arg(1))
+	client := &http.Client{Transport: ssrf.PublicOnlyTransport()} // the address stands in a document of a stranger
+	if *test {
+		client = http.DefaultClient
+	}
+	info, err := backup(ctx, dir, client, flag.Arg(0), flag.Arg(1))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "backup:", err)
 		os.Exit(1)
@@ -36,7 +45,7 @@ func main() {
 }
 
 // backup puts the file there when all of it is verified, and else nothing.
-func backup(ctx context.Context, dir identity.Directory, did, file string) (info repo.CARInfo, err error) {
+func backup(ctx context.Context, dir identity.Directory, client *http.Client, did, file string) (info repo.CARInfo, err error) {
 	who, err := dir.LookupDID(ctx, syntax.DID(did))
 	if err != nil {
 		return info, err
@@ -45,11 +54,11 @@ func backup(ctx context.Context, dir identity.Directory, did, file string) (info
 	if err != nil {
 		return info, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, who.PDSEndpoint()+"/xrpc/com.atproto.sync.getRepo?did="+did, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, who.PDSEndpoint()+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(did), nil)
 	if err != nil {
 		return info, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return info, err
 	}
@@ -59,7 +68,7 @@ func backup(ctx context.Context, dir identity.Directory, did, file string) (info
 		return info, err
 	}
 	defer os.Remove(out.Name())
-	info, err = repo.VerifyCAR(ctx, repo.Source{Reader: io.TeeReader(resp.Body, out), Name: "from " + who.PDSEndpoint() + " (" + resp.Status + ")", DID: did, Key: key})
+	info, err = repo.VerifyCAR(ctx, repo.Source{Reader: io.TeeReader(io.LimitReader(resp.Body, maxCAR), out), Name: "from " + who.PDSEndpoint() + " (" + resp.Status + ")", DID: did, Key: key})
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return info, err
 	}

@@ -37,7 +37,7 @@ func TestBackup(t *testing.T) {
 	defer srv.Close()
 	dir := identity.NewResolver(identity.ResolverOptions{TestMode: true})
 	file := filepath.Join(t.TempDir(), "hold.car")
-	if _, err := backup(t.Context(), dir, h.DID(), file); err != nil {
+	if _, err := backup(t.Context(), dir, http.DefaultClient, h.DID(), file); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(file)
@@ -49,7 +49,7 @@ func TestBackup(t *testing.T) {
 	if err != nil || info.Records == 0 {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	if _, err := backup(t.Context(), dir, strings.Replace(h.DID(), "localhost", "127.0.0.2", 1), file+"x"); err == nil {
+	if _, err := backup(t.Context(), dir, http.DefaultClient, strings.Replace(h.DID(), "localhost", "127.0.0.2", 1), file+"x"); err == nil {
 		t.Error("an account that isn't there is backed up")
 	}
 }
@@ -81,7 +81,7 @@ func TestBackupOfALie(t *testing.T) {
 	defer srv.Close()
 	did = "did:web:localhost%3A" + srv.URL[strings.LastIndexByte(srv.URL, ':')+1:]
 	file := filepath.Join(t.TempDir(), "x.car")
-	_, err := backup(t.Context(), identity.NewResolver(identity.ResolverOptions{TestMode: true}), did, file)
+	_, err := backup(t.Context(), identity.NewResolver(identity.ResolverOptions{TestMode: true}), http.DefaultClient, did, file)
 	if !errors.Is(err, repo.ErrInvalidCAR) || !strings.Contains(err.Error(), "signature") {
 		t.Error(err)
 	}
