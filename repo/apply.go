@@ -56,10 +56,12 @@ func (r *Repo) writeGroup(first *request) {
 		end = g.head.CID
 		return g.changes(), nil
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		r.last.Store(&end)
-	}
-	if err != nil {
+	case errors.Is(err, ErrUnsettled):
+		r.log.Error("a repository transaction ended without an answer; it may have been kept", "did", r.did, "applies", len(in), "error", err)
+	default:
 		r.log.Error("a repository transaction failed; nothing of it was kept", "did", r.did, "applies", len(in), "error", err)
 	}
 	if len(in) == 0 && first.state.CompareAndSwap(waiting, taken) { // Update failed before it looked

@@ -369,6 +369,23 @@ func TestManifestIsPlain(t *testing.T) {
 	}
 }
 
+// A folder whose name only looks like a set's is not ours, and keeps no backup from being made.
+func TestNotASet(t *testing.T) {
+	h, to := makeHold(t, 0), folder(t)
+	_, o := keyPair(t)
+	other := filepath.Join(to.String(), "sets", "99999999T999999.999999Z")
+	must(t, os.MkdirAll(other, 0o700))
+	must(t, os.WriteFile(filepath.Join(other, "repo.car"), []byte("mine"), 0o600))
+	m := h.create(to, o)
+	sets, err := backup.List(t.Context(), to)
+	if err != nil || len(sets) != 1 || sets[0].Name != m.Name {
+		t.Errorf("%+v, %v", sets, err)
+	}
+	if _, err := os.Stat(filepath.Join(other, "repo.car")); err != nil {
+		t.Errorf("it was removed: %v", err)
+	}
+}
+
 // A set of another hold than the configured one is not restored.
 func TestRestoreOfAnother(t *testing.T) {
 	h, to := makeHold(t, 0), folder(t)

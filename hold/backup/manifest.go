@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -50,10 +49,13 @@ const (
 	nameLayout  = "20060102T150405.000000Z"
 )
 
-var (
-	setName   = regexp.MustCompile(`^\d{8}T\d{6}\.\d{6}Z$`)
-	fileNames = []string{repoFile, identityFile, notesFile, layersFile, configFile}
-)
+var fileNames = []string{repoFile, identityFile, notesFile, layersFile, configFile}
+
+// isSetName tells whether a name is a moment as we write it, so that the next set's can be made from it.
+func isSetName(name string) bool {
+	at, err := time.Parse(nameLayout, name)
+	return err == nil && at.Format(nameLayout) == name
+}
 
 // Manifest says what a set is and what is in it.
 type Manifest struct {
@@ -171,7 +173,7 @@ func List(ctx context.Context, t Target) ([]Set, error) {
 			return nil, err
 		}
 		name, file, ok := strings.Cut(strings.TrimPrefix(e.Name, setsFolder), "/")
-		if !ok || !setName.MatchString(name) || file != manifestFile && !slices.Contains(fileNames, file) {
+		if !ok || !isSetName(name) || file != manifestFile && !slices.Contains(fileNames, file) {
 			continue // not ours
 		}
 		if len(sets) == 0 || sets[len(sets)-1].Name != name {
@@ -194,7 +196,7 @@ func List(ctx context.Context, t Target) ([]Set, error) {
 // Find answers a set by its name, or the newest one for an empty name. Errors: [ErrNoSet], [ErrDamaged], [ErrFormat].
 func Find(ctx context.Context, t Target, name string) (*Manifest, error) {
 	if name != "" {
-		if !setName.MatchString(name) {
+		if !isSetName(name) {
 			return nil, fmt.Errorf("%w: %q is no name of a set; they are like %s", ErrNoSet, name, nameLayout)
 		}
 		m, err := readManifest(ctx, t, name)
