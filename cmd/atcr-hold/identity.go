@@ -44,7 +44,7 @@ type identityCommands struct {
 	AddRecoveryKey struct {
 		change
 		DIDKey string `arg:"" name:"didkey" help:"Public key, did:key:z…; keep its private half elsewhere."`
-	} `cmd:"" help:"Put a key of yours above all others in the rotation list."`
+	} `cmd:"" help:"Put a key of yours above all others in the rotation list. The hold may run."`
 	Move struct {
 		change
 		PublicURL string `required:"" help:"New address, as in https://hold.example.org."`

@@ -2,7 +2,6 @@ package backup_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -12,35 +11,16 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
 )
-
-// smallDisk mounts a file system of so many bytes. Only root may; others skip, and fail where ATCR_REAL=require.
-func smallDisk(t *testing.T, size int) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		msg := fmt.Sprintf("disk full: a small file system can't be mounted (%v); run as root", err)
-		if os.Getenv("ATCR_REAL") == "require" {
-			t.Fatal(msg)
-		}
-		t.Skip(msg)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount: %v", err)
-			syscall.Unmount(dir, syscall.MNT_DETACH)
-		}
-	})
-	return dir
-}
 
 // A target that is full gets no new set, keeps the old ones, and takes the next when there is room again.
 func TestTargetFull(t *testing.T) {
 	h := makeHold(t, 2)
 	key, o := keyPair(t)
-	disk := smallDisk(t, 1<<20)
+	disk := realtest.NewSmallDisk(t, 1<<20).Dir
 	to, err := backup.OpenFolder(filepath.Join(disk, "target"))
 	must(t, err)
 	first := h.create(to, o)
@@ -89,11 +69,11 @@ func TestRestoreFull(t *testing.T) {
 	did, records, seq := state(t, h.cfg)
 	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
 	for what, c := range map[string]struct {
-		size int
+		size int64
 		want error
 	}{"layers": {300 << 10, storage.ErrNoSpace}, "database": {600 << 10, repo.ErrNoSpace}} {
 		t.Run(what, func(t *testing.T) {
-			cfg := config(filepath.Join(smallDisk(t, c.size), "hold"))
+			cfg := config(filepath.Join(realtest.NewSmallDisk(t, c.size).Dir, "hold"))
 			if _, err := backup.Restore(t.Context(), to, "", cfg, ro); !errors.Is(err, c.want) {
 				t.Fatalf("on a small disk: %v", err)
 			}
