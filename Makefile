@@ -1,6 +1,6 @@
 # Three lanes: test (what CI runs), long (before a release), bench. "make help" lists everything.
 SHELL := /bin/bash
-TIMEOUT ?= 30m
+TIMEOUT ?= 60m
 FUZZTIME ?= 30s
 GOTESTFLAGS ?=
 
