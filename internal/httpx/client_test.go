@@ -142,7 +142,7 @@ func TestClientSlowBody(t *testing.T) {
 			w.(http.Flusher).Flush()
 		}
 	})
-	resp, err := newTestClient(t, ClientOptions{Guard: Guard{Loopback: true}, Timeout: 100 * time.Millisecond}).Get(u)
+	resp, err := newTestClient(t, ClientOptions{Guard: Guard{Loopback: true}, Timeout: 2 * time.Second}).Get(u)
 	if err != nil {
 		t.Fatal(err)
 	}
