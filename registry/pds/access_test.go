@@ -226,4 +226,9 @@ func TestSilentHold(t *testing.T) {
 	if _, err := w.repo("", "alice", "app").Manifest(t.Context(), registry.Ref{Tag: "v1"}); err != nil {
 		t.Error(err)
 	}
+	// A hold that was only started again takes the next push: that it was away is not remembered.
+	bob := w.repo("bob", "bob", "app")
+	wantKind(t, push(t.Context(), bob, newImage(t, "three", nil), "v1"), registry.ErrUnavailable)
+	w.holdProxy.SetTarget(w.holdTarget)
+	must(t, push(t.Context(), bob, newImage(t, "three", nil), "v1"))
 }

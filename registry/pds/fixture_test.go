@@ -46,6 +46,7 @@ type world struct {
 	plc        string
 	pdsProxy   *realtest.FaultProxy
 	holdProxy  *realtest.FaultProxy
+	holdTarget string   // what it stands before
 	pdsTarget  string   // behind the proxy
 	users      []string // nil is alice and bob
 	accounts   map[string]account
@@ -117,6 +118,7 @@ func (w *world) startHold() {
 	must(w.t, err)
 	srv := httptest.NewServer(w.holdServer.Handler())
 	w.t.Cleanup(srv.Close)
+	w.holdTarget = srv.URL
 	w.holdProxy.SetTarget(srv.URL)
 }
 

@@ -19,6 +19,7 @@ import (
 const (
 	rightsFor    = 60 * time.Second // how long rights and the choice of a hold are believed
 	rightsWithin = 10 * time.Second // how long a hold may take to tell them
+	silentAfter  = time.Second      // who fails after this has kept somebody waiting
 )
 
 // Hold answers an anonymous client of the hold that has the DID; see holdclient.Client.As for one that signs. Errors:
@@ -98,6 +99,7 @@ func (b *Backend) rights(ctx context.Context, hold, did string) (holdclient.Righ
 		return r, nil
 	}
 	err, failed := b.silentHolds.get(hold, now)
+	began := time.Now()
 	var c *holdclient.Client
 	if !failed {
 		c, err = b.hold(ctx, hold)
@@ -118,7 +120,9 @@ func (b *Backend) rights(ctx context.Context, hold, did string) (holdclient.Righ
 			if !errors.Is(err, holdclient.ErrUnavailable) {
 				err = &holdclient.Error{Kind: holdclient.ErrUnavailable, Method: "getRecord", URL: c.URL(), Cause: err}
 			}
-			b.silentHolds.put(hold, err, now.Add(failureFor))
+			if time.Since(began) >= silentAfter { // one that fails at once keeps nobody waiting, and may just be starting again
+				b.silentHolds.put(hold, err, now.Add(failureFor))
+			}
 		}
 	}
 	if r, ok := b.lastRights.get(key, now); ok && ctx.Err() == nil {
