@@ -335,13 +335,21 @@ func testManyPushers(t *testing.T, start func(*world)) {
 		}
 	}
 	stop := make(chan struct{})
+	done := make(chan struct{}, 1)
+	// Each change of ours has the stranger write into the middle of another, however slow the machine is.
+	next := func() {
+		select {
+		case done <- struct{}{}:
+		default:
+		}
+	}
 	var stranger, pushers sync.WaitGroup
 	stranger.Go(func() {
 		for i := 0; ; i++ {
 			select {
 			case <-stop:
 				return
-			case <-time.After(250 * time.Millisecond):
+			case <-done:
 			}
 			err := w.tryWrite("alice", "com.atproto.repo.putRecord", map[string]any{
 				"repo": w.accounts["alice"].did, "collection": "app.example.note", "rkey": "self", "record": map[string]any{"$type": "app.example.note", "n": i},
@@ -357,6 +365,7 @@ func testManyPushers(t *testing.T, start func(*world)) {
 			if err := r.PutManifest(t.Context(), images[i%len(images)].manifest, []string{"latest", fmt.Sprint("v", i)}); err != nil {
 				t.Errorf("push %d: %v", i, err)
 			}
+			next()
 		})
 	}
 	pushers.Wait()
@@ -366,9 +375,11 @@ func testManyPushers(t *testing.T, start func(*world)) {
 			if err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
 				t.Errorf("delete: %v", err)
 			}
+			next()
 			if err := r.PutManifest(t.Context(), images[i].manifest, []string{"latest"}); err != nil {
 				t.Errorf("push: %v", err)
 			}
+			next()
 		})
 	}
 	pushers.Wait()
