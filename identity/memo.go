@@ -12,7 +12,8 @@ import (
 const (
 	askTimeout = 20 * time.Second // for one question to the network, whoever still waits for it
 	staleWait  = 3 * time.Second  // how long an asker waits for news when an older answer would serve
-	retryAfter = 10 * time.Second // after a question that failed
+	retryAfter = 10 * time.Second // after a question that failed, while an older answer serves
+	retrySoon  = time.Second      // when there is none: who was asked may just be starting
 )
 
 type memoRules struct {
@@ -128,7 +129,11 @@ func (m *memo[V]) keep(key string, epoch int, v V, err error) (V, error) {
 		var zero V
 		e.val, e.known, e.err, e.next = zero, false, err, now.Add(m.negative)
 	default:
-		e.err, e.next = err, now.Add(retryAfter)
+		wait := retryAfter
+		if !e.known || now.Sub(e.asked) >= m.stale {
+			wait = retrySoon
+		}
+		e.err, e.next = err, now.Add(wait)
 	}
 	m.place(e)
 	return m.answer(e, now)

@@ -341,6 +341,26 @@ func TestCaching(t *testing.T) {
 	look(nil)
 }
 
+// Where no older answer serves, one that was down for a moment is asked again within a second, and not more often.
+func TestAskedAgainSoon(t *testing.T) {
+	n := newNetwork(t)
+	n.docs[aliceDID.String()] = document(t, aliceDID, "")
+	r := n.resolver(nil)
+	n.set(func() { n.status = http.StatusInternalServerError })
+	for range 3 {
+		if _, err := r.LookupDID(t.Context(), aliceDID); !errors.Is(err, ErrDIDResolutionFailed) {
+			t.Fatal(err)
+		}
+	}
+	if got := n.count("plc " + aliceDID.String()); got != 1 {
+		t.Errorf("asked %d times while it is down", got)
+	}
+	n.set(func() { n.status, n.now = 0, n.now.Add(time.Second) })
+	if _, err := r.LookupDID(t.Context(), aliceDID); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLookupDIDFresh(t *testing.T) {
 	n := newNetwork(t)
 	n.docs[aliceDID.String()] = document(t, aliceDID, "")
