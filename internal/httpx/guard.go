@@ -78,14 +78,14 @@ func (g *Guard) allowsHost(host string) bool {
 	return false
 }
 
-// dialContext answers a dial function that checks each address at the moment of connecting.
-func (g *Guard) dialContext(timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+// dialContext answers a dial function that checks each address at the moment of connecting. A nil resolver is the system's.
+func (g *Guard) dialContext(timeout time.Duration, r *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, err
 		}
-		d := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+		d := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second, Resolver: r}
 		d.Control = func(network, address string, _ syscall.RawConn) error {
 			if !strings.HasPrefix(network, "tcp") {
 				return fmt.Errorf("%w: network %q", ErrForbiddenAddress, network)
