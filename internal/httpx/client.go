@@ -56,7 +56,7 @@ func NewClient(opts ClientOptions) *http.Client {
 	guard := opts.Guard
 	var rt http.RoundTripper = &http.Transport{
 		Proxy:                  nil,
-		DialContext:            guard.dialContext(10 * time.Second, nil),
+		DialContext:            guard.dialContext(10*time.Second, nil),
 		TLSClientConfig:        opts.TLS,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  max(opts.Timeout, 0),
