@@ -82,7 +82,7 @@ func TestCarried(t *testing.T) {
 		for i := range 1500 {
 			w := put(t, "io.atcr.hold.layer", fmt.Sprintf("l%05d", i), fmt.Append(nil, i))
 			if i < blobs {
-				w = withBlob(t, w, fmt.Append(nil, "blob ", i))
+				w = withBlob(t, w, "blob", fmt.Append(nil, "blob ", i))
 				c := repo.BlobCID(w.Blobs[0].Data)
 				if err := os.WriteFile(filepath.Join(folder, c.String()), w.Blobs[0].Data, 0o600); err != nil {
 					t.Fatal(err)
@@ -199,9 +199,9 @@ func allEvents(t *testing.T, r *repo.Repo) (out []repo.Event) {
 }
 
 // withBlob has a write's record name a blob.
-func withBlob(t testing.TB, w repo.Write, data []byte) repo.Write {
+func withBlob(t testing.TB, w repo.Write, field string, data []byte) repo.Write {
 	t.Helper()
-	v, err := repo.RecordFrom(map[string]any{"$type": w.Collection, "blob": map[string]any{
+	v, err := repo.RecordFrom(map[string]any{"$type": w.Collection, field: map[string]any{
 		"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(data).String()}, "mimeType": "text/plain", "size": json.Number(fmt.Sprint(len(data)))}})
 	if err != nil {
 		t.Fatal(err)

@@ -14,12 +14,14 @@ import (
 	"testing"
 
 	"github.com/bluesky-social/indigo/api/agnostic"
+	"github.com/bluesky-social/indigo/api/bsky"
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	"github.com/bluesky-social/indigo/atproto/atclient"
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
 	"github.com/atcr-dev/atcr/repo"
@@ -104,7 +106,8 @@ func (g *goat) fill(h *runningHold, image []byte, layers int) string {
 		t.Fatal(err)
 	}
 	h.offline(func(r *repo.Repo) {
-		ws := []repo.Write{withBlob(t, put(t, "app.bsky.actor.profile", "self", nil), image)}
+		h.cfg.Public, h.cfg.Profile = true, hold.Profile{DisplayName: "Harbour", Description: "of friends"}
+		ws := []repo.Write{withBlob(t, put(t, atcr.NSIDBskyProfile, "self", nil), "avatar", image)}
 		for i := range layers {
 			ws = append(ws, put(t, atcr.NSIDLayer, fmt.Sprintf("3l%011d", i), fmt.Append(nil, i)))
 		}
@@ -132,6 +135,8 @@ func (g *goat) lexicons() {
 		"com.atproto.sync.getLatestCommit":   account,
 		"com.atproto.sync.listBlobs":         account,
 		"com.atproto.identity.resolveHandle": {"handle": {"hold.test"}},
+		"app.bsky.actor.getProfile":          {"actor": {"hold.test"}},
+		"app.bsky.actor.getProfiles":         {"actors": {did, "elsewhere.test"}},
 	} {
 		g.ask(nsid, query)
 	}
@@ -141,7 +146,7 @@ func (g *goat) lexicons() {
 	}
 	fmt.Fprintln(&g.answers, `{"nsid":"com.atproto.sync.getLatestCommit","output":{"cid":"no cid"}}`) // the test of the test
 	seen := askOracle(t, &g.answers, "outputs", filepath.Join(strings.TrimSpace(string(out)), "lexicons"))
-	if seen.Checked != 11 || len(seen.Wrong) != 1 || !strings.Contains(seen.Wrong[0], "getLatestCommit") {
+	if seen.Checked != 13 || len(seen.Wrong) != 1 || !strings.Contains(seen.Wrong[0], "getLatestCommit") {
 		t.Errorf("lexicons: %+v", seen)
 	}
 }
@@ -156,6 +161,12 @@ func (g *goat) readRecords(layers int) {
 	}
 	if who, err := comatproto.IdentityResolveHandle(ctx, g, "hold.test"); err != nil || who.Did != did {
 		t.Errorf("resolveHandle: %+v, %v", who, err)
+	}
+	if p, err := bsky.ActorGetProfile(ctx, g, did); err != nil || p.Did != did || p.Handle != "hold.test" || p.DisplayName == nil || *p.DisplayName != "Harbour" || p.Avatar == nil {
+		t.Errorf("getProfile: %+v, %v", p, err)
+	}
+	if p, err := bsky.ActorGetProfiles(ctx, g, []string{did, "elsewhere.test"}); err != nil || len(p.Profiles) != 1 || p.Profiles[0].Did != did {
+		t.Errorf("getProfiles: %+v, %v", p, err)
 	}
 	if rec, err := agnostic.RepoGetRecord(ctx, g, "", atcr.NSIDCaptain, did, "self"); err != nil || rec.Cid == nil || rec.Value == nil || !strings.HasSuffix(rec.Uri, atcr.NSIDCaptain+"/self") {
 		t.Errorf("getRecord: %+v, %v", rec, err)

@@ -21,6 +21,9 @@ func (s *Server) alignRecords(ctx context.Context) error {
 	if err := s.alignCaptain(ctx); err != nil {
 		return err
 	}
+	if err := s.alignProfile(ctx); err != nil {
+		return err
+	}
 	for _, m := range s.cfg.Crew {
 		if err := s.alignMember(ctx, m); err != nil {
 			return err

@@ -38,6 +38,8 @@ type Config struct {
 	EnableBlueskyPosts bool
 	// Region and Successor stand in the captain record when not empty.
 	Region, Successor string
+	// Profile is how Bluesky's applications show the hold.
+	Profile Profile
 	// Crew is brought in line at start; members that it doesn't name are left alone.
 	Crew []CrewMember
 
@@ -146,6 +148,9 @@ func (c *Config) check() error {
 		}
 	}
 	if err := c.checkAppView(); err != nil {
+		return err
+	}
+	if err := c.Profile.check(); err != nil {
 		return err
 	}
 	if err := checkTiers(c.Tiers); err != nil {

@@ -78,6 +78,8 @@ func (s *Server) methods() map[string]method {
 		"com.atproto.sync.getBlob":           {verbs: get(), raw: s.getBlob}, // who: by the captain record
 		"com.atproto.repo.deleteRecord":      {verbs: post(), who: admin, body: smallBody, run: s.deleteRecord},
 		"com.atproto.repo.uploadBlob":        {verbs: post(), who: admin, body: maxRecordBlob, run: s.uploadBlob},
+		"app.bsky.actor.getProfile":          {verbs: get(), run: s.getProfile},
+		"app.bsky.actor.getProfiles":         {verbs: get(), run: s.getProfiles},
 		"io.atcr.hold.listTiers":             {verbs: get(), run: s.listTiers},
 		"io.atcr.hold.getLayersForManifest":  {verbs: get(), run: s.getLayersForManifest},
 		"io.atcr.hold.initiateUpload":        {verbs: post(), who: writer, legacy: true, body: smallBody, run: s.initiateUpload},

@@ -168,6 +168,7 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 		OwnerDID:           c.Registration.OwnerDID,
 		AllowAllCrew:       c.Registration.AllowAllCrew,
 		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
+		Profile:            hold.Profile{DisplayName: c.Registration.ProfileName, Description: c.Registration.ProfileDescription},
 		Crew:               crew,
 		AppViewDID:         c.Server.AppViewDID,
 		Tiers:              tiers,

@@ -49,6 +49,8 @@ type Registration struct {
 	AllowAllCrew       bool         `key:"allow_all_crew" doc:"Anyone who signs in may join the crew, and so store layers."`
 	Crew               []CrewMember `key:"crew" doc:"Members that the hold brings in line when it starts; those it doesn't name here are left alone.\n  - member: alice.example.com   # or a DID\n    permissions: [blob:read, blob:write]   # also crew:admin\n    tier: deckhand"`
 	EnableBlueskyPosts bool         `key:"enable_bluesky_posts" doc:"Announces pushes as posts. For the captain record; posts are not built yet."`
+	ProfileName        string       `key:"profile_name" doc:"Name of the hold in Bluesky's applications, at most 64 characters."`
+	ProfileDescription string       `key:"profile_description" doc:"What they say of it, at most 256 characters."`
 	ProfileAvatarURL   string       `key:"profile_avatar_url" unbuilt:"true" doc:"Picture of the hold's profile."`
 }
 
