@@ -14,8 +14,8 @@ import (
 	"testing"
 
 	"github.com/bluesky-social/indigo/api/agnostic"
-	"github.com/bluesky-social/indigo/api/bsky"
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	"github.com/bluesky-social/indigo/api/bsky"
 	"github.com/bluesky-social/indigo/atproto/atclient"
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
