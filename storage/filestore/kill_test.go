@@ -156,8 +156,14 @@ func (p *promises) read(t *testing.T, line string) {
 	}
 }
 
-// runKilled runs a child until it dies and notes what it was promised. after 0: it kills itself.
-func runKilled(t *testing.T, p *promises, dir string, seed uint64, after time.Duration, seam string) {
+// killAfter is when a child is killed: so many acknowledged blobs and a pause after it has started. Without a pause it kills itself.
+type killAfter struct {
+	blobs int
+	pause time.Duration
+}
+
+// runKilled runs a child until it dies and notes what it was promised.
+func runKilled(t *testing.T, p *promises, dir string, seed uint64, after killAfter, seam string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledChild$", "-test.v")
 	cmd.Env = append(os.Environ(), killDirEnv+"="+dir, fmt.Sprintf("%s=%d", killSeedEnv, seed), killSeamEnv+"="+seam)
@@ -166,13 +172,15 @@ func runKilled(t *testing.T, p *promises, dir string, seed uint64, after time.Du
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	must(t, cmd.Start())
-	lines := bufio.NewScanner(out)
+	lines, started, before, timed := bufio.NewScanner(out), false, len(p.blobs), false
 	for lines.Scan() {
-		if lines.Text() == "start" && after > 0 {
-			timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
+		p.read(t, lines.Text())
+		started = started || lines.Text() == "start"
+		if started && after.pause > 0 && !timed && len(p.blobs)-before >= after.blobs {
+			timed = true
+			timer := time.AfterFunc(after.pause, func() { cmd.Process.Kill() })
 			defer timer.Stop()
 		}
-		p.read(t, lines.Text())
 	}
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
@@ -249,7 +257,8 @@ func killAtRandom(t *testing.T, times int) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for i := range times {
-		runKilled(t, p, dir, seed+uint64(i), time.Duration(1+r.IntN(150))*time.Millisecond, "")
+		// Some blobs first, however slow the machine is; then at any moment.
+		runKilled(t, p, dir, seed+uint64(i), killAfter{blobs: i % 4, pause: time.Duration(1+r.IntN(100)) * time.Millisecond}, "")
 		p.settle(t, dir)
 		if t.Failed() {
 			t.Fatalf("after kill %d", i+1)
@@ -266,7 +275,7 @@ func TestKillAtSeams(t *testing.T) {
 	dir, p := t.TempDir(), newPromises()
 	for i, seam := range seams {
 		for _, nth := range []int{1, 9} {
-			runKilled(t, p, dir, uint64(1000+10*i+nth), 0, fmt.Sprintf("%s %d", seam, nth))
+			runKilled(t, p, dir, uint64(1000+10*i+nth), killAfter{}, fmt.Sprintf("%s %d", seam, nth))
 			p.settle(t, dir)
 			if t.Failed() {
 				t.Fatalf("after a kill at %s, hit %d", seam, nth)
