@@ -15,37 +15,7 @@ func (r *Repo) Blocks(ctx context.Context, w io.Writer, ids []CID) (missing []CI
 	for _, id := range ids {
 		want[id] = nil
 	}
-	err = r.store.View(ctx, func(s Reader) error {
-		head, err := s.Head()
-		if err != nil {
-			return err
-		}
-		if _, ok := want[head.CID]; ok {
-			want[head.CID] = head.Block
-		}
-		left := 0
-		for id, block := range want {
-			if block != nil {
-				continue
-			}
-			if n := r.nodes.get(id); n != nil {
-				want[id] = n.raw
-			} else if !id.IsBlob() {
-				left++
-			}
-		}
-		if left == 0 {
-			return nil
-		}
-		select {
-		case r.scan <- struct{}{}:
-			defer func() { <-r.scan }()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		return scanBlocks(ctx, s, want, left)
-	})
-	if err != nil {
+	if err := r.findBlocks(ctx, want); err != nil {
 		return nil, fmt.Errorf("blocks of %s: %w", r.did, err)
 	}
 	for id, block := range want {
@@ -65,6 +35,38 @@ func (r *Repo) Blocks(ctx context.Context, w io.Writer, ids []CID) (missing []CI
 	}
 	_, err = w.Write(car)
 	return nil, err
+}
+
+// findBlocks fills in what it finds. Who waits for another's pass holds nothing of the store meanwhile.
+func (r *Repo) findBlocks(ctx context.Context, want map[CID][]byte) error {
+	head, err := r.store.Read(ctx).Head()
+	if err != nil {
+		return err
+	}
+	if _, ok := want[head.CID]; ok {
+		want[head.CID] = head.Block
+	}
+	left := 0
+	for id, block := range want {
+		if block != nil {
+			continue
+		}
+		if n := r.nodes.get(id); n != nil {
+			want[id] = n.raw
+		} else if !id.IsBlob() {
+			left++
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	select {
+	case r.scan <- struct{}{}:
+		defer func() { <-r.scan }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return r.store.View(ctx, func(s Reader) error { return scanBlocks(ctx, s, want, left) })
 }
 
 func scanBlocks(ctx context.Context, s Reader, want map[CID][]byte, left int) error {

@@ -28,7 +28,7 @@ var rules = []rule{
 	{"repo/repotest", []string{"", "storage", "repo"}, 210},
 	{"repo/memstore", []string{"repo"}, 60},
 	{"repo/sqlstore", []string{"repo", "sqldb", "internal/sqlx/..."}, 115},
-	{"repo/xrpc", []string{"repo"}, 60},
+	{"repo/xrpc", []string{"repo", "internal/pace"}, 60},
 	{"repo/firehose", []string{"repo"}, 66},
 	{"repo", []string{"", "storage"}, 60},
 

@@ -1,4 +1,4 @@
-// Package pace keeps senders of request bodies from holding a server by stalling or trickling.
+// Package pace keeps senders of request bodies, and readers of answers, from holding a server by stalling or trickling.
 package pace
 
 import (

@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -20,6 +22,13 @@ type Options struct {
 	Log *slog.Logger
 	// Subscribe serves com.atproto.sync.subscribeRepos: a firehose.Server. nil leaves it out.
 	Subscribe http.Handler
+	// MaxExports is how many getRepo may run at a time, since each holds a connection of the database and its snapshot; more
+	// get 503 with Retry-After. 0 is 2.
+	MaxExports int
+	// ExportGrace is how long a client may take to read a getRepo, beside a second for each ExportRate bytes: while it reads, the
+	// database keeps the state that is exported, and its log grows. 0 is a minute, and 64 KiB.
+	ExportGrace time.Duration
+	ExportRate  int64
 }
 
 // Handler serves /xrpc/NSID for the methods it knows. Safe for concurrent use.
@@ -27,6 +36,9 @@ type Handler struct {
 	accounts Accounts
 	log      *slog.Logger
 	methods  map[string]http.Handler
+	exports  chan struct{} // one for each getRepo that runs
+	grace    time.Duration // for the reader of one
+	rate     int64
 }
 
 // NewHandler serves the accounts' repositories.
@@ -34,7 +46,10 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 	if o == nil {
 		o = &Options{}
 	}
-	h := &Handler{accounts: accounts, log: o.Log}
+	h := &Handler{
+		accounts: accounts, log: o.Log, exports: make(chan struct{}, cmp.Or(max(o.MaxExports, 0), 2)),
+		grace: cmp.Or(o.ExportGrace, time.Minute), rate: cmp.Or(o.ExportRate, 64<<10),
+	}
 	h.methods = map[string]http.Handler{}
 	for nsid, f := range map[string]func(http.ResponseWriter, query) error{
 		"com.atproto.repo.describeRepo":    h.describeRepo,

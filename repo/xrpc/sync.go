@@ -3,9 +3,11 @@ package xrpc
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -84,8 +86,23 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 			return InvalidRequest("Error: since must be a tid")
 		}
 	}
+	if q.Method == http.MethodHead {
+		w.Header().Set("Content-Type", carType)
+		return nil
+	}
+	select {
+	case h.exports <- struct{}{}:
+		defer func() { <-h.exports }()
+	default:
+		w.Header().Set("Retry-After", "30")
+		// Not by WriteError: strangers cause it at will, and it is no trouble of ours to be logged.
+		WriteJSON(w, http.StatusServiceUnavailable, Errorf(http.StatusServiceUnavailable, "NotEnoughResources", "%d exports run already: try again later", cap(h.exports)))
+		return nil
+	}
 	w.Header().Set("Content-Type", carType)
-	out := &counted{ResponseWriter: w}
+	paced, lift := pace.Stream(w, h.grace, h.rate)
+	defer lift()
+	out := &counted{Writer: paced}
 	if err := repo.ExportCAR(q.Context(), a.Repo, out, &repo.ExportOptions{Since: since}); err != nil {
 		if out.n == 0 {
 			return err
@@ -131,12 +148,12 @@ func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
 const maxBlocks = 100
 
 type counted struct {
-	http.ResponseWriter
+	io.Writer
 	n int64
 }
 
 func (c *counted) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
+	n, err := c.Writer.Write(p)
 	c.n += int64(n)
 	return n, err
 }
