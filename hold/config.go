@@ -156,9 +156,13 @@ func (c *Config) check() error {
 	if err := checkTiers(c.Tiers); err != nil {
 		return err
 	}
-	for _, relay := range c.Relays {
-		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return fmt.Errorf("hold: Relays: %q: want an address, as in https://bsky.network", relay)
+	for i, relay := range c.Relays {
+		u, err := url.Parse(relay)
+		switch {
+		case err == nil && u.User != nil: // not shown: it may be a password
+			return fmt.Errorf("hold: Relays[%d] has a user name or password in it, which no relay asks for: name it as in https://bsky.network", i)
+		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+			return fmt.Errorf("hold: Relays[%d]: want an address, as in https://bsky.network", i)
 		}
 	}
 	if c.Successor != "" {
