@@ -53,7 +53,11 @@ func (s *Store) View(ctx context.Context, f func(repo.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.locked(func() error { return f(reader{ctx, s, unlocked}) })
+	seen := &Store{}
+	s.mu.RLock()
+	seen.state = s.state.clone() // so that nobody who writes waits for f
+	s.mu.RUnlock()
+	return f(reader{ctx, seen, unlocked})
 }
 
 // Update implements [repo.Store].

@@ -12,6 +12,7 @@ func Store(t *testing.T, open func(t *testing.T) repo.Store) {
 	t.Run("Rows", func(t *testing.T) { rows(t, open) })
 	t.Run("Bulk", func(t *testing.T) { bulk(t, open(t)) })
 	t.Run("Import", func(t *testing.T) { imports(t, open(t), open(t)) })
+	t.Run("Export", func(t *testing.T) { exports(t, open(t)) })
 	t.Run("Apply", func(t *testing.T) { apply(t, open(t)) })
 	t.Run("Guards", func(t *testing.T) { guards(t, open(t)) })
 	t.Run("Blobs", func(t *testing.T) { blobs(t, open(t)) })

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/memstore"
+)
+
+// carOf writes a CAR of records, key to value, into a file.
+func carOf(t *testing.T, did string, records map[string]string) (file string) {
+	t.Helper()
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(t.Context(), memstore.New(), repo.Options{DID: did, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var ws []repo.Write
+	for k, v := range records {
+		value, err := repo.RecordFrom(map[string]string{"v": v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		coll, rkey, _ := strings.Cut(k, "/")
+		ws = append(ws, repo.Write{Action: repo.Create, Collection: coll, RKey: rkey, Record: value})
+	}
+	if _, err := r.Apply(t.Context(), ws); err != nil {
+		t.Fatal(err)
+	}
+	var car bytes.Buffer
+	if err := repo.ExportCAR(t.Context(), r, &car, nil); err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "x.car")
+	if err := os.WriteFile(file, car.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestRepoDiff: what is in one CAR only and what differs, in the order of the tree, whatever the ends look like.
+func TestRepoDiff(t *testing.T) {
+	all := map[string]string{"io.atcr.tag/a": "1", "io.atcr.tag/b": "1", "io.atcr.tag/c": "1", "io.atcr.tag.more/a": "1", "io.atcr.z/z": "1"}
+	other := map[string]string{"io.atcr.tag/0": "1", "io.atcr.tag/b": "2", "io.atcr.tag/c": "1", "io.atcr-x.tag/a": "1", "io.atcr.zz/z": "1"}
+	a, b, empty := carOf(t, "did:web:a.example", all), carOf(t, "did:web:b.example", other), carOf(t, "did:web:c.example", nil)
+	plus := "+ io.atcr-x.tag/a\n+ io.atcr.tag/0\n+ io.atcr.tag/b\n+ io.atcr.tag/c\n+ io.atcr.zz/z\n"
+	for _, c := range []struct{ a, b, want string }{
+		{a, b, "+ io.atcr-x.tag/a\n- io.atcr.tag.more/a\n+ io.atcr.tag/0\n- io.atcr.tag/a\n~ io.atcr.tag/b\n- io.atcr.z/z\n+ io.atcr.zz/z\n"},
+		{a, a, ""},
+		{empty, b, plus},
+		{b, empty, strings.ReplaceAll(plus, "+", "-")},
+	} {
+		var out bytes.Buffer
+		cmds := &repoCommands{}
+		cmds.Diff.A, cmds.Diff.B = c.a, c.b
+		if err := runRepo(t.Context(), "diff <a> <b>", cmds, nil, &out, &out); err != nil || out.String() != c.want {
+			t.Errorf("%v\n%swant\n%s", err, out.String(), c.want)
+		}
+	}
+	torn, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a, torn[:len(torn)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmds := &repoCommands{}
+	cmds.Diff.A, cmds.Diff.B = b, a
+	if err := runRepo(context.Background(), "diff <a> <b>", cmds, nil, &bytes.Buffer{}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
+		t.Errorf("a torn CAR: %v", err)
+	}
+}
