@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("ADDR", ln.Addr().String())
+			env.Setenv("DID", "did:web:localhost%3A"+strings.TrimPrefix(ln.Addr().String(), "127.0.0.1:"))
 			example, err := filepath.Abs("../../config-hold.example.yaml")
 			env.Setenv("EXAMPLE", example)
 			return errors.Join(err, ln.Close())

@@ -13,13 +13,10 @@ import (
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold"
-	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/durable"
-	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -39,10 +36,10 @@ type repoCommands struct {
 		Blobs  string   `help:"Folder with the blobs that records name, each in a file named by its CID." placeholder:"DIR" type:"path"`
 	} `cmd:"" help:"Create and update the records of CARs in one commit; others stay. The hold must be stopped, unless its repository is in PostgreSQL (database.url)."`
 	Verify struct {
-		File string `arg:"" help:"CAR to check; - is standard input."`
-		DID  string `name:"did" help:"Whose it must be."`
+		What string `arg:"" name:"file|did" help:"CAR to check; - is standard input. Or the DID of any account, whose repository is then fetched from its server."`
+		DID  string `name:"did" help:"Whose the CAR must be."`
 		Key  string `help:"did:key that must have signed it; else the one of the CAR's DID." placeholder:"KEY"`
-	} `cmd:"" help:"Check a CAR: signature, tree, every block. The first error is told with its offset."`
+	} `cmd:"" help:"Check a repository: signature, tree, every block. The first error is told with its offset."`
 	Ls struct {
 		Collection string `arg:"" optional:"" help:"Without: the collections."`
 	} `cmd:"" help:"List collections, or the records of one."`
@@ -195,63 +192,6 @@ func publicKey(didKey string) (atcrypto.PublicKey, error) {
 		return nil, fmt.Errorf("--key %q: want did:key:z…: %w", didKey, err)
 	}
 	return key, nil
-}
-
-// keyOf asks the network for an account's signing key. One that can't be found is told and let pass: the account's server
-// may be what was lost.
-func (r *repoRun) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
-	who, err := r.hold.IdentityConfig()
-	if err != nil {
-		return nil, err
-	}
-	id, err := syntax.ParseDID(did)
-	if err != nil {
-		return nil, err
-	}
-	guard := httpx.Guard{Loopback: r.hold.TestMode, Allow: r.hold.AllowNetworks}
-	client := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
-	defer client.CloseIdleConnections()
-	dir := identity.NewResolver(identity.ResolverOptions{HTTP: client, PLCURL: who.PLCURL, TestMode: r.hold.TestMode, Log: r.hold.Log})
-	doc, err := dir.LookupDID(ctx, id)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		fmt.Fprintf(r.stderr, "warning: the signing key of %s can't be found, so the signature was not checked (--key names it): %v\n", did, err)
-		return nil, nil
-	}
-	return doc.PublicKey()
-}
-
-func (r *repoRun) verify(ctx context.Context) error {
-	key, err := publicKey(r.c.Verify.Key)
-	if err != nil {
-		return err
-	}
-	f, err := r.open(r.c.Verify.File)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: r.c.Verify.File, DID: r.c.Verify.DID, Key: key})
-	if err != nil {
-		return err
-	}
-	defer car.Close() //nolint:errcheck // a temporary file
-	signature := "good"
-	if key == nil {
-		if key, err = r.keyOf(ctx, car.Info.DID); err != nil {
-			return err
-		}
-		if key == nil {
-			signature = "not checked"
-		} else if err := car.VerifySignature(key); err != nil {
-			return err
-		}
-	}
-	i := car.Info
-	_, err = fmt.Fprintf(r.stdout, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
-	return err
 }
 
 func (r *repoRun) ls(ctx context.Context, from *repo.Repo) error {

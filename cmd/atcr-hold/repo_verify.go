@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// Limits of a repository that is fetched: of its bytes, and of the time they may take.
+const (
+	maxFetched = 64 << 30
+	fetchWait  = 12 * time.Hour
+)
+
+// network is how other accounts are looked up and asked; call done at last.
+func (r *repoRun) network(wait time.Duration) (dir *identity.Resolver, client *http.Client, done func(), err error) {
+	who, err := r.hold.IdentityConfig()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	guard := httpx.Guard{Loopback: r.hold.TestMode, Allow: r.hold.AllowNetworks}
+	look := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
+	client = httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold", Timeout: wait})
+	dir = identity.NewResolver(identity.ResolverOptions{HTTP: look, PLCURL: who.PLCURL, TestMode: r.hold.TestMode, Log: r.hold.Log})
+	return dir, client, func() { look.CloseIdleConnections(); client.CloseIdleConnections() }, nil
+}
+
+// keyOf asks the network for an account's signing key. One that can't be found is told and let pass: the account's server
+// may be what was lost.
+func (r *repoRun) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
+	id, err := syntax.ParseDID(did)
+	if err != nil {
+		return nil, err
+	}
+	dir, _, done, err := r.network(fetchWait)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	doc, err := dir.LookupDID(ctx, id)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		fmt.Fprintf(r.stderr, "warning: the signing key of %s can't be found, so the signature was not checked (--key names it): %v\n", did, err)
+		return nil, nil
+	}
+	return doc.PublicKey()
+}
+
+func (r *repoRun) verify(ctx context.Context) error {
+	key, err := publicKey(r.c.Verify.Key)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(r.c.Verify.What, "did:") {
+		return r.verifyAccount(ctx, r.c.Verify.What, key)
+	}
+	f, err := r.open(r.c.Verify.What)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: r.c.Verify.What, DID: r.c.Verify.DID, Key: key})
+	if err != nil {
+		return err
+	}
+	defer car.Close() //nolint:errcheck // a temporary file
+	signature := "good"
+	if key == nil {
+		if key, err = r.keyOf(ctx, car.Info.DID); err != nil {
+			return err
+		}
+		if key == nil {
+			signature = "not checked"
+		} else if err := car.VerifySignature(key); err != nil {
+			return err
+		}
+	}
+	return r.verified(car.Info, signature)
+}
+
+// verifyAccount fetches the repository of an account from its server and verifies it as it comes. Unlike a CAR's, its key
+// must be known.
+func (r *repoRun) verifyAccount(ctx context.Context, did string, key atcrypto.PublicKey) error {
+	id, err := syntax.ParseDID(did)
+	if err != nil {
+		return err
+	}
+	dir, client, done, err := r.network(fetchWait)
+	if err != nil {
+		return err
+	}
+	defer done()
+	doc, err := dir.LookupDID(ctx, id)
+	if err != nil {
+		return err
+	}
+	if key == nil {
+		if key, err = doc.PublicKey(); err != nil {
+			return fmt.Errorf("signing key of %s: %w", did, err)
+		}
+	}
+	server := strings.TrimRight(doc.PDSEndpoint(), "/")
+	if server == "" {
+		return fmt.Errorf("the document of %s names no server that has its repository", did)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(did), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e struct{ Error, Message string }
+		body, _ := httpx.ReadLimited(resp, 64<<10)
+		_ = json.Unmarshal(body, &e)
+		return fmt.Errorf("com.atproto.sync.getRepo of %s answers %s %.100q %.200q", server, resp.Status, e.Error, e.Message)
+	}
+	info, err := repo.VerifyCAR(ctx, repo.Source{Reader: io.LimitReader(resp.Body, maxFetched), Name: "the repository from " + server, DID: did, Key: key})
+	if err != nil {
+		return err
+	}
+	return r.verified(info, "good")
+}
+
+func (r *repoRun) verified(i repo.CARInfo, signature string) error {
+	_, err := fmt.Fprintf(r.stdout, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
+	return err
+}
