@@ -77,7 +77,7 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 			return nil, fmt.Errorf("the hold has no repository yet: %w", fs.ErrNotExist)
 		}
 	}
-	o.Repo, err = repo.Open(ctx, store, repo.Options{DID: o.Identity.DID.String(), Key: o.Identity.Key, Clock: cfg.Clock, Log: cfg.Log})
+	o.Repo, err = openRepository(ctx, store, repo.Options{DID: o.Identity.DID.String(), Key: o.Identity.Key, Clock: cfg.Clock, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -191,7 +191,7 @@ func TestPLCHold(t *testing.T) {
 
 	// What followers of the repository are told: the identity, and then a commit by the new key; once.
 	kinds := h.events()
-	want := "#commit #commit #identity #identity #identity #identity #commit"
+	want := "#commit #account #commit #identity #identity #identity #identity #commit"
 	if got := strings.Join(kinds, " "); !strings.HasPrefix(got, want) || strings.Count(got, "#identity") != 4 {
 		t.Errorf("events %s, want %s", got, want)
 	}
@@ -230,7 +230,7 @@ func (h *plcHold) events() (kinds []string) {
 
 // kindOf a frame: its header is {t: "#kind", op: 1}.
 func kindOf(frame []byte) string {
-	for _, k := range []string{"#commit", "#identity", "#sync"} {
+	for _, k := range []string{"#commit", "#identity", "#sync", "#account"} {
 		if bytes.Contains(frame[:min(len(frame), 20)], []byte(k)) {
 			return k
 		}

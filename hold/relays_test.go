@@ -34,12 +34,19 @@ func TestFirehose(t *testing.T) {
 	must(t, err)
 	defer c.CloseNow() //nolint:errcheck // it may be closed
 	c.SetReadLimit(8 << 20)
+	active := 0
 	for {
 		_, msg, err := c.Read(ctx)
 		must(t, err)
+		if bytes.Contains(msg[:min(len(msg), 20)], []byte("#account")) && bytes.HasSuffix(msg, []byte("factive\xf5")) {
+			active++
+		}
 		if bytes.Contains(msg, []byte(atcr.NSIDCaptain)) {
 			break
 		}
+	}
+	if active != 1 {
+		t.Errorf("%d events say that the new account is active", active)
 	}
 	must(t, c.Close(websocket.StatusNormalClosure, ""))
 	h.stop()

@@ -189,7 +189,7 @@ func (r *Restore) Storage() storage.Store { return r.storage }
 
 // Repo restores the repository as the CAR has it, into the folder or the configured database. Then it signs one empty commit, which is
 // announced by a #sync event with a number above seq, the newest one that the backup knew of, and above the clock, by an hour:
-// so followers, who have seen more than the backup has, take what is here now. Errors: those of repo.MirrorCAR; [ErrNotEmpty]
+// so followers, who have seen more than the backup has, take what is here now; an #account event says that it is active. Errors: those of repo.MirrorCAR; [ErrNotEmpty]
 // when there is another repository.
 func (r *Restore) Repo(ctx context.Context, src repo.Source, seq int64) (_ repo.Commit, err error) {
 	id, err := identity.Load(r.who)
@@ -213,7 +213,11 @@ func (r *Restore) Repo(ctx context.Context, src repo.Source, seq int64) (_ repo.
 		return repo.Commit{}, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	return to.Resync(ctx, max(seq, r.cfg.Clock().UnixMicro())+seqJump)
+	c, err := to.Resync(ctx, max(seq, r.cfg.Clock().UnixMicro())+seqJump)
+	if err == nil {
+		err = to.AnnounceAccount(ctx, "")
+	}
+	return c, err
 }
 
 // mirrorOnce restores into an empty store; one that has the same records already was restored by an earlier try.

@@ -260,7 +260,7 @@ func (s *Server) findRepo(ctx context.Context) error {
 		return err
 	}
 	s.onClose(done)
-	r, err := repo.Open(ctx, store, repo.Options{DID: s.DID(), Key: s.id.Key, Clock: s.clock, Log: s.log})
+	r, err := openRepository(ctx, store, repo.Options{DID: s.DID(), Key: s.id.Key, Clock: s.clock, Log: s.log})
 	if err != nil {
 		return err
 	}

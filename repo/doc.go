@@ -39,7 +39,8 @@
 // # Events
 //
 // Each commit leaves one event, ready to be sent: [Repo.Events] reads them, [Repo.Changed] tells when there are more, package
-// repo/firehose serves them. A bulk import is a #sync. Numbers only rise, also over a restored backup: the clock is their
+// repo/firehose serves them. A bulk import is a #sync;
+// [Repo.Announce] and [Repo.AnnounceAccount] tell of the account. Numbers only rise, also over a restored backup: the clock is their
 // floor, [Repo.JumpSeq] raises them further.
 //
 // Specification: https://atproto.com/specs/repository, version 3.
