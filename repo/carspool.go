@@ -24,6 +24,8 @@ type spool struct {
 	io.ReaderAt
 	size int64
 	file *os.File // ours
+
+	unnamed bool // the file is out of its folder already
 }
 
 // newSpool copies r unless it can seek. The first pass over the answered reader fills the spool: read it to its end.
@@ -48,6 +50,9 @@ func newSpool(r io.Reader, dir string) (*spool, io.Reader) {
 func (s *spool) Close() error {
 	if s.file == nil {
 		return nil
+	}
+	if s.unnamed {
+		return s.file.Close()
 	}
 	return errors.Join(s.file.Close(), os.Remove(s.file.Name()))
 }
@@ -75,6 +80,7 @@ func (w *spooler) Write(p []byte) (int, error) {
 			return 0, fmt.Errorf("copy it: %w", spaceKind(err))
 		}
 		s.file, s.ReaderAt = f, f
+		s.unnamed = os.Remove(f.Name()) == nil // where the system lets us: a process that is killed leaves nothing
 		if _, err := f.Write(w.mem); err != nil {
 			return 0, fmt.Errorf("copy it: %w", spaceKind(err))
 		}

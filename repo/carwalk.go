@@ -43,7 +43,7 @@ type carWalk struct {
 	record func(carRecord) error // may be nil
 
 	info  CARInfo
-	named map[CID]blobRef // blobs that records name
+	named map[CID]blobRef // blobs that records name; only noted when record is nil
 	coll  string          // known to be an NSID
 }
 
@@ -68,7 +68,9 @@ func (w *carWalk) walk(ctx context.Context, root CID, src carBlocks) error {
 	if err != nil {
 		return carErrorf(b.at, "%w", err)
 	}
-	w.named = map[CID]blobRef{}
+	if w.record == nil {
+		w.named = map[CID]blobRef{}
+	}
 	w.info = CARInfo{DID: c.did, Rev: c.rev.String(), Commit: root, Data: c.data, Blocks: 1, at: b.at, block: append([]byte(nil), b.data...)}
 	stack := []step{{cid: c.data, from: b.at, height: -1}}
 	for len(stack) > 0 {
@@ -171,10 +173,10 @@ func (w *carWalk) walkRecord(s step, b carBlock) error {
 	}
 	w.info.Records++
 	w.info.RecordBytes += int64(len(b.data))
-	for _, ref := range named {
-		w.named[ref.cid] = ref
-	}
 	if w.record == nil {
+		for _, ref := range named {
+			w.named[ref.cid] = ref
+		}
 		return nil
 	}
 	return w.record(carRecord{path: s.key, cid: s.cid, value: b.data, named: named})

@@ -101,7 +101,6 @@ type importing struct {
 	out   Imported
 
 	small []prepared // what changes, as long as it fits a #commit
-	blobs []StoredBlob
 	bytes int
 	seen  int64
 }
@@ -171,19 +170,17 @@ func (im *importing) plan(ctx context.Context, s Reader) error {
 		if action == "" {
 			continue
 		}
-		blobs, err := im.blobsOf(s, rec)
-		if err != nil {
+		if _, err := im.blobsOf(s, rec); err != nil { // a dry run tells of those that are missing, too
 			return err
 		}
 		n := im.out.Created + im.out.Updated
 		if im.bytes += len(rec.value); n > maxEventOps || im.bytes > maxEventBlocks {
-			im.small, im.blobs = nil, nil
+			im.small = nil
 			continue
 		}
 		p := prepared{Write: Write{Action: Put, Record: bytes.Clone(rec.value)}, path: rec.path, cid: rec.cid, named: rec.named}
 		p.Collection, p.RKey = splitPath(rec.path)
 		im.small = append(im.small, p)
-		im.blobs = append(im.blobs, blobs...)
 	}
 	return nil
 }
@@ -222,8 +219,17 @@ func (im *importing) asGroup(ctx context.Context, s Reader, part func(*Changes) 
 	if err != nil {
 		return err
 	}
+	for _, w := range im.small { // one record's blobs at a time: together they may be large
+		blobs, err := im.blobsOf(s, carRecord{path: w.path, named: w.named})
+		if err == nil && len(blobs) > 0 {
+			err = part(&Changes{PutBlobs: blobs})
+		}
+		if err != nil {
+			return err
+		}
+	}
 	req := newRequest(ctx)
-	req.writes, req.blobs = im.small, im.blobs
+	req.writes = im.small
 	if err := g.take(req); err != nil || req.err != nil {
 		return errors.Join(err, req.err)
 	}
