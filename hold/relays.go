@@ -13,9 +13,11 @@ import (
 )
 
 const (
-	lookForRelays  = 5 * time.Second
-	askRelaysEvery = 10 * time.Minute // while nobody follows
-	relayWait      = 20 * time.Second
+	lookForRelays    = 5 * time.Second
+	askRelaysEvery   = 10 * time.Minute // while nobody follows
+	askAgain         = 4 * time.Second  // at the earliest, when the last who followed has gone
+	askAgainFollowed = time.Minute      // at the earliest, when one has gone and others follow
+	relayWait        = 20 * time.Second
 )
 
 func (s *Server) openFirehose(context.Context) error {
@@ -24,8 +26,34 @@ func (s *Server) openFirehose(context.Context) error {
 	return nil
 }
 
-// askRelays asks the configured relays to follow us: now, soon after the last of those who did has gone, and now and then
-// while nobody does.
+// relayWatch decides when the relays are asked to follow. Who subscribes does not say that it is a relay: so one that leaves may have been
+// one, whoever else still follows.
+type relayWatch struct {
+	asked    time.Time // zero: never
+	followed bool      // somebody has followed since
+	left     uint64    // how many had left when it was looked last
+	gone     bool      // one has left since it was asked
+}
+
+// due is whether to ask now, which it takes as done.
+func (w *relayWatch) due(now time.Time, consumers int, left uint64) bool {
+	w.gone = w.gone || left != w.left
+	w.followed = w.followed || consumers > 0 || left != w.left
+	w.left = left
+	since := now.Sub(w.asked)
+	switch {
+	case w.asked.IsZero():
+	case consumers > 0 && w.gone && since >= askAgainFollowed:
+	case consumers == 0 && (w.followed && since >= askAgain || since >= askRelaysEvery):
+	default:
+		return false
+	}
+	w.asked, w.followed, w.gone = now, consumers > 0, false
+	return true
+}
+
+// askRelays asks the configured relays to follow us: at the start, soon after one that followed has gone, and now and then while nobody
+// does.
 func (s *Server) askRelays(ctx context.Context) {
 	if len(s.cfg.Relays) == 0 {
 		return
@@ -34,16 +62,12 @@ func (s *Server) askRelays(ctx context.Context) {
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(lookForRelays)
 	defer tick.Stop()
-	var asked time.Time // zero: somebody has followed since
+	var watch relayWatch
 	for {
-		switch {
-		case s.firehose.Consumers() > 0:
-			asked = time.Time{}
-		case time.Since(asked) >= askRelaysEvery:
+		if watch.due(time.Now(), s.firehose.Consumers(), s.firehose.Left()) {
 			for _, relay := range s.cfg.Relays {
 				s.requestCrawl(ctx, client, relay)
 			}
-			asked = time.Now()
 		}
 		select {
 		case <-ctx.Done():

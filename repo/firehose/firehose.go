@@ -42,6 +42,7 @@ type Server struct {
 	mu        sync.RWMutex
 	closed    bool
 	consumers map[*consumer]bool
+	left      uint64
 	ring      []frame         // newest events, ready to send
 	size      int             // bytes in ring
 	floor     int64           // all events above it are in ring
@@ -83,6 +84,13 @@ func (s *Server) Consumers() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.consumers)
+}
+
+// Left is how many consumers have come and gone.
+func (s *Server) Left() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.left
 }
 
 // Close ends all connections and waits for them. New ones are refused.
@@ -158,6 +166,7 @@ func (s *Server) join(c *consumer) bool {
 func (s *Server) leave(c *consumer) {
 	s.mu.Lock()
 	delete(s.consumers, c)
+	s.left++
 	s.mu.Unlock()
 	s.wait.Done()
 }
