@@ -12,7 +12,7 @@ type identityEvent struct {
 	alone  bool
 }
 
-// Signed reports whether the current commit is signed by the repository's key. It is not after the key was rotated: then [Repo.Resign].
+// Signed reports whether the current commit is signed by the repository's key. It is not when the repository was opened with a new key: then [Repo.Resign].
 func (r *Repo) Signed(ctx context.Context) (bool, error) {
 	_, block, err := r.CommitBlock(ctx)
 	if err != nil {
@@ -22,7 +22,7 @@ func (r *Repo) Signed(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return c.verify(r.pub) == nil, nil
+	return c.verify(r.PublicKey()) == nil, nil
 }
 
 // Resign writes an #identity event and then an empty commit, signed by the repository's key, in one transaction: what followers
@@ -49,6 +49,7 @@ func (r *Repo) Announce(ctx context.Context, handle string) error {
 
 // announce adds a request's #identity event to the group.
 func (g *group) announce(e *identityEvent) {
+	g.owed = nil
 	if g.r.keepEvents <= 0 {
 		return
 	}

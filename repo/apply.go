@@ -39,6 +39,7 @@ func (r *Repo) write() {
 func (r *Repo) writeGroup(first *request) {
 	var in []*request // to be answered with the transaction's outcome
 	var end CID
+	var owed *identityEvent
 	err := r.store.Update(context.Background(), func(s Reader) (*Changes, error) {
 		g, err := r.newGroup(s)
 		for req := first; req != nil; req = r.nextRequest(len(in)) {
@@ -53,12 +54,13 @@ func (r *Repo) writeGroup(first *request) {
 		if err != nil {
 			return nil, err
 		}
-		end = g.head.CID
+		end, owed = g.head.CID, g.owed
 		return g.changes(), nil
 	})
 	switch {
 	case err == nil:
 		r.last.Store(&end)
+		r.owed = owed
 	case errors.Is(err, ErrUnsettled):
 		r.log.Error("a repository transaction ended without an answer; it may have been kept", "did", r.did, "applies", len(in), "error", err)
 	default:
@@ -68,6 +70,7 @@ func (r *Repo) writeGroup(first *request) {
 		in = append(in, first)
 	}
 	for _, req := range in {
+		r.adopt(req, err != nil)
 		if err != nil && req.err == nil {
 			req.err = err
 		}
@@ -94,7 +97,7 @@ func (r *Repo) create(ctx context.Context) (head Head, err error) {
 		if head, err = s.Head(); !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}
-		g := &group{r: r, s: s, rows: newOverlay()}
+		g := &group{r: r, s: s, rows: newOverlay(), signs: r.signs.Load()}
 		if err := g.commit(newRequest(ctx), emptyTree(), nil, newOverlay()); err != nil {
 			return nil, err
 		}
@@ -110,11 +113,13 @@ type group struct {
 	s     Reader
 	head  Head
 	rows  *overlay
+	signs *signer
+	owed  *identityEvent
 	prune bool
 }
 
 func (r *Repo) newGroup(s Reader) (*group, error) {
-	g := &group{r: r, s: s, rows: newOverlay()}
+	g := &group{r: r, s: s, rows: newOverlay(), signs: r.signs.Load(), owed: r.owed}
 	var err error
 	if g.head, err = s.Head(); err != nil {
 		return nil, fmt.Errorf("read the head: %w", err)
@@ -129,6 +134,9 @@ func (g *group) take(req *request) error {
 	if err := req.ctx.Err(); err != nil {
 		req.err = err
 		return nil
+	}
+	if g.owed != nil && req.identity == nil {
+		g.announce(g.owed)
 	}
 	mine := newOverlay()
 	for _, b := range req.blobs {
@@ -147,6 +155,9 @@ func (g *group) take(req *request) error {
 		if req.identity.alone {
 			return nil
 		}
+	}
+	if req.rekey != nil {
+		g.signs = req.rekey
 	}
 	for _, guard := range req.guards {
 		if err := guard(g); err != nil {
@@ -236,7 +247,7 @@ func (g *group) commit(req *request, t *tree, results []Result, mine *overlay) e
 	rev := nextTID(now, g.head.Rev)
 	d := t.flush(rev)
 	c := commitBlock{did: g.r.did, rev: rev, data: d.root}
-	if err := c.sign(g.r.key); err != nil {
+	if err := c.sign(g.signs.key); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
 	head := Head{Rev: rev, Root: d.root, Height: d.height, Records: g.head.Records, Block: c.encode(true), Seq: max(g.head.Seq+1, now.UnixMicro())}

@@ -39,6 +39,13 @@ func (r *Repo) writeBulk(req *bulkRequest) error {
 	if err := req.ctx.Err(); err != nil {
 		return err
 	}
+	if r.owed != nil { // it comes before the bulk's commit
+		first := newRequest(req.ctx)
+		first.look = func(Snapshot) error { return nil }
+		if r.writeGroup(first); first.err != nil {
+			return first.err
+		}
+	}
 	var end Head
 	err := r.store.Bulk(req.ctx, func(s Reader, part func(*Changes) error) (err error) {
 		if end, err = s.Head(); err != nil {
@@ -174,7 +181,7 @@ func (n *treeNode) places(into map[Place]bool) {
 // bulkHead signs what the tree has become; its event is a #sync.
 func (r *Repo) bulkHead(b *bulk, old Head, root CID, height int, records int64) (Commit, error) {
 	c := commitBlock{did: r.did, rev: b.rev, data: root}
-	if err := c.sign(r.key); err != nil {
+	if err := c.sign(r.signs.Load().key); err != nil {
 		return Commit{}, fmt.Errorf("sign: %w", err)
 	}
 	h := Head{Rev: b.rev, Root: root, Height: height, Records: records, Block: c.encode(true), Seq: max(old.Seq+1, b.now.UnixMicro())}

@@ -110,7 +110,7 @@ func (im *importing) trust(ctx context.Context, c *CAR) error {
 	if c.src.Key != nil || im.AnyKey {
 		return nil
 	}
-	key, whose := im.r.pub, "the repository's"
+	key, whose := im.r.PublicKey(), "the repository's"
 	bad := func(err error) error { return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err} }
 	if c.Info.DID != im.r.did {
 		if im.KeyOf == nil {

@@ -18,7 +18,7 @@ import (
 type Options struct {
 	// DID of the account. Opening a repository that was made for another DID fails.
 	DID string
-	// Key signs commits: the key that the account's DID document shows as #atproto.
+	// Key signs commits, until [Repo.Rekey]: the key that the account's DID document shows as #atproto.
 	Key atcrypto.PrivateKey
 	// Clock gives the time of commits; nil is time.Now. A clock that goes back does no harm: revisions still rise.
 	Clock func() time.Time
@@ -35,8 +35,7 @@ type Options struct {
 type Repo struct {
 	store Store
 	did   string
-	key   atcrypto.PrivateKey
-	pub   atcrypto.PublicKey
+	signs atomic.Pointer[signer] // written by the writer
 	clock func() time.Time
 	log   *slog.Logger
 
@@ -47,6 +46,7 @@ type Repo struct {
 
 	nodes   *nodeCache
 	commits int                 // made by the writer
+	owed    *identityEvent      // the writer's: a new key signs, and followers have not been told
 	last    atomic.Pointer[CID] // the newest commit that the writer made or found
 	foreign atomic.Uint64       // how often it found one that it had not made
 	queue   chan *request
@@ -96,15 +96,12 @@ func newRepo(store Store, o Options) (*Repo, error) {
 	if _, err := syntax.ParseDID(o.DID); err != nil {
 		return nil, fmt.Errorf("%w: DID %q: %w", ErrInvalidOptions, o.DID, err)
 	}
-	if o.Key == nil {
-		return nil, fmt.Errorf("%w: Key is missing", ErrInvalidOptions)
-	}
-	pub, err := o.Key.PublicKey()
+	key, err := newSigner(o.Key)
 	if err != nil {
-		return nil, fmt.Errorf("%w: Key: %w", ErrInvalidOptions, err)
+		return nil, err
 	}
 	r := &Repo{
-		store: store, did: o.DID, key: o.Key, pub: pub,
+		store: store, did: o.DID,
 		clock: o.Clock, log: o.Log, maxBlob: o.MaxBlob, keepEvents: o.KeepEvents,
 		clockID: TID(rand.IntN(1024)),
 		nodes:   newNodeCache(nodeCacheSize),
@@ -116,6 +113,7 @@ func newRepo(store Store, o Options) (*Repo, error) {
 	}
 	wait := make(chan struct{})
 	r.changed.Store(&wait)
+	r.signs.Store(key)
 	if r.clock == nil {
 		r.clock = time.Now
 	}
@@ -143,7 +141,7 @@ func (r *Repo) checkHead(h Head) error {
 	case RecordCID(h.Block) != h.CID || c.rev != h.Rev || c.data != h.Root:
 		return fmt.Errorf("%w: the stored head of %s does not match its commit block", ErrCorrupt, r.did)
 	}
-	if err := c.verify(r.pub); err != nil {
+	if err := c.verify(r.PublicKey()); err != nil {
 		r.log.Warn("the stored commit is signed by another key than the one given; the next commit is signed by the new one", "did", r.did)
 	}
 	return nil
@@ -152,8 +150,8 @@ func (r *Repo) checkHead(h Head) error {
 // DID of the account.
 func (r *Repo) DID() string { return r.did }
 
-// PublicKey is the public half of the signing key.
-func (r *Repo) PublicKey() atcrypto.PublicKey { return r.pub }
+// PublicKey is the public half of the signing key: the given one, or that of the newest [Repo.Rekey].
+func (r *Repo) PublicKey() atcrypto.PublicKey { return r.signs.Load().pub }
 
 // Close stops the writer: Applies that it has taken are finished first, later ones get [ErrClosed]. It leaves the store
 // open. Calling it again does nothing.

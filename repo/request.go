@@ -17,6 +17,7 @@ type request struct {
 	blobsOnly bool // no commit
 	look      func(Snapshot) error
 	identity  *identityEvent
+	rekey     *signer
 
 	state  atomic.Int32 // who has it: waiting, taken by the writer, or withdrawn by its caller
 	done   chan struct{}
