@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type childConfig struct {
 	Users            []childUser
 	Seam             string // where it kills itself
 	Pass             int    // how often it passes there before
+	PLC              string // directory of a hold that is a did:plc, and writes all the time
 }
 
 type childUser struct{ DID, Key, PDS string }
@@ -68,9 +70,16 @@ func child(text string) error {
 		insert(dir, u)
 		cfg.Crew = append(cfg.Crew, hold.CrewMember{Member: u.DID, Permissions: []string{"blob:write"}})
 	}
+	if c.PLC != "" {
+		cfg.PLCURL, cfg.Identity = c.PLC, identity.Config{Method: "plc", Seam: cfg.Seam}
+	}
 	h, err := hold.New(context.Background(), cfg)
 	if err != nil {
 		return err
+	}
+	if c.PLC != "" {
+		go func() { _ = h.Run(context.Background()) }()
+		go func() { _ = writeOn(context.Background(), h, "io.atcr.test", new(atomic.Int64)) }()
 	}
 	ln, err := net.Listen("tcp", c.Addr)
 	if err != nil {

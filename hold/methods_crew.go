@@ -150,7 +150,7 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	if did, err := syntax.ParseDID(in.Repo); (err != nil || !s.id.Is(did)) && in.Repo != s.host() {
+	if did, err := syntax.ParseDID(in.Repo); (err != nil || !s.self().Is(did)) && in.Repo != s.host() {
 		return nil, invalid("repo is %q, this is %s", clip(in.Repo), s.DID())
 	}
 	if _, err := syntax.ParseNSID(in.Collection); err != nil {

@@ -69,7 +69,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, c *call) error 
 // recordBlob answers a blob that a record of the hold's repository names.
 func (s *Server) recordBlob(w http.ResponseWriter, r *http.Request, did, name string) error {
 	id, err := syntax.ParseDID(did)
-	if err != nil || !s.id.Is(id) {
+	if err != nil || !s.self().Is(id) {
 		return fail(http.StatusBadRequest, "RepoNotFound", "blobs with a CID are those of %s", s.DID())
 	}
 	cid, err := repo.ParseCID(name)

@@ -256,7 +256,7 @@ func (s *Server) namesUs(m *manifestRecord) bool {
 		return false
 	}
 	did, err := identity.NormalizeDID(hold)
-	return err == nil && s.id.Is(did) || m.HoldDID == "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"), s.cfg.PublicURL)
+	return err == nil && s.self().Is(did) || m.HoldDID == "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"), s.cfg.PublicURL)
 }
 
 func clip(text string) string {

@@ -99,14 +99,14 @@ func (s *Server) getProfiles(ctx context.Context, c *call) (any, error) {
 
 func (s *Server) isActor(actor string) bool {
 	if did, err := syntax.ParseDID(actor); err == nil {
-		return s.id.Is(did)
+		return s.self().Is(did)
 	}
-	handle := s.id.Handle.String()
+	handle := s.self().Handle.String()
 	return handle != "" && strings.EqualFold(actor, handle)
 }
 
 func (s *Server) profile(ctx context.Context) (profileView, error) {
-	view := profileView{DID: s.DID(), Handle: s.id.Handle.String()}
+	view := profileView{DID: s.DID(), Handle: s.self().Handle.String()}
 	if view.Handle == "" {
 		view.Handle = syntax.HandleInvalid.String()
 	}

@@ -23,9 +23,9 @@ type ownAccount struct{ s *Server }
 
 func (o ownAccount) account() xrpc.Account {
 	return xrpc.Account{
-		Repo: o.s.repo, Handle: o.s.id.Handle.String(),
+		Repo: o.s.repo, Handle: o.s.self().Handle.String(),
 		Document: func(context.Context) (json.RawMessage, error) {
-			doc, err := identity.Document(o.s.id)
+			doc, err := identity.Document(o.s.self().Identity)
 			if err != nil {
 				return nil, err
 			}
@@ -36,10 +36,10 @@ func (o ownAccount) account() xrpc.Account {
 
 // Account finds the hold. Errors: repo.ErrNotFound.
 func (o ownAccount) Account(_ context.Context, id string) (xrpc.Account, error) {
-	if did, err := syntax.ParseDID(id); err == nil && o.s.id.Is(did) {
+	if did, err := syntax.ParseDID(id); err == nil && o.s.self().Is(did) {
 		return o.account(), nil
 	}
-	if handle := o.s.id.Handle.String(); handle != "" && handle == id {
+	if handle := o.s.self().Handle.String(); handle != "" && handle == id {
 		return o.account(), nil
 	}
 	return xrpc.Account{}, repo.ErrNotFound

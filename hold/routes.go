@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 )
@@ -116,7 +115,7 @@ func (s *Server) legacyMethods() []string {
 
 func (s *Server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.Handle("/.well-known/", identity.WellKnown(s.id))
+	mux.HandleFunc("/.well-known/", func(w http.ResponseWriter, r *http.Request) { s.self().wellKnown.ServeHTTP(w, r) })
 	mux.HandleFunc("GET /blobs/{digest}", s.serveLinked)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"service": "ATCR hold", "did": s.DID()})

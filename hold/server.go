@@ -37,7 +37,8 @@ type Server struct {
 	log   *slog.Logger
 	clock func() time.Time
 
-	id       *identity.Identity
+	id       atomic.Pointer[self]
+	idTurn   chan struct{} // holds one: who looks after the identity
 	dir      identity.Directory
 	http     *http.Client
 	verifier *serviceauth.Verifier
@@ -78,6 +79,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, clock: cfg.Clock, access: newAccess(),
 		uploads: newKeyLocks(), notices: newKeyLocks(), metrics: newMetrics(),
+		idTurn: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -107,12 +109,12 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.handler, err = s.routes(); err != nil {
 		return nil, fmt.Errorf("hold: %w", err)
 	}
-	s.log.Info("hold is open", "did", s.id.DID, "url", cfg.PublicURL, "public", cfg.Public, "owner", cfg.OwnerDID)
+	s.log.Info("hold is open", "did", s.DID(), "url", cfg.PublicURL, "public", cfg.Public, "owner", cfg.OwnerDID)
 	return s, nil
 }
 
 // DID of the hold.
-func (s *Server) DID() string { return s.id.DID.String() }
+func (s *Server) DID() string { return s.self().DID.String() }
 
 // Handler serves the hold at the root of its host: /xrpc/, /.well-known/, /blobs/.
 func (s *Server) Handler() http.Handler { return s.handler }
@@ -123,7 +125,7 @@ func (s *Server) Metrics() []prometheus.Collector {
 }
 
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
-// keeps a did:plc current in its directory, makes the backups of Config.Backup, and asks relays to follow its firehose.
+// keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey), makes the backups of Config.Backup, and asks relays to follow its firehose.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
@@ -185,16 +187,18 @@ func (s *Server) openFolder(context.Context) error {
 	return err
 }
 
-func (s *Server) openIdentity(ctx context.Context) (err error) {
+func (s *Server) openIdentity(ctx context.Context) error {
 	guard := s.cfg.guard()
 	if s.cfg.Identity.HTTP == nil {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: identityWait, UserAgent: "atcr-hold"})
 		s.onClose(func() error { client.CloseIdleConnections(); return nil })
 		s.cfg.Identity.HTTP = client
 	}
-	if s.id, err = identity.LoadOrCreateDID(ctx, s.cfg.Identity); err != nil {
+	id, err := identity.LoadOrCreateDID(ctx, s.cfg.Identity)
+	if err != nil {
 		return err
 	}
+	s.id.Store(newSelf(id))
 	s.http = s.cfg.HTTP
 	if s.http == nil {
 		s.http = httpx.NewClient(httpx.ClientOptions{Guard: guard, MaxRedirects: -1, UserAgent: "atcr-hold"})
@@ -208,7 +212,7 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 		})
 	}
 	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{
-		Audiences: s.id.Audiences(), Legacy: s.legacyMethods(), NotBefore: s.notBefore, Log: s.log, Clock: s.clock,
+		Audiences: id.Audiences(), Legacy: s.legacyMethods(), NotBefore: s.notBefore, Log: s.log, Clock: s.clock,
 	})
 	return nil
 }
@@ -260,7 +264,7 @@ func (s *Server) findRepo(ctx context.Context) error {
 		return err
 	}
 	s.onClose(done)
-	r, err := openRepository(ctx, store, repo.Options{DID: s.DID(), Key: s.id.Key, Clock: s.clock, Log: s.log})
+	r, err := openRepository(ctx, store, repo.Options{DID: s.DID(), Key: s.self().Key, Clock: s.clock, Log: s.log})
 	if err != nil {
 		return err
 	}

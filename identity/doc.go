@@ -33,7 +33,8 @@
 // [EnsurePLCCurrent] compares signing key, handle and services with the uncached log, which it verifies and holds against the one it saw
 // last, and on a difference signs one update that leaves everything else as it is. A directory that is down stops nothing. [RotateSigningKey],
 // [RotateRotationKey], [AddRecoveryKey], [Move], [Tombstone] and [Recover] are what else is to be done with one; each can be a dry run.
-// [Describe] and [PLCLog.History] tell how things stand. A crash at any point ([Seams]) leaves one DID and every key that
+// Beside a process that runs as the identity, a rotation is asked for with [AskSigningKey] and [AskRotationKey], and done by that process with
+// [FinishRotations] (a hold does). [Describe] and [PLCLog.History] tell how things stand. A crash at any point ([Seams]) leaves one DID and every key that
 // the directory may name. Package backup below this one carries an identity to another machine.
 //
 // Who holds a rotation key decides who the service is. Files in the data folder:

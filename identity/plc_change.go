@@ -179,7 +179,7 @@ func EnsurePLCCurrent(ctx context.Context, id *Identity, cfg Config) (*PLCStatus
 	}
 	s.Drift = lines
 	if cfg.rotating() {
-		cfg.Log.Warn("a key rotation is not finished; the did:plc is left as it is until the next start", "did", id.DID, "differences", lines)
+		cfg.Log.Warn("a key rotation is not finished; the did:plc is left as it is until it is", "did", id.DID, "differences", lines)
 		return s, nil
 	}
 	if !s.MayUpdate {

@@ -220,7 +220,7 @@ func (cfg *Config) loadPLC(ctx context.Context, did syntax.DID, used known) (*Id
 		key, err = cfg.adopt(ctx, did, rotation)
 	} else {
 		if err := cfg.finishRotations(ctx, did, &rotation); err != nil {
-			cfg.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until the next start", "did", did, "error", err)
+			cfg.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until it is", "did", did, "error", err)
 		}
 		key, err = cfg.signingKey(did, true)
 	}

@@ -30,7 +30,8 @@ func (cfg *Config) rotating() bool {
 
 // RotateSigningKey gives a service a new signing key and answers the identity that has it. The new key is on disk, beside the old one,
 // before the directory is asked; it gets the old one's name when the directory shows it. Broken off at any point, it is finished by calling it
-// again or by [LoadOrCreateDID]. Sign a commit with the new key and announce it afterwards (repo.Repo.Resign).
+// again, by [FinishRotations] or by [LoadOrCreateDID]. Sign a commit with the new key and announce it afterwards (repo.Repo.Rekey, Resign).
+// Beside a process that runs as this identity, ask that one instead ([AskSigningKey]).
 // keyType is "k256" (also when empty) or "p256". A dry run changes nothing and writes nothing, and answers no identity. A did:web has no operation: the
 // service shows the new key when it is started again.
 //
@@ -110,11 +111,8 @@ func RotateRotationKey(ctx context.Context, id *Identity, cfg Config, keyType st
 	if err := plcOnly(id); err != nil {
 		return nil, nil, err
 	}
-	if cfg.RotationKey != "" {
-		return nil, nil, errors.New("the rotation key is a value of the configuration, where no new one can be written: put it into a file, name that in rotation_key_path, and empty rotation_key")
-	}
-	if id.Rotation == nil {
-		return nil, nil, fmt.Errorf("%w: there is none at %s", ErrNoRotationKey, cfg.RotationKeyPath)
+	if err := cfg.replaceable(id); err != nil {
+		return nil, nil, err
 	}
 	key, err := cfg.nextKey(cfg.RotationKeyPath, keyType, dryRun)
 	if err != nil {
@@ -127,6 +125,17 @@ func RotateRotationKey(ctx context.Context, id *Identity, cfg Config, keyType st
 	fresh := *id
 	fresh.Rotation = key
 	return &fresh, c, nil
+}
+
+// replaceable: the rotation key is one in whose place another can be put.
+func (cfg *Config) replaceable(id *Identity) error {
+	if cfg.RotationKey != "" {
+		return errors.New("the rotation key is a value of the configuration, where no new one can be written: put it into a file, name that in rotation_key_path, and empty rotation_key")
+	}
+	if id.Rotation == nil {
+		return fmt.Errorf("%w: there is none at %s", ErrNoRotationKey, cfg.RotationKeyPath)
+	}
+	return nil
 }
 
 func (cfg *Config) rotateRotation(ctx context.Context, did syntax.DID, old, key atcrypto.PrivateKey, dryRun bool) (*PLCChange, error) {
@@ -168,6 +177,9 @@ func (cfg *Config) nextKey(path, kind string, dryRun bool) (atcrypto.PrivateKeyE
 		return newKey(kind)
 	}
 	key, _, err = loadOrCreateKey(path+nextSuffix, kind)
+	if errors.Is(err, fs.ErrExist) { // somebody else asks at this moment
+		key, err = LoadKey(path + nextSuffix)
+	}
 	cfg.seam(seamNextKey)
 	return key, err
 }
@@ -205,7 +217,7 @@ func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation
 			return err
 		}
 		*rotation = next
-		cfg.Log.Info("a broken off rotation of the rotation key is finished", "did", did)
+		cfg.Log.Info("a rotation of the rotation key is finished", "did", did)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -238,7 +250,7 @@ func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation
 		_, err = cfg.rotateSigning(ctx, did, signer, next, false)
 	}
 	if err == nil {
-		cfg.Log.Info("a broken off rotation of the signing key is finished", "did", did)
+		cfg.Log.Info("a rotation of the signing key is finished", "did", did)
 	}
 	return err
 }

@@ -139,6 +139,9 @@ func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 	case did.Method() == "plc":
 		return cfg.loadPLC(ctx, did, known)
 	}
+	if err := cfg.finishWeb(did); err != nil {
+		return nil, err
+	}
 	key, err := cfg.signingKey(did, known)
 	if err != nil {
 		return nil, err
@@ -162,12 +165,7 @@ func (cfg *Config) fill() error {
 	if cfg.Dir == "" {
 		return errors.New("identity: the data folder is not set")
 	}
-	if cfg.KeyPath == "" {
-		cfg.KeyPath = cfg.path(keyFile)
-	}
-	if cfg.RotationKeyPath == "" {
-		cfg.RotationKeyPath = cfg.path(rotationFile)
-	}
+	cfg.fillPaths()
 	if cfg.RecoveryDIDKey != "" {
 		if _, err := atcrypto.ParsePublicDIDKey(cfg.RecoveryDIDKey); err != nil {
 			return fmt.Errorf("recovery_did_key %q: it is a public key like did:key:z…: %w", clip(cfg.RecoveryDIDKey), err)
@@ -181,6 +179,15 @@ func (cfg *Config) fill() error {
 		cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: plcTimeout, UserAgent: "atcr"})
 	}
 	return nil
+}
+
+func (cfg *Config) fillPaths() {
+	if cfg.KeyPath == "" {
+		cfg.KeyPath = cfg.path(keyFile)
+	}
+	if cfg.RotationKeyPath == "" {
+		cfg.RotationKeyPath = cfg.path(rotationFile)
+	}
 }
 
 func (cfg *Config) path(name string) string { return filepath.Join(cfg.Dir, filepath.FromSlash(name)) }

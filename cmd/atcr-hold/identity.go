@@ -40,7 +40,7 @@ type identityCommands struct {
 		Signing  bool   `xor:"which" required:"" help:"The key that signs commits and service tokens."`
 		Rotation bool   `xor:"which" required:"" help:"The key that may change the did:plc."`
 		Type     string `default:"k256" enum:"k256,p256" help:"Of the new key."`
-	} `cmd:"" help:"Give the did:plc a new key. The hold must be stopped."`
+	} `cmd:"" help:"Give the hold a new key. It may run: then it takes the key into use without a restart."`
 	AddRecoveryKey struct {
 		change
 		DIDKey string `arg:"" name:"didkey" help:"Public key, did:key:z…; keep its private half elsewhere."`
@@ -109,7 +109,25 @@ func runIdentity(ctx context.Context, verb string, c *identityCommands, stdin io
 		done, err := identity.AddRecoveryKey(ctx, id, r.cfg, c.AddRecoveryKey.DIDKey, c.AddRecoveryKey.DryRun)
 		return r.report(done, err)
 	}
-	return r.locked(func() error { return r.offline(ctx, verb, id) })
+	return r.alter(ctx, verb, id)
+}
+
+// alter runs a verb that changes the identity, while no hold runs; a rotation is left to one that does. What changes nothing needs no lock.
+func (r *identityRun) alter(ctx context.Context, verb string, id *identity.Identity) error {
+	c := r.c
+	for name, looks := range map[string]bool{
+		"rotate-key": c.RotateKey.DryRun, "move": c.Move.DryRun, "tombstone": c.Tombstone.DryRun, "recover": c.Recover.DryRun || c.Recover.Undo == "",
+	} {
+		if name == verb && looks {
+			return r.offline(ctx, verb, id)
+		}
+	}
+	err := r.locked(func() error { return r.offline(ctx, verb, id) })
+	var busy *durable.LockedError
+	if verb == "rotate-key" && errors.As(err, &busy) {
+		return r.rotateBeside(ctx, id, busy)
+	}
+	return err
 }
 
 // locked keeps a running hold out.
@@ -130,11 +148,7 @@ func (r *identityRun) offline(ctx context.Context, verb string, id *identity.Ide
 	fresh := id
 	switch verb {
 	case "rotate-key":
-		rotate := identity.RotateSigningKey
-		if r.c.RotateKey.Rotation {
-			rotate = identity.RotateRotationKey
-		}
-		fresh, done, err = rotate(ctx, id, r.cfg, r.c.RotateKey.Type, r.c.RotateKey.DryRun)
+		fresh, done, err = r.rotation()(ctx, id, r.cfg, r.c.RotateKey.Type, r.c.RotateKey.DryRun)
 	case "move":
 		done, err = identity.Move(ctx, id, r.cfg, r.c.Move.PublicURL, r.c.Move.DryRun)
 	case "tombstone":

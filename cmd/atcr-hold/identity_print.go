@@ -60,7 +60,7 @@ func (r *identityRun) show(ctx context.Context, id *identity.Identity) error {
 	}
 	line("differs", rep.Drift...)
 	if rep.Pending {
-		line("pending", "a key rotation is not finished: start the hold, or call rotate-key again")
+		line("pending", "a key rotation is not finished: the hold goes on with it when it runs; its log says what is in the way. Or stop it, and call rotate-key again")
 	}
 	line("warning", rep.Warnings...)
 	return w.Flush()

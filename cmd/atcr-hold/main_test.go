@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -111,7 +112,7 @@ func TestIdentity(t *testing.T) {
 			env.Setenv("RECOVERY", pub.DIDKey())
 			return errors.Join(ln.Close(), os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600))
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord, "shows": shows},
 	})
 }
 
@@ -124,6 +125,18 @@ func firstWord(ts *testscript.TestScript, _ bool, args []string) {
 		n += len(lines)
 	}
 	ts.Setenv(args[0], strings.Fields(lines[n])[0])
+}
+
+// shows makes sure that what a URL answers has a text: shows URL TEXT.
+func shows(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := http.Get(args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if !strings.Contains(string(body), args[1]) {
+		ts.Fatalf("%s has no %s: %s", args[0], args[1], body)
+	}
 }
 
 // answers waits until a URL gives 200.

@@ -556,3 +556,38 @@ func TestDeletedMeanwhile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRotatedMeanwhile: a backup during which the signing key is rotated is refused, since its identity would not verify its
+// repository; the next one is whole.
+func TestRotatedMeanwhile(t *testing.T) {
+	h, to := makeHold(t, 2), folder(t)
+	key, o := keyPair(t)
+	s, err := hold.New(t.Context(), h.cfg)
+	must(t, err)
+	rotate := func(name string) {
+		if name == "repository-read" {
+			_, err := s.RotateSigningKey(t.Context(), "")
+			must(t, err)
+		}
+	}
+	during := o
+	during.Seam = rotate
+	if _, err := backup.Create(t.Context(), to, s.Parts(), during); err == nil || !strings.Contains(err.Error(), "its key was changed meanwhile") {
+		t.Errorf("rotated while it was made: %v", err)
+	}
+	sets, err := backup.List(t.Context(), to)
+	must(t, err)
+	for _, set := range sets {
+		if set.Whole() {
+			t.Errorf("set %s", set.Name)
+		}
+	}
+	m, err := backup.Create(t.Context(), to, s.Parts(), o)
+	must(t, err)
+	must(t, s.Close())
+	did, records, seq := state(t, h.cfg)
+	cfg := config(filepath.Join(t.TempDir(), "new"))
+	_, err = backup.Restore(t.Context(), to, m.Name, cfg, backup.RestoreOptions{Keys: []age.Identity{key}})
+	must(t, err)
+	same(t, cfg, did, records, seq, h.layers)
+}

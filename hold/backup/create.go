@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold"
@@ -137,6 +139,7 @@ type creating struct {
 	m Manifest
 
 	work      string
+	key       atcrypto.PublicKey // that signed what was read
 	lock      *durable.Lock
 	car       *spool
 	layerList *spool
@@ -270,7 +273,8 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	if err != nil {
 		return nil, err
 	}
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.p.Repo.PublicKey(), TempDir: c.work})
+	c.key = c.p.Repo.PublicKey()
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, TempDir: c.work})
 	if err != nil {
 		return nil, fmt.Errorf("the repository as read is not whole: %w", err)
 	}
@@ -283,26 +287,38 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	return layersNamed(ctx, car)
 }
 
-// write brings the files of the set to the target, the manifest last.
-func (c *creating) write(ctx context.Context) error {
+// sameIdentity makes sure that the identity on disk is the one that signed what was read: a restore verifies the one by the other.
+func (c *creating) sameIdentity() (syntax.DID, error) {
 	id, err := identity.Load(c.p.Identity)
 	if err != nil {
-		return err
+		return "", err
 	}
 	pub, err := id.Key.PublicKey()
 	if err != nil {
+		return "", err
+	}
+	if id.DID.String() != c.p.Repo.DID() || !pub.Equal(c.key) {
+		return "", fmt.Errorf("the identity on disk is not the one that signed the repository as it was read: its key was changed meanwhile; make the backup again")
+	}
+	return id.DID, nil
+}
+
+// write brings the files of the set to the target, the manifest last.
+func (c *creating) write(ctx context.Context) error {
+	did, err := c.sameIdentity()
+	if err != nil {
 		return err
 	}
-	if id.DID.String() != c.p.Repo.DID() || !pub.Equal(c.p.Repo.PublicKey()) {
-		return fmt.Errorf("the identity on disk is not the one that the repository was opened with: its key was changed; make the backup again")
-	}
-	c.m.DID, c.m.SigningKey, c.m.Version = id.DID, pub.DIDKey(), c.Version
+	c.m.DID, c.m.SigningKey, c.m.Version = did, c.key.DIDKey(), c.Version
 	if err := c.car.put(ctx, c.t, &c.m, repoFile); err != nil {
 		return err
 	}
 	if !c.NoIdentity {
 		var file bytes.Buffer
 		if err := identitybackup.Export(&file, c.p.Identity, c.Recipients...); err != nil {
+			return err
+		}
+		if _, err := c.sameIdentity(); err != nil { // what was just exported
 			return err
 		}
 		if err := putBytes(ctx, c.t, &c.m, identityFile, file.Bytes()); err != nil {

@@ -72,8 +72,10 @@ func Export(w io.Writer, cfg identity.Config, recipients ...age.Recipient) error
 	if cfg.Clock != nil {
 		c.Created = cfg.Clock().UTC().Truncate(time.Second)
 	}
-	for name, path := range places(cfg) {
-		key, err := identity.LoadKey(path)
+	at := places(cfg)
+	// A service that runs may give a new key its place meanwhile: that one is read first, so that none is missed.
+	for _, name := range []string{"signing.next", "signing", "rotation.next", "rotation"} {
+		key, err := identity.LoadKey(at[name])
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -82,7 +84,7 @@ func Export(w io.Writer, cfg identity.Config, recipients ...age.Recipient) error
 		}
 		c.Secrets[name] = key.Multibase()
 	}
-	if id.Rotation != nil {
+	if id.Rotation != nil && (cfg.RotationKey != "" || c.Secrets["rotation"] == "") {
 		c.Secrets["rotation"] = id.Rotation.Multibase()
 	}
 	for name, to := range map[string]*json.RawMessage{genesisFile: &c.Genesis, logFile: &c.Log} {

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/durable"
+)
+
+const (
+	rotateWait = time.Minute            // for a running hold to have done a rotation; it begins within a second
+	rotateLook = 200 * time.Millisecond // between looks at how far it is
+)
+
+// rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
+// share, so that it may run in another container, or on another machine.
+func (r *identityRun) rotateBeside(ctx context.Context, id *identity.Identity, busy *durable.LockedError) error {
+	if _, _, err := r.rotation()(ctx, id, r.cfg, r.c.RotateKey.Type, true); err != nil {
+		return err // nothing is asked of it that can't be done
+	}
+	next, err := r.askRotation(id)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.stdout, "the hold runs (process %d): it is asked to take %s into use\n", busy.PID, next.DIDKey())
+	ctx, stop := context.WithTimeout(ctx, rotateWait)
+	defer stop()
+	for {
+		done, err := r.rotated(ctx, next)
+		if done && err == nil {
+			return r.reportRotated(ctx, id, next)
+		}
+		if err == nil {
+			err = r.locked(func() error { return r.rotateStopped(ctx, next) })
+		}
+		if !errors.Is(err, durable.ErrLocked) && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the new key %s waits in its file, beside the old one with the suffix .next: the running hold (process %d) has not taken it into use so far, and its log says why. "+
+				"It goes on trying, and so does its next start. Or stop it, and call rotate-key again: %w", next.DIDKey(), busy.PID, ctx.Err())
+		case <-time.After(rotateLook):
+		}
+	}
+}
+
+func (r *identityRun) rotation() func(context.Context, *identity.Identity, identity.Config, string, bool) (*identity.Identity, *identity.PLCChange, error) {
+	if r.c.RotateKey.Rotation {
+		return identity.RotateRotationKey
+	}
+	return identity.RotateSigningKey
+}
+
+func (r *identityRun) askRotation(id *identity.Identity) (atcrypto.PublicKey, error) {
+	if r.c.RotateKey.Rotation {
+		return identity.AskRotationKey(id, r.cfg, r.c.RotateKey.Type)
+	}
+	return identity.AskSigningKey(r.cfg, r.c.RotateKey.Type)
+}
+
+// current answers the identity on disk, and whether it has the new key.
+func (r *identityRun) current(next atcrypto.PublicKey) (*identity.Identity, bool, error) {
+	id, err := identity.Load(r.cfg)
+	if err != nil {
+		return nil, false, err
+	}
+	key := id.Key
+	if r.c.RotateKey.Rotation {
+		key = id.Rotation
+	}
+	if key == nil {
+		return id, false, nil
+	}
+	pub, err := key.PublicKey()
+	return id, err == nil && pub.Equal(next), err
+}
+
+// rotated: the new key is the hold's, and a new signing key has signed, so that followers know of it.
+func (r *identityRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool, error) {
+	_, ours, err := r.current(next)
+	if err != nil || !ours || r.c.RotateKey.Rotation {
+		return ours, err
+	}
+	o, err := hold.ReadRepo(ctx, r.hold)
+	if errors.Is(err, fs.ErrNotExist) { // it is only starting
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	signed, err := o.Repo.Signed(ctx)
+	return signed, errors.Join(err, o.Close())
+}
+
+// rotateStopped does what is left to do of a rotation when the hold was stopped meanwhile; it has the folder's lock.
+func (r *identityRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) error {
+	id, ours, err := r.current(next)
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return r.offline(ctx, "rotate-key", id)
+	}
+	if err := r.reportRotated(ctx, id, next); err != nil || r.c.RotateKey.Rotation {
+		return err
+	}
+	return hold.AnnounceIdentity(ctx, r.hold, id)
+}
+
+// reportRotated prints what the directory now says.
+func (r *identityRun) reportRotated(ctx context.Context, id *identity.Identity, next atcrypto.PublicKey) error {
+	if id.DID.Method() != "plc" {
+		_, err := fmt.Fprintf(r.stdout, "done: %s shows %s\n", id.DID, next.DIDKey())
+		return err
+	}
+	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
+	if err != nil {
+		_, err := fmt.Fprintf(r.stdout, "done: the hold has %s; the directory can't be asked for its log now: %v\n", next.DIDKey(), err)
+		return err
+	}
+	history := log.History()
+	last := history[len(history)-1]
+	for _, line := range last.Changes {
+		fmt.Fprintln(r.stdout, line)
+	}
+	_, err = fmt.Fprintf(r.stdout, "done: operation %s of %s\n", last.CID, id.DID)
+	return err
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/realtest"
+)
+
+// TestRotateBesideNoHold: who has the folder does not rotate keys. While it goes on the command says what waits where, and when it ends the
+// command does the rotation itself, with the key that was made.
+func TestRotateBesideNoHold(t *testing.T) {
+	ctx := t.Context()
+	r := &identityRun{c: &identityCommands{}, stdout: &bytes.Buffer{}}
+	r.c.RotateKey.Signing = true
+	r.hold = hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
+	var err error
+	if r.cfg, err = r.hold.IdentityConfig(); err != nil {
+		t.Fatal(err)
+	}
+	server, err := hold.New(ctx, r.hold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := identity.Load(r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := durable.LockDir(r.hold.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	err = r.alter(short, "rotate-key", before)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprintf("(process %d) has not taken it into use", os.Getpid())) {
+		t.Fatal(err)
+	}
+	path := filepath.Join(r.hold.Dir, "keys", "signing.key.next")
+	next, err := identity.LoadKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := identity.RotationAsked(before, r.cfg)
+	done := make(chan error, 1)
+	go func() { done <- r.alter(ctx, "rotate-key", before) }()
+	err = realtest.WaitFor(30*time.Second, func() error {
+		if identity.RotationAsked(before, r.cfg).Equal(asked) {
+			return errors.New("it did not ask again")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	after, err := identity.Load(r.cfg)
+	if err != nil || !after.Key.Equal(next) {
+		t.Errorf("the key is not the one that was asked for: %v", err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("left over: %v", err)
+	}
+	o, err := hold.ReadRepo(ctx, r.hold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close() //nolint:errcheck // nothing was written
+	if signed, err := o.Repo.Signed(ctx); err != nil || !signed {
+		t.Errorf("followers were not told: %v", err)
+	}
+}
