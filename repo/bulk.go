@@ -73,16 +73,48 @@ type bulk struct {
 	now  time.Time
 	next Changes
 	size int
+
+	ahead   bool       // the next part is made while one is written; settle before s is read
+	writing chan error // of the part being written
 }
 
 func (b *bulk) flush() error {
 	if b.size == 0 {
 		return nil
 	}
-	err := b.part(&b.next)
-	b.next = Changes{PutRecords: b.next.PutRecords[:0], PutNodes: b.next.PutNodes[:0]}
-	b.size = 0
+	if err := b.settle(); err != nil {
+		return err
+	}
+	part := b.next
+	b.next, b.size = Changes{}, 0
+	if !b.ahead {
+		return b.part(&part)
+	}
+	written := make(chan error, 1)
+	b.writing = written
+	go func() { written <- b.part(&part) }()
+	return nil
+}
+
+// settle waits until what was handed over is written.
+func (b *bulk) settle() error {
+	if b.writing == nil {
+		return nil
+	}
+	err := <-b.writing
+	b.writing = nil
 	return err
+}
+
+// finish hands over the rest, and the new head.
+func (b *bulk) finish(end *Changes) error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	if err := b.settle(); err != nil {
+		return err
+	}
+	return b.part(end)
 }
 
 func (b *bulk) grown(n int) error {
@@ -186,14 +218,11 @@ func (r *Repo) bulkHead(b *bulk, old Head, root CID, height int, records int64) 
 	}
 	h := Head{Rev: b.rev, Root: root, Height: height, Records: records, Block: c.encode(true), Seq: max(old.Seq+1, b.now.UnixMicro())}
 	h.CID = RecordCID(h.Block)
-	if err := b.flush(); err != nil {
-		return Commit{}, err
-	}
 	end := &Changes{Head: &h}
 	if r.keepEvents > 0 {
 		ev := change{did: r.did, commit: h.CID, block: h.Block, rev: b.rev, time: b.now}
 		end.Events = []Event{{Seq: h.Seq, Rev: b.rev, Body: ev.syncFrame(h.Seq)}}
 		end.KeepEvents = r.keepEvents
 	}
-	return Commit{CID: h.CID, Rev: b.rev.String(), Data: root, Prev: old.Root, Since: old.Rev.String(), Seq: h.Seq, Time: b.now}, b.part(end)
+	return Commit{CID: h.CID, Rev: b.rev.String(), Data: root, Prev: old.Root, Since: old.Rev.String(), Seq: h.Seq, Time: b.now}, b.finish(end)
 }

@@ -115,7 +115,7 @@ func indexCAR(ctx context.Context, file *spool, r io.Reader) (root CID, x *carIn
 	if err != nil {
 		return CID{}, nil, err
 	}
-	x = &carIndex{file: file}
+	x = &carIndex{file: &pageReader{r: file}}
 	for {
 		b, err := c.next()
 		if errors.Is(err, io.EOF) {

@@ -243,8 +243,10 @@ func (im *importing) newBulk(s Reader, part func(*Changes) error, head Head) *bu
 }
 
 // build fills an empty repository.
-func (im *importing) build(ctx context.Context, s Reader, part func(*Changes) error, head Head) error {
+func (im *importing) build(ctx context.Context, s Reader, part func(*Changes) error, head Head) (err error) {
 	b := im.newBulk(s, part, head)
+	b.ahead = true
+	defer func() { err = errors.Join(err, b.settle()) }()
 	if err := part(&Changes{DropNodes: []Place{{Height: head.Height}}}); err != nil {
 		return err
 	}
@@ -255,10 +257,16 @@ func (im *importing) build(ctx context.Context, s Reader, part func(*Changes) er
 		}
 		im.out.Created++
 		im.note(Create, rec.path)
-		blobs, err := im.blobsOf(s, rec)
-		if err == nil {
-			err = b.record(rec, blobs)
+		var blobs []StoredBlob
+		if len(rec.named) > 0 {
+			if err := b.settle(); err != nil {
+				return err
+			}
+			if blobs, err = im.blobsOf(s, rec); err != nil {
+				return err
+			}
 		}
+		err := b.record(rec, blobs)
 		if err == nil {
 			err = tree.add(rec.path, rec.cid)
 		}

@@ -35,7 +35,9 @@ func MirrorCAR(ctx context.Context, store Store, src Source, clock func() time.T
 	return car.Info, nil
 }
 
-func mirror(ctx context.Context, b *bulk, car *CAR) error {
+func mirror(ctx context.Context, b *bulk, car *CAR) (err error) {
+	b.ahead = true
+	defer func() { err = errors.Join(err, b.settle()) }()
 	c, err := decodeCommit(car.Info.block)
 	if err != nil {
 		return err
@@ -71,9 +73,6 @@ func mirror(ctx context.Context, b *bulk, car *CAR) error {
 	if root != c.data {
 		return carErrorf(0, "the records make the tree %s, the commit says %s", root, c.data)
 	}
-	if err := b.flush(); err != nil {
-		return err
-	}
 	h := Head{CID: car.Info.Commit, Rev: c.rev, Root: root, Height: height, Records: tree.n, Seq: b.now.UnixMicro(), Block: car.Info.block}
-	return b.part(&Changes{Head: &h})
+	return b.finish(&Changes{Head: &h})
 }

@@ -201,6 +201,7 @@ func (c *CAR) walkRecords(ctx context.Context) iter.Seq2[carRecord, error] {
 				blocks, root = streamed{in}, in.root
 			}
 		}
+		w.plain = root == c.root && len(c.named) == 0
 		if err == nil {
 			err = w.walk(ctx, root, blocks)
 		}
