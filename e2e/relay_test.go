@@ -178,6 +178,12 @@ func TestRelayFollowsHold(t *testing.T) {
 	if f.kinds["#identity"] == 0 {
 		t.Errorf("no identity event: %v", f.kinds)
 	}
+	if _, err := h.server.RotateSigningKey(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	f.everything("another key, while the hold runs")
+	h.offline(func(r *repo.Repo) { apply(t, r, some.writes(t, 5)) })
+	f.everything("commits by it")
 	f.content("before the machine is lost")
 	relay.Restart(t)
 	f.events = realtest.Subscribe(t, relay.URL, f.last)

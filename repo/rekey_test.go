@@ -154,8 +154,10 @@ func TestRekeyFails(t *testing.T) {
 		g.fail.Store(false)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := r.Apply(ctx, nil); !errors.Is(err, context.Canceled) { // a transaction that does nothing pays nothing
-			t.Fatal(err)
+		for range 50 { // a transaction that does nothing pays nothing; every second one comes to one
+			if _, err := r.Apply(ctx, nil); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
 		}
 		for range 2 {
 			if err := c.next(t, r); err != nil {
