@@ -33,6 +33,8 @@ type relayWatch struct {
 	followed bool      // somebody has followed since
 	left     uint64    // how many had left when it was looked last
 	gone     bool      // one has left since it was asked
+
+	pause time.Duration // to the next ask at least: who comes and goes all the time has the relays asked ever more seldom
 }
 
 // due is whether to ask now, which it takes as done.
@@ -41,10 +43,19 @@ func (w *relayWatch) due(now time.Time, consumers int, left uint64) bool {
 	w.followed = w.followed || consumers > 0 || left != w.left
 	w.left = left
 	since := now.Sub(w.asked)
+	wait, lost := askAgain, w.followed
+	if consumers > 0 {
+		wait, lost = askAgainFollowed, w.gone
+	}
+	wait = max(wait, w.pause)
 	switch {
 	case w.asked.IsZero():
-	case consumers > 0 && w.gone && since >= askAgainFollowed:
-	case consumers == 0 && (w.followed && since >= askAgain || since >= askRelaysEvery):
+	case lost && since >= wait:
+		w.pause = 0
+		if since < 2*wait {
+			w.pause = min(2*wait, askRelaysEvery)
+		}
+	case consumers == 0 && since >= askRelaysEvery:
 	default:
 		return false
 	}
@@ -98,6 +109,6 @@ func (s *Server) requestCrawl(ctx context.Context, client *http.Client, relay st
 		}
 	}
 	if ctx.Err() == nil {
-		s.log.Warn("a relay could not be asked to follow the hold; it is asked again", "relay", relay, "error", err, "in", askRelaysEvery.String())
+		s.log.Warn("a relay could not be asked to follow the hold; it is asked again", "relay", relay, "error", err)
 	}
 }

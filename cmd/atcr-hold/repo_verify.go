@@ -130,7 +130,7 @@ func (r *repoRun) verifyAccount(ctx context.Context, did string, key atcrypto.Pu
 		var e struct{ Error, Message string }
 		body, _ := httpx.ReadLimited(resp, 64<<10)
 		_ = json.Unmarshal(body, &e)
-		return fmt.Errorf("com.atproto.sync.getRepo of %s answers %s %.100q %.200q", server, resp.Status, e.Error, e.Message)
+		return fmt.Errorf("com.atproto.sync.getRepo of %s answers %d %.100q %.200q", server, resp.StatusCode, e.Error, e.Message)
 	}
 	info, err := repo.VerifyCAR(ctx, repo.Source{Reader: io.LimitReader(resp.Body, maxFetched), Name: "the repository from " + server, DID: did, Key: key})
 	if err != nil {

@@ -7,11 +7,17 @@ import (
 )
 
 // Stream bounds how slowly a client may read an answer whose length is not known beforehand: all of it together may take grace,
-// plus a second for each rate bytes. A write beyond that fails with os.ErrDeadlineExceeded. The function that it returns lifts the
-// bound for the connection's next answer. Where the server can't set deadlines ([http.ResponseController]) there is no bound.
+// plus a second for each rate bytes. A write beyond that fails with os.ErrDeadlineExceeded. The function that it returns sends what
+// is left and lifts the bound for the connection's next answer. Where the server can't set deadlines ([http.ResponseController]) there is no bound.
 func Stream(w http.ResponseWriter, grace time.Duration, rate int64) (out io.Writer, lift func()) {
 	ctl := http.NewResponseController(w)
-	return &stream{w: w, ctl: ctl, start: time.Now(), grace: grace, rate: rate}, func() { _ = ctl.SetWriteDeadline(time.Time{}) }
+	s := &stream{w: w, ctl: ctl, start: time.Now(), grace: grace, rate: rate}
+	return s, func() {
+		if s.n > 0 { // else there may be an error to answer yet
+			_ = ctl.Flush()
+		}
+		_ = ctl.SetWriteDeadline(time.Time{})
+	}
 }
 
 type stream struct {

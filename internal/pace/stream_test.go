@@ -53,3 +53,14 @@ func TestStream(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Nothing was written: an error can still be answered after the bound is lifted.
+func TestStreamNothing(t *testing.T) {
+	rec := httptest.NewRecorder()
+	_, lift := Stream(rec, time.Second, 1)
+	lift()
+	rec.WriteHeader(http.StatusTeapot)
+	if rec.Code != http.StatusTeapot {
+		t.Errorf("status %d", rec.Code)
+	}
+}

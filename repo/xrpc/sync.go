@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -108,7 +109,11 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 			return err
 		}
 		if h.log != nil {
-			h.log.Warn("an export broke off", "did", a.Repo.DID(), "bytes", out.n, "error", err)
+			level := slog.LevelWarn
+			if out.err != nil { // the client's doing
+				level = slog.LevelDebug
+			}
+			h.log.Log(q.Context(), level, "an export broke off", "did", a.Repo.DID(), "bytes", out.n, "error", err)
 		}
 		panic(http.ErrAbortHandler)
 	}
@@ -149,12 +154,13 @@ const maxBlocks = 100
 
 type counted struct {
 	io.Writer
-	n int64
+	n   int64
+	err error
 }
 
-func (c *counted) Write(p []byte) (int, error) {
-	n, err := c.Writer.Write(p)
-	c.n += int64(n)
+func (c *counted) Write(p []byte) (n int, err error) {
+	n, err = c.Writer.Write(p)
+	c.n, c.err = c.n+int64(n), err
 	return n, err
 }
 

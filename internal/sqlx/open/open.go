@@ -91,7 +91,8 @@ func common(o Options) []string {
 // The log is checkpointed by the writer each 1000 pages (measured best: a log that stays small is overwritten, not
 // grown), and given back down to 16 MiB after a long reader or a bulk change made it large. What a statement of several rows
 // needs to be undone stays in memory: otherwise it spills to a file once, and each page that such a statement changes is two
-// writes more from then on.
+// writes more from then on. The setting is for temporary tables and sorts, too, of which the writer has none that grow: a migration
+// that indexes a large table must put it back meanwhile.
 func writerPragmas(o Options) []string {
 	return append(common(o), "synchronous(FULL)", "temp_store(memory)", "wal_autocheckpoint(1000)", fmt.Sprintf("journal_size_limit(%d)", 16<<20))
 }
