@@ -34,7 +34,8 @@ func (s *Server) lookAfterIdentity(ctx context.Context) (done func(), err error)
 
 // CheckIdentity does once what New and [Server.Run] do: it finishes key rotations that were asked for or broken off, brings the
 // directory's entry of a did:plc in line with the hold (identity.EnsurePLCCurrent), and tells followers of the repository when
-// something changed. Errors are those of identity.FinishRotations and EnsurePLCCurrent; the hold goes on after each.
+// something changed. While a rotation fails in a way that leaves open which key is the right one, the entry is left alone. Errors are those of
+// identity.FinishRotations and EnsurePLCCurrent; the hold goes on after each.
 func (s *Server) CheckIdentity(ctx context.Context) error {
 	done, err := s.lookAfterIdentity(ctx)
 	if err != nil {
@@ -42,10 +43,17 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 	}
 	defer done()
 	fresh, err := identity.FinishRotations(ctx, s.self().Identity, s.cfg.Identity)
+	// After other errors our key may be the old one, which must not go back into the directory. A directory that does not know us yet is to be
+	// told first, and without a rotation key nothing is changed.
+	compare := err == nil || errors.Is(err, identity.ErrPLCNotFound) || errors.Is(err, identity.ErrNoRotationKey)
 	err = errors.Join(err, s.become(ctx, fresh))
-	status, perr := identity.EnsurePLCCurrent(ctx, s.self().Identity, s.cfg.Identity)
-	if status != nil && status.Updated {
-		s.announce.Store(true)
+	var perr error
+	if compare {
+		var status *identity.PLCStatus
+		status, perr = identity.EnsurePLCCurrent(ctx, s.self().Identity, s.cfg.Identity)
+		if status != nil && status.Updated {
+			s.announce.Store(true)
+		}
 	}
 	if s.repo != nil {
 		perr = errors.Join(perr, s.signAnew(ctx))
@@ -58,8 +66,8 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 // tokens and links that were given out stay good. It waits for a CheckIdentity that is under way.
 //
 // Errors: those of identity.RotateSigningKey. After one the old key may be in use, and the new one lie beside it: then [Server.Run],
-// CheckIdentity, the next start or another call finish the rotation. When the directory has taken the new key it is in use, whatever
-// the repository does with the event, which is written before its next commit.
+// CheckIdentity, the next start or another call finish the rotation. When the directory has been seen to name the new key it is in use, also when
+// its file could not get the old one's name, and whatever the repository does with the event, which is written before its next commit.
 func (s *Server) RotateSigningKey(ctx context.Context, keyType string) (*identity.PLCChange, error) {
 	done, err := s.lookAfterIdentity(ctx)
 	if err != nil {
@@ -67,10 +75,10 @@ func (s *Server) RotateSigningKey(ctx context.Context, keyType string) (*identit
 	}
 	defer done()
 	fresh, change, err := identity.RotateSigningKey(ctx, s.self().Identity, s.cfg.Identity, keyType, false)
-	if err != nil {
+	if fresh == nil {
 		return change, err
 	}
-	return change, s.become(ctx, fresh)
+	return change, errors.Join(err, s.become(ctx, fresh))
 }
 
 // become takes new keys into use. The document is first: whoever hears of the new signing key by the event reads it there.

@@ -125,7 +125,8 @@ func (s *Server) Metrics() []prometheus.Collector {
 }
 
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
-// keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey), makes the backups of Config.Backup, and asks relays to follow its firehose.
+// keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey), makes the backups of
+// Config.Backup, and asks relays to follow its firehose.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
@@ -257,7 +258,7 @@ func (s *Server) findRepo(ctx context.Context) error {
 		if s.repo.DID() != s.DID() {
 			return fmt.Errorf("the given repository is that of %s, the hold is %s", s.repo.DID(), s.DID())
 		}
-		return nil
+		return s.rekeyGiven(ctx)
 	}
 	store, done, err := s.cfg.openStore(ctx, mapped)
 	if err != nil {
@@ -271,6 +272,18 @@ func (s *Server) findRepo(ctx context.Context) error {
 	s.repo = r
 	s.onClose(r.Close)
 	return nil
+}
+
+// rekeyGiven gives a repository that was opened before us the key that we have: the embedder may have read the one before a rotation that New finished.
+func (s *Server) rekeyGiven(ctx context.Context) error {
+	id := s.self()
+	pub, err := id.Key.PublicKey()
+	if err != nil || pub.Equal(s.repo.PublicKey()) {
+		return err
+	}
+	s.log.Warn("the given repository was opened with another key than the hold's, which it gets", "did", id.DID)
+	_, err = s.repo.Rekey(ctx, id.Key, id.Handle.String())
+	return err
 }
 
 // host of the public URL, which is the hold's handle when it can be one.

@@ -219,10 +219,15 @@ func (cfg *Config) loadPLC(ctx context.Context, did syntax.DID, used known) (*Id
 	if !used {
 		key, err = cfg.adopt(ctx, did, rotation)
 	} else {
-		if err := cfg.finishRotations(ctx, did, &rotation); err != nil {
-			cfg.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until it is", "did", did, "error", err)
+		key, err = cfg.finishRotations(ctx, did, &rotation)
+		if err != nil {
+			cfg.Log.Warn("a key rotation that was broken off can't be finished now; until it is, the new key is used if the directory named it just now, else the old one",
+				"did", did, "error", err)
+			err = nil
 		}
-		key, err = cfg.signingKey(did, true)
+		if key == nil {
+			key, err = cfg.signingKey(did, true)
+		}
 	}
 	if err != nil {
 		return nil, err

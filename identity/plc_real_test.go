@@ -35,6 +35,7 @@ func TestPLC(t *testing.T) {
 		{"life", testPLCLife}, {"directory down", testPLCDirectoryDown}, {"faults", testPLCFaults}, {"foreign logs", testPLCForeignLogs},
 		{"lost race", testPLCLostRace}, {"without rotation key", testPLCWithoutRotationKey},
 		{"kill", testPLCKill}, {"limits", testPLCLimits}, {"adopted", testPLCAdopted}, {"undone", testPLCUndone}, {"recovery key", testPLCRecoveryKey},
+		{"behind the back", testPLCBehindTheBack},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, &plcNet{n, realtest.NewFaultProxy(t, n.PLC)}) })
 	}

@@ -18,6 +18,9 @@ import (
 
 const oldSuffix = ".old" // the key before a rotation, until the next one
 
+// errNotPromoted: the directory names a key whose file could not get its name.
+var errNotPromoted = errors.New("the new key's file could not get the old one's name")
+
 // rotating reports whether a key rotation is not finished.
 func (cfg *Config) rotating() bool {
 	for _, path := range []string{cfg.KeyPath, cfg.RotationKeyPath} {
@@ -33,9 +36,10 @@ func (cfg *Config) rotating() bool {
 // again, by [FinishRotations] or by [LoadOrCreateDID]. Sign a commit with the new key and announce it afterwards (repo.Repo.Rekey, Resign).
 // Beside a process that runs as this identity, ask that one instead ([AskSigningKey]).
 // keyType is "k256" (also when empty) or "p256". A dry run changes nothing and writes nothing, and answers no identity. A did:web has no operation: the
-// service shows the new key when it is started again.
+// document shows the new key as soon as the service serves the identity that is answered (a hold that runs does so at once, hold.Server.RotateSigningKey).
 //
-// Errors: those of [EnsurePLCCurrent], and ErrNoRotationKey.
+// Errors: those of [EnsurePLCCurrent], and ErrNoRotationKey. Beside an error there may be an identity: then the directory names the new key, whose
+// file could not get the old one's name. Use it; FinishRotations tries again.
 func RotateSigningKey(ctx context.Context, id *Identity, cfg Config, keyType string, dryRun bool) (*Identity, *PLCChange, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, nil, err
@@ -51,12 +55,13 @@ func RotateSigningKey(ctx context.Context, id *Identity, cfg Config, keyType str
 		}
 	}
 	c, err := rotate(ctx, id.DID, id.Rotation, key, dryRun)
-	if err != nil || dryRun {
+	named := id.DID.Method() == "plc" && errors.Is(err, errNotPromoted)
+	if err != nil && !named || dryRun {
 		return nil, c, err
 	}
 	fresh := *id
 	fresh.Key = key
-	return &fresh, c, nil
+	return &fresh, c, err
 }
 
 // rotateWeb puts the new key where the old one was: the document is what the service shows.
@@ -177,6 +182,9 @@ func (cfg *Config) nextKey(path, kind string, dryRun bool) (atcrypto.PrivateKeyE
 		return newKey(kind)
 	}
 	key, _, err = loadOrCreateKey(path+nextSuffix, kind)
+	if err == nil {
+		cfg.sameOwner(path+nextSuffix, path)
+	}
 	if errors.Is(err, fs.ErrExist) { // somebody else asks at this moment
 		key, err = LoadKey(path + nextSuffix)
 	}
@@ -184,63 +192,64 @@ func (cfg *Config) nextKey(path, kind string, dryRun bool) (atcrypto.PrivateKeyE
 	return key, err
 }
 
-// promote gives the new key the old one's name, and keeps the old one beside it. At each point both are on disk.
+// sameOwner gives a key file that root made the owner of the one whose place it takes: the service runs as that user.
+func (cfg *Config) sameOwner(path, like string) {
+	if err := durable.SameOwner(path, like); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		cfg.Log.Warn("a new key file has another owner than the old one, and a service that runs as that user can't read it: chown it", "path", path, "like", like, "error", err)
+	}
+}
+
+// promote gives the new key the old one's name, and keeps the old one beside it. At each point both are on disk. Its errors are errNotPromoted.
 func (cfg *Config) promote(path string) error {
 	cfg.seam(seamNextConfirmed)
 	if old, err := readSecret(path); err == nil {
 		if err := durable.WriteFile(path+oldSuffix, old, 0o600); err != nil {
-			return fmt.Errorf("keeping the old key: %w", err)
+			return fmt.Errorf("%w: keeping the old key: %w", errNotPromoted, err)
 		}
+		cfg.sameOwner(path+oldSuffix, path)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return fmt.Errorf("%w: %w", errNotPromoted, err)
 	}
 	if err := durable.Rename(path+nextSuffix, path); err != nil {
-		return fmt.Errorf("the directory names the new key, but %s can't get the name %s: %w", path+nextSuffix, filepath.Base(path), err)
+		return fmt.Errorf("%w: %s can't be named %s: %w", errNotPromoted, path+nextSuffix, filepath.Base(path), err)
 	}
 	cfg.seam(seamNextPromoted)
 	return nil
 }
 
-// finishRotations goes on with rotations that were broken off: it asks the directory which key it names.
-func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation *atcrypto.PrivateKeyExportable) error {
+// finishRotations goes on with rotations that were broken off: it asks the directory which key it names. It answers the new signing key when the
+// directory names it, also beside an error: then its file could not get its name. Without a rotation of the signing key it answers nil.
+func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation *atcrypto.PrivateKeyExportable) (atcrypto.PrivateKeyExportable, error) {
 	if next, err := LoadKey(cfg.RotationKeyPath + nextSuffix); err == nil && *rotation != nil && cfg.RotationKey == "" {
 		signer := *rotation
 		log, err := cfg.readLog(ctx, did)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if mayRotate(log, next) {
 			if err := cfg.promote(cfg.RotationKeyPath); err != nil {
-				return err
+				return nil, err
 			}
 		} else if _, err := cfg.rotateRotation(ctx, did, signer, next, false); err != nil {
-			return err
+			return nil, err
 		}
 		*rotation = next
 		cfg.Log.Info("a rotation of the rotation key is finished", "did", did)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	next, err := LoadKey(cfg.KeyPath + nextSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	log, err := cfg.readLog(ctx, did)
+	named, err := cfg.namesKey(ctx, did, next)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	pub, err := next.PublicKey()
-	if err != nil {
-		return err
-	}
-	state, err := plcState(log.Head())
-	if err != nil {
-		return err
-	}
-	if state.VerificationMethods[plcSigning] == pub.DIDKey() {
+	if named {
 		err = cfg.promote(cfg.KeyPath)
 	} else {
 		var signer atcrypto.PrivateKey
@@ -249,8 +258,11 @@ func (cfg *Config) finishRotations(ctx context.Context, did syntax.DID, rotation
 		}
 		_, err = cfg.rotateSigning(ctx, did, signer, next, false)
 	}
+	if err != nil && !errors.Is(err, errNotPromoted) {
+		return nil, err
+	}
 	if err == nil {
 		cfg.Log.Info("a rotation of the signing key is finished", "did", did)
 	}
-	return err
+	return next, err
 }

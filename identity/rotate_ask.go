@@ -71,18 +71,26 @@ func (cfg *Config) keyPaths(did syntax.DID) []string {
 
 // FinishRotations goes on with rotations that were asked for or broken off, for the process that runs as id, and answers the identity that has the
 // new keys: id itself when there was nothing to do. The rotation key is read again, so that one which is kept elsewhere may be put in its
-// place for the moment. Sign and announce with a new signing key afterwards (repo.Repo.Rekey). It may do a part and fail: then
-// it answers what is done, and an error.
+// place for the moment; the answer has it only when id has one. Sign and announce with a new signing key afterwards (repo.Repo.Rekey). It
+// may do a part and fail: then it answers what is done, and an error.
 //
-// Errors: those of [EnsurePLCCurrent]; [ErrNoRotationKey]; ErrKeyPermissions; ErrKeyFile. After each of them it can be called again.
+// It also compares the signing key's file with id: a key that was given the name by somebody else, or by a try that failed just then, is taken
+// over when the directory names it (of a did:web always). Don't call EnsurePLCCurrent with what it answers beside an error, except
+// ErrPLCNotFound and ErrNoRotationKey: it could bring the old key back.
+//
+// Errors: those of [EnsurePLCCurrent]; [ErrNoRotationKey]; ErrKeyMissing; ErrKeyPermissions; ErrKeyFile, also for a file with a key that neither
+// id has nor the directory names. After each of them it can be called again.
 func FinishRotations(ctx context.Context, id *Identity, cfg Config) (*Identity, error) {
 	if err := cfg.fill(); err != nil {
 		return id, err
 	}
-	if RotationAsked(id, cfg).IsZero() {
-		return id, nil
-	}
 	fresh := *id
+	if RotationAsked(id, cfg).IsZero() {
+		if err := cfg.takeFile(ctx, &fresh); err != nil || fresh.Key.Equal(id.Key) {
+			return id, err
+		}
+		return &fresh, nil
+	}
 	err := cfg.finishFor(ctx, &fresh)
 	if err == nil && !RotationAsked(id, cfg).IsZero() {
 		err = fmt.Errorf("%w: %s waits to take its place, and there is none at %s", ErrNoRotationKey, cfg.RotationKeyPath+nextSuffix, cfg.RotationKeyPath)
@@ -97,26 +105,66 @@ func FinishRotations(ctx context.Context, id *Identity, cfg Config) (*Identity, 
 }
 
 func (cfg *Config) finishFor(ctx context.Context, id *Identity) error {
-	var err error
-	if id.DID.Method() == "plc" {
-		rotation, lerr := cfg.rotationKey(false)
-		if lerr != nil {
-			return lerr
+	if id.DID.Method() != "plc" {
+		if err := cfg.finishWeb(id.DID); err != nil {
+			return err
 		}
-		if rotation == nil { // taken away after the start
-			rotation = id.Rotation
-		}
-		err = cfg.finishRotations(ctx, id.DID, &rotation)
+		return cfg.takeFile(ctx, id)
+	}
+	rotation, err := cfg.rotationKey(false)
+	if err != nil {
+		return err
+	}
+	if rotation == nil { // taken away after the start
+		rotation = id.Rotation
+	}
+	key, err := cfg.finishRotations(ctx, id.DID, &rotation)
+	if id.Rotation != nil { // else it is there for the moment
 		id.Rotation = rotation
-	} else {
-		err = cfg.finishWeb(id.DID)
 	}
-	key, lerr := cfg.signingKey(id.DID, true)
-	if lerr != nil {
-		return errors.Join(err, lerr)
+	if key != nil {
+		id.Key = key
+		return err
 	}
+	if err != nil {
+		return err
+	}
+	return cfg.takeFile(ctx, id)
+}
+
+// takeFile takes over the key in the signing key's file, when it is another than id has and the directory names it.
+func (cfg *Config) takeFile(ctx context.Context, id *Identity) error {
+	key, err := cfg.signingKey(id.DID, true)
+	if err != nil || key.Equal(id.Key) {
+		return err
+	}
+	if id.DID.Method() == "plc" {
+		named, err := cfg.namesKey(ctx, id.DID, key)
+		if err != nil {
+			return fmt.Errorf("%s holds another key than the one in use, and which of them is right can't be told: %w", cfg.KeyPath, err)
+		}
+		if !named {
+			return fmt.Errorf("%w: %s holds another key than the one in use, and the directory does not name it: put the right one back, or start again to use the one in the file",
+				ErrKeyFile, cfg.KeyPath)
+		}
+	}
+	cfg.Log.Warn("the signing key's file has a new key, which is taken over", "did", id.DID, "path", cfg.KeyPath)
 	id.Key = key
-	return err
+	return nil
+}
+
+// namesKey reports whether the directory names key as the signing key.
+func (cfg *Config) namesKey(ctx context.Context, did syntax.DID, key atcrypto.PrivateKey) (bool, error) {
+	pub, err := key.PublicKey()
+	if err != nil {
+		return false, err
+	}
+	log, err := cfg.readLog(ctx, did)
+	if err != nil {
+		return false, err
+	}
+	state, err := plcState(log.Head())
+	return err == nil && state.VerificationMethods[plcSigning] == pub.DIDKey(), err
 }
 
 // finishWeb gives a did:web's new key, if there is one, the old one's name.

@@ -102,3 +102,46 @@ func TestAskRotationKeyWithoutOne(t *testing.T) {
 		t.Error("a value of the configuration can't be replaced")
 	}
 }
+
+// TestStartBesideUnreadableNextKey: a new key that can't be read keeps no did:web from its start, and is taken when it can be.
+func TestStartBesideUnreadableNextKey(t *testing.T) {
+	ctx, cfg := t.Context(), Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
+	before, err := LoadOrCreateDID(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := AskSigningKey(cfg, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := filepath.Join(cfg.Dir, "keys", "signing.key.next")
+	for _, mode := range []os.FileMode{0o644, 0o600} {
+		if err := os.Chmod(next, mode); err != nil {
+			t.Fatal(err)
+		}
+		id, err := LoadOrCreateDID(ctx, cfg)
+		if err != nil {
+			t.Fatalf("%#o: %v", mode, err)
+		}
+		pub, err := id.Key.PublicKey()
+		if err != nil || id.Key.Equal(before.Key) != (mode == 0o644) || pub.Equal(asked) != (mode == 0o600) {
+			t.Errorf("%#o: another key is in use: %v", mode, err)
+		}
+	}
+}
+
+// TestTakeFileOfWeb: a did:web's key that somebody else put in place is taken over.
+func TestTakeFileOfWeb(t *testing.T) {
+	ctx, cfg := t.Context(), Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
+	running, err := LoadOrCreateDID(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, err := RotateSigningKey(ctx, running, cfg, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := FinishRotations(ctx, running, cfg); err != nil || !got.Key.Equal(other.Key) {
+		t.Errorf("the old key stays: %v", err)
+	}
+}

@@ -140,7 +140,7 @@ func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 		return cfg.loadPLC(ctx, did, known)
 	}
 	if err := cfg.finishWeb(did); err != nil {
-		return nil, err
+		cfg.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until it is", "did", did, "error", err)
 	}
 	key, err := cfg.signingKey(did, known)
 	if err != nil {

@@ -20,7 +20,9 @@ const (
 )
 
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
-// share, so that it may run in another container, or on another machine.
+// share, so that it may run in another container of this machine. On another one, with the folder on a network share, only where locks
+// reach there (durable.LockDir): else this is never called, and the key is rotated as if the hold were stopped. The hold takes such a key over at
+// its next look at the directory (identity.FinishRotations), hours later.
 func (r *identityRun) rotateBeside(ctx context.Context, id *identity.Identity, busy *durable.LockedError) error {
 	if _, _, err := r.rotation()(ctx, id, r.cfg, r.c.RotateKey.Type, true); err != nil {
 		return err // nothing is asked of it that can't be done

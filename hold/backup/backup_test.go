@@ -564,16 +564,17 @@ func TestRotatedMeanwhile(t *testing.T) {
 	key, o := keyPair(t)
 	s, err := hold.New(t.Context(), h.cfg)
 	must(t, err)
-	rotate := func(name string) {
-		if name == "repository-read" {
-			_, err := s.RotateSigningKey(t.Context(), "")
-			must(t, err)
+	for seam, want := range map[string]string{"repository-exported": "a key that was changed meanwhile", "repository-read": "its key was changed meanwhile"} {
+		during := o
+		during.Seam = func(name string) {
+			if name == seam {
+				_, err := s.RotateSigningKey(t.Context(), "")
+				must(t, err)
+			}
 		}
-	}
-	during := o
-	during.Seam = rotate
-	if _, err := backup.Create(t.Context(), to, s.Parts(), during); err == nil || !strings.Contains(err.Error(), "its key was changed meanwhile") {
-		t.Errorf("rotated while it was made: %v", err)
+		if _, err := backup.Create(t.Context(), to, s.Parts(), during); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rotated at %s: %v", seam, err)
+		}
 	}
 	sets, err := backup.List(t.Context(), to)
 	must(t, err)

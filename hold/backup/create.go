@@ -53,13 +53,15 @@ type Options struct {
 
 // Seams names the points where tests end the process that makes a backup, in order.
 //
-//	repository-read   the repository lies in the work folder; the target has nothing of it
-//	layers-copied     the layers are at the target; nothing names them
-//	files-written     all files of the set but the manifest are at the target
-//	set-whole         the manifest is there; older sets have not been removed
-func Seams() []string { return []string{seamRead, seamLayers, seamFiles, seamWhole} }
+//	repository-exported   the repository lies in the work folder, not verified; the target has nothing of it
+//	repository-read       and is verified
+//	layers-copied         the layers are at the target; nothing names them
+//	files-written         all files of the set but the manifest are at the target
+//	set-whole             the manifest is there; older sets have not been removed
+func Seams() []string { return []string{seamCAR, seamRead, seamLayers, seamFiles, seamWhole} }
 
 const (
+	seamCAR    = "repository-exported"
 	seamRead   = "repository-read"
 	seamLayers = "layers-copied"
 	seamFiles  = "files-written"
@@ -263,6 +265,7 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	if c.car, err = newSpool(c.work); err != nil {
 		return nil, err
 	}
+	before := c.p.Repo.PublicKey()
 	if err := repo.ExportCAR(ctx, c.p.Repo, c.car, &repo.ExportOptions{Blobs: true}); err != nil {
 		return nil, err
 	}
@@ -273,8 +276,12 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	if err != nil {
 		return nil, err
 	}
+	c.Seam(seamCAR)
 	c.key = c.p.Repo.PublicKey()
 	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, TempDir: c.work})
+	if err != nil && !before.Equal(c.key) {
+		return nil, fmt.Errorf("the repository as read is signed by a key that was changed meanwhile; make the backup again: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the repository as read is not whole: %w", err)
 	}
