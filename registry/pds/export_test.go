@@ -1,6 +1,8 @@
 package pds
 
 import (
+	"context"
+
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -33,3 +35,15 @@ func (b *Backend) Disproved() int64 {
 	}
 	panic("no such metric")
 }
+
+// Open answers the intents that are open, by name.
+func (b *Backend) Open(ctx context.Context) (ids []string, err error) {
+	list, err := b.intents(ctx, `state = $1`, stateOpen)
+	for _, in := range list {
+		ids = append(ids, in.ID)
+	}
+	return ids, err
+}
+
+// Begin settles an intent that was read as due.
+func (b *Backend) Begin(ctx context.Context, id string) (bool, error) { return b.begin(ctx, id) }

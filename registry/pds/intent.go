@@ -317,14 +317,28 @@ func (b *Backend) Settle(ctx context.Context) (int, error) {
 	}
 	n := 0
 	for _, in := range due {
-		if !b.claim(in.ID) {
-			continue
+		begun, err := b.begin(ctx, in.ID)
+		if err != nil {
+			return n, err
 		}
-		if b.start(b.life, in) {
+		if begun {
 			n++
 		}
 	}
 	return n, nil
+}
+
+// begin settles an intent that was read as due, unless somebody is at it or has been since: a hold may count what it is told twice.
+func (b *Backend) begin(ctx context.Context, id string) (bool, error) {
+	if !b.claim(id) {
+		return false, nil
+	}
+	still, err := b.intents(ctx, `id = $1 and state in ($2, $3) and next_try <= $4`, id, stateOpen, stateSession, b.clock().Unix())
+	if err != nil || len(still) == 0 {
+		b.unclaim(id)
+		return false, err
+	}
+	return b.start(b.life, still[0]), nil
 }
 
 // Unsettled is a push or delete of which the hold has not heard yet, or which it refused.

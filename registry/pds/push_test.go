@@ -83,6 +83,43 @@ func TestPulled(t *testing.T) {
 	}
 }
 
+// TestToldOnce: an intent that the timer read as due, and that was settled before the timer's turn came, is not settled again: upstream's
+// hold counts each push that it is told of.
+func TestToldOnce(t *testing.T) {
+	var h *upstreamhold.Hold
+	read := make(chan []string, 9) // as the timer reads them, just before the intent is dropped
+	w := newWorld(t, devnetPDS, func(w *world) {
+		w.options = func(o *pds.Options) {
+			if h == nil {
+				h = upstreamhold.Start(t, upstreamhold.Options{Owner: w.accounts["bob"].did, Directory: w.directory, Public: true, AllowAllCrew: true})
+			}
+			o.DefaultHold = h.DID
+			o.Seam = func(name string) error {
+				if name != pds.SeamHoldTold {
+					return nil
+				}
+				ids, err := w.backend.Open(t.Context())
+				read <- ids
+				return err
+			}
+		}
+	})
+	w.push("app", newImage(t, "one", nil), "v1")
+	w.settled()
+	due := <-read
+	if len(due) != 1 {
+		t.Fatalf("open before the end: %q", due)
+	}
+	w.clock.advance(time.Hour) // due, if it were there
+	if begun, err := w.backend.Begin(t.Context(), due[0]); begun || err != nil {
+		t.Errorf("settled again: %v, %v", begun, err)
+	}
+	w.stop()
+	if _, pushes := h.Counts(w.accounts["alice"].did, "app"); pushes != 1 {
+		t.Errorf("%d pushes", pushes)
+	}
+}
+
 // TestMovedHold pushes an image whose layers lie in the hold that the owner had before: they are brought along.
 func TestMovedHold(t *testing.T) {
 	w := newWorld(t, devnetPDS)
