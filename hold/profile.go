@@ -74,7 +74,7 @@ func (s *Server) getProfile(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.isActor(actor) {
+	if !s.isSelf(actor) {
 		return nil, invalid("actor: profile not found: this hold has its own only, %s", s.DID())
 	}
 	return s.profile(ctx)
@@ -87,7 +87,7 @@ func (s *Server) getProfiles(ctx context.Context, c *call) (any, error) {
 		return nil, invalid("actors: want 1 to %d of them, there are %d", maxProfiles, len(actors))
 	}
 	profiles := []profileView{}
-	if slices.ContainsFunc(actors, s.isActor) {
+	if slices.ContainsFunc(actors, s.isSelf) {
 		own, err := s.profile(ctx)
 		if err != nil {
 			return nil, err
@@ -97,7 +97,8 @@ func (s *Server) getProfiles(ctx context.Context, c *call) (any, error) {
 	return map[string]any{"profiles": profiles}, nil
 }
 
-func (s *Server) isActor(actor string) bool {
+// isSelf: the hold is named, by its DID or its handle.
+func (s *Server) isSelf(actor string) bool {
 	if did, err := syntax.ParseDID(actor); err == nil {
 		return s.self().Is(did)
 	}

@@ -6,8 +6,6 @@ import (
 	"iter"
 	"net/http"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/xrpc"
@@ -36,10 +34,7 @@ func (o ownAccount) account() xrpc.Account {
 
 // Account finds the hold. Errors: repo.ErrNotFound.
 func (o ownAccount) Account(_ context.Context, id string) (xrpc.Account, error) {
-	if did, err := syntax.ParseDID(id); err == nil && o.s.self().Is(did) {
-		return o.account(), nil
-	}
-	if handle := o.s.self().Handle.String(); handle != "" && handle == id {
+	if o.s.isSelf(id) {
 		return o.account(), nil
 	}
 	return xrpc.Account{}, repo.ErrNotFound

@@ -25,14 +25,14 @@ const (
 )
 
 // network is how other accounts are looked up and asked; call done at last.
-func (r *repoRun) network(wait time.Duration) (dir *identity.Resolver, client *http.Client, done func(), err error) {
+func (r *repoRun) network() (dir *identity.Resolver, client *http.Client, done func(), err error) {
 	who, err := r.hold.IdentityConfig()
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	guard := httpx.Guard{Loopback: r.hold.TestMode, Allow: r.hold.AllowNetworks}
 	look := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
-	client = httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold", Timeout: wait})
+	client = httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold", Timeout: fetchWait})
 	dir = identity.NewResolver(identity.ResolverOptions{HTTP: look, PLCURL: who.PLCURL, TestMode: r.hold.TestMode, Log: r.hold.Log})
 	return dir, client, func() { look.CloseIdleConnections(); client.CloseIdleConnections() }, nil
 }
@@ -44,7 +44,7 @@ func (r *repoRun) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 	if err != nil {
 		return nil, err
 	}
-	dir, _, done, err := r.network(fetchWait)
+	dir, _, done, err := r.network()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (r *repoRun) verifyAccount(ctx context.Context, did string, key atcrypto.Pu
 	if err != nil {
 		return err
 	}
-	dir, client, done, err := r.network(fetchWait)
+	dir, client, done, err := r.network()
 	if err != nil {
 		return err
 	}
