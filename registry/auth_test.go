@@ -29,7 +29,7 @@ func (g *gate) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 	for _, w := range wanted {
 		g.asked = append(g.asked, fmt.Sprintf("%s %v %t", w.Repository, w.Actions, w.Upload != ""))
 		if user == "" {
-			return actor, &registry.Error{Code: "UNAUTHORIZED", Status: 401, Message: "sign in", Challenge: challenge}
+			return actor, registry.ErrUnauthorized.With("sign in").WithChallenge(challenge)
 		}
 		for _, a := range w.Actions {
 			if !g.allow[user+" "+w.Repository+" "+string(a)] {

@@ -11,7 +11,10 @@ import (
 )
 
 // Backend finds repositories. Implementations embed [UnimplementedBackend] so that it can grow.
-// All methods are safe for concurrent use.
+// All methods are safe for concurrent use. A nil repository, upload, list or reader without an error is a fault of the
+// implementation: the client gets 500 and the log names the method.
+//
+// A list yields in order until it ends or its consumer stops it. An error is yielded with the zero value and is the last: stop after it.
 type Backend interface {
 	// Repository answers the repository of that name as the actor sees it. It need not exist yet: a repository comes
 	// to be by a push. It should cost no round trip; what is missing shows when it is used.
@@ -27,7 +30,7 @@ type Backend interface {
 // embed [Unimplemented], which answers [ErrUnsupported], so that the interface can grow.
 //
 // Every method may also return ErrDenied, ErrUnauthorized, ErrTooManyRequests and ErrUnavailable (see [Error]);
-// an error of no kind listed here is answered as 500. Methods are safe for concurrent use.
+// an error of no kind listed here is sent as 500. Methods are safe for concurrent use. Lists and nil results are as in [Backend].
 type Repository interface {
 	// Manifest answers a manifest by tag or by digest: exactly one of the two is set in ref.
 	// Errors: ErrManifestUnknown, ErrNameUnknown.

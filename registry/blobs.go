@@ -21,10 +21,17 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, req request, r
 		header["Docker-Content-Digest"] = []string{descriptorDigest(b.Digest, req.digest)}
 		return empty(w, http.StatusTemporaryRedirect)
 	}
+	if b.Open == nil && b.Link == "" {
+		return nilResult("Repository.Blob (neither Link nor Open)")
+	}
 	return blobhttp.Serve(w, r, blobhttp.Content{
 		Digest: b.Digest, Size: b.Size, ModTime: b.ModTime,
 		Open: func(ctx context.Context, start, end int64) (io.ReadCloser, error) {
-			return b.Open(ctx, Range{Start: start, End: end})
+			body, err := b.Open(ctx, Range{Start: start, End: end})
+			if err == nil && body == nil {
+				err = nilResult("Blob.Open")
+			}
+			return body, err
 		},
 	})
 }

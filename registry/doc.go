@@ -2,12 +2,14 @@
 //
 //	backend, err := local.Open(ctx, "data")                                      // or your own Backend
 //	handler := registry.NewHandler(backend, nil)
-//	http.ListenAndServe("127.0.0.1:5000", handler.Beside(mux))
+//	http.ListenAndServe("127.0.0.1:5000", handler.WithFallback(mux))
 //
 // # Mounting
 //
-// A [Handler] answers every path that is /v2 or begins with /v2/; clients look for it at the root of a host. [Handler.Beside]
-// puts it before other routes. On an http.ServeMux, mux.Handle("/v2/", handler) serves every client as well; but the mux
+// A [Handler] serves every path that is /v2 or begins with /v2/, and that stands at the root of a host. There is no option for a
+// base path, since no client could use one: the distribution specification fixes /v2/, and in the reference
+// "example.com/registry/app" the "registry" is a part of the repository's name. Give each registry a host name or a port of
+// its own. [Handler.WithFallback] puts it before other routes. On an http.ServeMux, mux.Handle("/v2/", handler) serves every client as well; but the mux
 // cleans a path with "//" or ".." before it looks for a handler, and answers a redirect where the handler would answer 400.
 //
 // # Who may
@@ -25,7 +27,8 @@
 //
 // # Errors
 //
-// Every [Error] has its OCI code and status; return one of the kinds in this package, with a message by [Error.With].
+// Every [Error] has its OCI code and status; return one of the kinds in this package, with a message by [Error.With] and a
+// challenge by [Error.WithChallenge].
 // An error of no kind here is a 500 whose cause is logged and not sent. All bodies of errors are OCI error JSON, but the 401
 // of GET /v2/, which is {}.
 //
@@ -42,5 +45,6 @@
 // # Yours to write
 //
 // A backend embeds [UnimplementedBackend] and [Unimplemented] and implements what it can; the rest is answered
-// UNSUPPORTED. registry/local keeps everything in a folder; registry/pds in AT Protocol repositories and holds.
+// UNSUPPORTED. A list stops after its first error ([Fail] is such a list), and a method that returns nil returns an error with it.
+// examples/own-backend is a whole one. registry/local keeps everything in a folder; registry/pds in AT Protocol repositories and holds.
 package registry

@@ -22,7 +22,8 @@ type Error struct {
 	Err error
 }
 
-// Kinds of errors. Return them as they are, or made specific by [Error.With].
+// Kinds of errors. Return them as they are, or a copy by [Error.With], [Error.WithDetail], [Error.WithChallenge] or [Error.Wrap].
+// They are shared by all requests: never change one in place.
 var (
 	ErrBlobUnknown         = &Error{Code: "BLOB_UNKNOWN", Status: http.StatusNotFound, Message: "blob unknown to repository"}
 	ErrUploadUnknown       = &Error{Code: "BLOB_UPLOAD_UNKNOWN", Status: http.StatusNotFound, Message: "upload unknown: start a new one by POST"}
@@ -78,6 +79,17 @@ func (e *Error) With(format string, args ...any) *Error {
 func (e *Error) WithDetail(detail any) *Error {
 	c := *e
 	c.Detail = detail
+	return &c
+}
+
+// WithChallenge returns a copy that sends challenge as WWW-Authenticate (RFC 9110 §11.6.1), which tells clients where to sign in:
+//
+//	return registry.Actor{}, registry.ErrUnauthorized.WithChallenge(`Basic realm="registry"`)
+//
+// It keeps the kind.
+func (e *Error) WithChallenge(challenge string) *Error {
+	c := *e
+	c.Challenge = challenge
 	return &c
 }
 

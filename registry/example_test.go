@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -34,7 +35,7 @@ func get(h http.Handler, path string, header ...string) *httptest.ResponseRecord
 }
 
 // A registry beside the routes of a program.
-func ExampleHandler_Beside() {
+func ExampleHandler_WithFallback() {
 	dir := tempDir()
 	defer os.RemoveAll(dir)
 	backend, err := local.Open(context.Background(), dir)
@@ -44,7 +45,7 @@ func ExampleHandler_Beside() {
 	defer backend.Close()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
-	handler := registry.NewHandler(backend, &registry.Options{Log: slog.New(slog.DiscardHandler)}).Beside(mux)
+	handler := registry.NewHandler(backend, &registry.Options{Log: slog.New(slog.DiscardHandler)}).WithFallback(mux)
 
 	fmt.Println(get(handler, "/hello").Body)
 	fmt.Println(get(handler, "/v2/").Code, get(handler, "/v2/app/tags/list").Code)
@@ -131,6 +132,13 @@ func ExampleError_With() {
 	err := registry.ErrDenied.With("%s is not yours", "alice.test/app")
 	fmt.Println(err.Code, err.Status, err.Message)
 	// Output: DENIED 403 alice.test/app is not yours
+}
+
+// An Authorizer that wants a name and password.
+func ExampleError_WithChallenge() {
+	err := registry.ErrUnauthorized.WithChallenge(`Basic realm="example"`)
+	fmt.Println(err.Status, err.Challenge, errors.Is(err, registry.ErrUnauthorized), registry.ErrUnauthorized.Challenge == "")
+	// Output: 401 Basic realm="example" true true
 }
 
 func ExampleOptions_name() {

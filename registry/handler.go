@@ -66,17 +66,23 @@ type Handler struct {
 	opts    Options
 }
 
-// NewHandler answers a handler over a backend. opts may be nil.
+// NewHandler makes a handler over a backend. It panics when backend is nil; opts may be nil.
 func NewHandler(backend Backend, opts *Options) *Handler {
+	if backend == nil {
+		panic("registry.NewHandler: backend is nil: pass a Backend, as local.Open returns one")
+	}
 	if opts == nil {
 		opts = &Options{}
 	}
 	return &Handler{backend: backend, opts: opts.withDefaults()}
 }
 
-// Beside answers a handler that gives the registry's paths to h and all others to other, untouched. Put it in front of an
-// http.ServeMux, which would redirect malformed paths before h could refuse them.
-func (h *Handler) Beside(other http.Handler) http.Handler {
+// WithFallback returns a handler that passes the registry's paths to h and all others to other, untouched. Put it in front of
+// an http.ServeMux, which would redirect malformed paths before h could refuse them. It panics when other is nil.
+func (h *Handler) WithFallback(other http.Handler) http.Handler {
+	if other == nil {
+		panic("registry.Handler.WithFallback: other is nil: pass the program's other routes, or serve the Handler alone")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
 			h.ServeHTTP(w, r)
@@ -138,7 +144,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, req request) err
 		return err
 	}
 	repo, err := h.backend.Repository(r.Context(), actor, req.repo)
-	if err == nil {
+	switch {
+	case err != nil:
+	case repo == nil:
+		err = nilResult("Backend.Repository")
+	default:
 		err = do.run(h, w, r, req, repo)
 	}
 	return challenged(err, actor)

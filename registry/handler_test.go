@@ -132,12 +132,12 @@ func TestPing(t *testing.T) {
 	}
 }
 
-func TestBeside(t *testing.T) {
+func TestWithFallback(t *testing.T) {
 	b := newHost(t, registry.Options{}).backend
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "page") })
 	handler := registry.NewHandler(b, nil)
-	for name, route := range map[string]http.Handler{"Beside": handler.Beside(mux), "mux": func() http.Handler { mux.Handle("/v2/", handler); return mux }()} {
+	for name, route := range map[string]http.Handler{"WithFallback": handler.WithFallback(mux), "mux": func() http.Handler { mux.Handle("/v2/", handler); return mux }()} {
 		srv := httptest.NewServer(route)
 		h := &host{t: t, url: srv.URL}
 		if a := h.must(200, "GET", "/", ""); a.body != "page" {
@@ -145,7 +145,7 @@ func TestBeside(t *testing.T) {
 		}
 		h.must(200, "GET", "/v2/", "")
 		h.must(404, "GET", "/v3/", "")
-		if name == "Beside" {
+		if name == "WithFallback" {
 			h.must(400, "GET", "/v2/a//b/tags/list", "") // a mux alone would redirect
 			h.must(400, "GET", "/v2/a/../b/tags/list", "")
 			h.must(200, "GET", "/v2", "")

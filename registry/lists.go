@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 
+	distspec "github.com/opencontainers/distribution-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,17 +18,14 @@ import (
 const maxListBytes = 3 << 20
 
 func (h *Handler) listTags(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
-	tags, more, err := collect(repo.Tags(r.Context(), req.page.last), h.limit(req.page))
+	tags, more, err := collect(listed("Repository.Tags", repo.Tags(r.Context(), req.page.last)), h.limit(req.page))
 	if err != nil {
 		return err
 	}
 	if more {
 		w.Header()["Link"] = []string{nextLink("/v2/"+escapeName(req.asked)+"/tags/list", url.Values{}, len(tags), tags[len(tags)-1])}
 	}
-	body, err := json.Marshal(struct {
-		Name string   `json:"name"`
-		Tags []string `json:"tags"`
-	}{req.asked, tags})
+	body, err := json.Marshal(distspec.TagList{Name: req.asked, Tags: tags})
 	if err != nil {
 		return err
 	}
@@ -40,14 +38,15 @@ func (h *Handler) listRepositories(w http.ResponseWriter, r *http.Request, req r
 	if err != nil {
 		return err
 	}
-	names, more, err := collect(h.backend.Repositories(r.Context(), actor, req.page.last), h.limit(req.page))
+	list := listed("Backend.Repositories", h.backend.Repositories(r.Context(), actor, req.page.last))
+	names, more, err := collect(list, h.limit(req.page))
 	if err != nil {
 		return challenged(err, actor)
 	}
 	if more {
 		w.Header()["Link"] = []string{nextLink("/v2/_catalog", url.Values{}, len(names), names[len(names)-1])}
 	}
-	body, err := json.Marshal(map[string][]string{"repositories": names})
+	body, err := json.Marshal(distspec.RepositoryList{Repositories: names})
 	if err != nil {
 		return err
 	}
@@ -56,7 +55,7 @@ func (h *Handler) listRepositories(w http.ResponseWriter, r *http.Request, req r
 }
 
 func (h *Handler) listReferrers(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
-	list := repo.Referrers(r.Context(), req.digest, req.artifactType, digest.Digest(req.page.last))
+	list := listed("Repository.Referrers", repo.Referrers(r.Context(), req.digest, req.artifactType, digest.Digest(req.page.last)))
 	entries, last, more, err := collectReferrers(list, h.limit(req.page))
 	if err != nil {
 		return err

@@ -40,6 +40,9 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, req reques
 	if err != nil {
 		return err
 	}
+	if m.Digest == "" && m.MediaType == "" {
+		return nilResult("Repository.Manifest (no Digest, no MediaType)")
+	}
 	if err := oci.CheckMediaType(m.MediaType); err != nil {
 		return ErrManifestUnknown.With("the manifest has a media type that is not served").Wrap(err)
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -29,6 +30,9 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 	up, err := repo.StartUpload(r.Context(), hint)
 	if err != nil {
 		return err
+	}
+	if up == nil {
+		return nilResult("Repository.StartUpload")
 	}
 	defer up.Close()
 	if req.digest != "" && up.Link() == "" {
@@ -79,7 +83,7 @@ func (h *Handler) append(w http.ResponseWriter, r *http.Request, up Upload) erro
 }
 
 func (h *Handler) uploadStatus(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
-	up, err := repo.Upload(r.Context(), req.upload)
+	up, err := openUpload(r.Context(), repo, req.upload)
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,7 @@ func (h *Handler) uploadStatus(w http.ResponseWriter, r *http.Request, req reque
 }
 
 func (h *Handler) patchUpload(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
-	up, err := repo.Upload(r.Context(), req.upload)
+	up, err := openUpload(r.Context(), repo, req.upload)
 	if err != nil {
 		return err
 	}
@@ -107,7 +111,7 @@ func (h *Handler) patchUpload(w http.ResponseWriter, r *http.Request, req reques
 }
 
 func (h *Handler) putUpload(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
-	up, err := repo.Upload(r.Context(), req.upload)
+	up, err := openUpload(r.Context(), repo, req.upload)
 	if err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (h *Handler) putUpload(w http.ResponseWriter, r *http.Request, req request,
 }
 
 func (h *Handler) cancelUpload(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
-	up, err := repo.Upload(r.Context(), req.upload)
+	up, err := openUpload(r.Context(), repo, req.upload)
 	if err != nil {
 		return err
 	}
@@ -132,6 +136,15 @@ func (h *Handler) cancelUpload(w http.ResponseWriter, r *http.Request, req reque
 		return err
 	}
 	return empty(w, http.StatusNoContent)
+}
+
+// openUpload continues an upload.
+func openUpload(ctx context.Context, repo Repository, id string) (Upload, error) {
+	up, err := repo.Upload(ctx, id)
+	if err == nil && up == nil {
+		err = nilResult("Repository.Upload")
+	}
+	return up, err
 }
 
 // describeUpload says where the upload goes on and what is there, on success as well as after an error that it survived.

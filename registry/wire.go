@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math"
 	"net/http"
@@ -25,6 +27,10 @@ var (
 	errSlowBody     = &Error{Code: "SIZE_INVALID", Status: http.StatusRequestTimeout, Message: "the body came too slowly"}
 	errNoSuchRange  = &Error{Code: "UNSUPPORTED", Status: http.StatusRequestedRangeNotSatisfiable, Message: "range not satisfiable"}
 	errInternal     = &Error{Code: "UNKNOWN", Status: http.StatusInternalServerError, Message: "internal error"}
+	errNilResult    = &Error{
+		Code: "UNKNOWN", Status: http.StatusInternalServerError,
+		Message: "the registry's backend returned neither a result nor an error: the server's log names the method",
+	}
 )
 
 // kinds says what errors of other packages are on the wire.
@@ -56,6 +62,19 @@ func toError(err error) *Error {
 		return ErrSizeInvalid.Wrap(err)
 	}
 	return errInternal.Wrap(err)
+}
+
+// nilResult is for a method of a backend that returned nil without an error.
+func nilResult(method string) error {
+	return errNilResult.Wrap(fmt.Errorf("%s returned nil without an error", method))
+}
+
+// listed is the list that a method of a backend returned.
+func listed[T any](method string, list iter.Seq2[T, error]) iter.Seq2[T, error] {
+	if list == nil {
+		return Fail[T](nilResult(method))
+	}
+	return list
 }
 
 // nameError is for what Options.Name answered.
@@ -96,9 +115,7 @@ func challenged(err error, actor Actor) error {
 	default:
 		return err
 	}
-	c := *e
-	c.Challenge = actor.Challenge
-	return &c
+	return e.WithChallenge(actor.Challenge)
 }
 
 // fail answers an error, unless the answer is on its way already.

@@ -55,7 +55,7 @@ func run(ctx context.Context, addr, data string) (err error) {
 		fmt.Fprintln(w, "a registry is at /v2/")
 	})
 	server := &http.Server{
-		Handler:           registry.NewHandler(backend, nil).Beside(mux),
+		Handler:           registry.NewHandler(backend, nil).WithFallback(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),

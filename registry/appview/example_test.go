@@ -100,7 +100,7 @@ func Example() {
 	handler := registry.NewHandler(backend, &registry.Options{
 		Authorizer: readOnly{tokens},
 		Name:       func(name string) (string, error) { return atcr.RewriteName(name), nil },
-	}).Beside(mux)
+	}).WithFallback(mux)
 
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v2/alice.example.com/app/blobs/uploads/", nil))

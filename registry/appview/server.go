@@ -147,7 +147,7 @@ func (s *Server) routes() http.Handler {
 		Authorizer: s.auth, Log: s.cfg.Log,
 		Name: func(name string) (string, error) { return atcr.RewriteName(name), nil },
 	})
-	return v2.Beside(mux)
+	return v2.WithFallback(mux)
 }
 
 // Handler serves /v2/, /auth/, /health and, with an identity, /.well-known/ at the root of its host.

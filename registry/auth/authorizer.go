@@ -146,9 +146,7 @@ func unauthorized(challenge, reason string) error {
 	if reason != "" {
 		challenge += `,error="` + reason + `"`
 	}
-	e := *registry.ErrUnauthorized
-	e.Challenge = challenge
-	return &e
+	return registry.ErrUnauthorized.WithChallenge(challenge)
 }
 
 // withChallenge gives an ErrUnauthorized its challenge.

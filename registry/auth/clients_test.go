@@ -23,7 +23,7 @@ func testClients(t *testing.T, network *realtest.Net) {
 	t.Cleanup(func() { backend.Close() })
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", n.auth.Handler())
-	server := httptest.NewServer(registry.NewHandler(backend, &registry.Options{Authorizer: n.auth}).Beside(mux))
+	server := httptest.NewServer(registry.NewHandler(backend, &registry.Options{Authorizer: n.auth}).WithFallback(mux))
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
 	img := realtest.Image(t, realtest.ImageOptions{SizeMB: 1, Layers: 2})

@@ -137,9 +137,7 @@ func (b *Backend) mayRead(ctx context.Context, actor registry.Actor, hold string
 		return err
 	}
 	if actor.ID == "" {
-		e := registry.ErrUnauthorized.With("the hold %s is private: sign in", hold)
-		e.Challenge = actor.Challenge
-		return e
+		return registry.ErrUnauthorized.With("the hold %s is private: sign in", hold).WithChallenge(actor.Challenge)
 	}
 	r, err := b.rights(ctx, hold, actor.ID)
 	if err != nil || r.Read {

@@ -57,9 +57,7 @@ func (r *repository) reader(ctx context.Context) (view, error) {
 // writer resolves the owner, who alone may write.
 func (r *repository) writer(ctx context.Context) (owner, error) {
 	if r.actor.ID == "" || r.actor.Session == "" {
-		e := registry.ErrUnauthorized.With("sign in to write")
-		e.Challenge = r.actor.Challenge
-		return owner{}, e
+		return owner{}, registry.ErrUnauthorized.With("sign in to write").WithChallenge(r.actor.Challenge)
 	}
 	o, err := r.b.owner(ctx, r.id)
 	if err != nil {
