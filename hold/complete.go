@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -54,20 +55,20 @@ func (s *Server) completeUpload(ctx context.Context, id, did string, d digest.Di
 	if err := s.intendCommit(ctx, u, d); err != nil {
 		return err
 	}
-	s.seam(seamCommitIntended)
+	s.reach(crashpoint.CommitIntended)
 	if err := s.commitBytes(ctx, u, d); err != nil {
 		if knownUndone(err) {
 			s.undoIntent(context.WithoutCancel(ctx), u, d)
 		}
 		return err
 	}
-	s.seam(seamBlobVisible)
+	s.reach(crashpoint.BlobVisible)
 	_, err = s.db.Write().ExecContext(context.WithoutCancel(ctx), `update hold_upload set done = 1, touched = $1 where id = $2`, s.clock().Unix(), u.key)
 	if err != nil {
 		return fmt.Errorf("end upload: %w", sqlx.Wrap(err))
 	}
 	s.spool.dropAll(u.key)
-	s.seam(seamUploadDone)
+	s.reach(crashpoint.UploadDone)
 	s.metrics.uploads.Inc()
 	s.metrics.uploadedBytes.Add(float64(u.bytes))
 	return nil

@@ -100,8 +100,6 @@ type Config struct {
 	Clock func() time.Time
 	// Log; nil is slog.Default().
 	Log *slog.Logger
-	// Seam is called at the points of [Seams]; nil in production.
-	Seam func(name string)
 }
 
 // CrewMember is a member that the configuration names.

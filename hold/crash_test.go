@@ -24,13 +24,14 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 )
 
 // childConfig is what a hold in a process of its own is told, by the environment.
 type childConfig struct {
 	Dir, Addr, Owner string
 	Users            []childUser
-	Seam             string // where it kills itself
+	Point            string // where it kills itself
 	Pass             int    // how often it passes there before
 	PLC              string // directory of a hold that is a did:plc, and writes all the time
 }
@@ -47,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child runs a hold until it is killed, by the parent or by itself at its seam.
+// child runs a hold until it is killed, by the parent or by itself at its crash point.
 func child(text string) error {
 	var c childConfig
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
@@ -56,24 +57,25 @@ func child(text string) error {
 	dir := identity.NewMockDirectory()
 	cfg := hold.Config{
 		Dir: c.Dir, PublicURL: "http://" + c.Addr, TestMode: true, Public: true, OwnerDID: c.Owner, Directory: dir,
-		Seam: func(seam string) {
-			if seam != c.Seam {
-				return
-			}
-			if c.Pass--; c.Pass < 0 {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				select {}
-			}
-		},
+	}
+	die := func(point string) error {
+		if point != c.Point {
+			return nil
+		}
+		if c.Pass--; c.Pass < 0 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+		return nil
 	}
 	for _, u := range c.Users {
 		insert(dir, u)
 		cfg.Crew = append(cfg.Crew, hold.CrewMember{Member: u.DID, Permissions: []string{"blob:write"}})
 	}
 	if c.PLC != "" {
-		cfg.PLCURL, cfg.Identity = c.PLC, identity.Config{Method: "plc", Seam: cfg.Seam}
+		cfg.PLCURL, cfg.Identity = c.PLC, identity.Config{Method: "plc", Seam: func(point string) { _ = die(point) }}
 	}
-	h, err := hold.New(context.Background(), cfg)
+	h, err := hold.New(crashpoint.With(context.Background(), die), cfg)
 	if err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (h *childHold) kill() {
 	}
 }
 
-// crashed waits for the child that broke a connection off, asserts that the seam killed it, and starts it anew.
+// crashed waits for the child that broke a connection off, asserts that its crash point killed it, and starts it anew.
 func (h *childHold) crashed() {
 	h.t.Helper()
 	select {
@@ -167,7 +169,7 @@ func (h *childHold) crashed() {
 	case <-time.After(20 * time.Second):
 		h.t.Fatalf("a request failed and the hold lives\n%s", h.log)
 	}
-	h.cfg.Seam = ""
+	h.cfg.Point = ""
 	h.start()
 }
 
@@ -226,29 +228,29 @@ func (p *pusher) blob(data []byte, partSize int) digest.Digest {
 	return d
 }
 
-// TestKilledAtEverySeam: whichever seam a hold dies at, a push that repeats its steps ends with every blob whole and every layer
+// TestKilledAtEveryPoint: whichever crash point a hold dies at, a push that repeats its steps ends with every blob whole and every layer
 // recorded once, and a delete with none.
-func TestKilledAtEverySeam(t *testing.T) {
-	for _, seam := range hold.Seams() {
+func TestKilledAtEveryPoint(t *testing.T) {
+	for _, point := range crashpoint.OfHold() {
 		passes := 1
 		if os.Getenv("ATCR_LONG") != "" {
 			passes = 2
 		}
 		for pass := range passes {
-			t.Run(seam+"-"+strconv.Itoa(pass), func(t *testing.T) {
-				if pass > 0 && slices.Contains([]string{"manifest-read", "layers-recorded", "layers-removed"}, seam) {
+			t.Run(point+"-"+strconv.Itoa(pass), func(t *testing.T) {
+				if pass > 0 && slices.Contains([]string{"manifest-read", "layers-recorded", "layers-removed"}, point) {
 					t.Skip("one push and delete come here once")
 				}
-				killedAt(t, seam, pass)
+				killedAt(t, point, pass)
 			})
 		}
 	}
 }
 
-func killedAt(t *testing.T, seam string, pass int) {
+func killedAt(t *testing.T, point string, pass int) {
 	alice := newNetwork(t).user("alice")
 	h := newChild(t, alice)
-	h.cfg.Seam, h.cfg.Pass = seam, pass
+	h.cfg.Point, h.cfg.Pass = point, pass
 	h.start()
 	p := &pusher{T: t, h: h, u: alice}
 	did := "did:web:localhost%3A" + h.cfg.Addr[len("127.0.0.1:"):]
@@ -295,6 +297,6 @@ func killedAt(t *testing.T, seam string, pass int) {
 		return err
 	})
 	if p.crashes != 1 {
-		t.Errorf("the seam fired %d times, want once", p.crashes)
+		t.Errorf("the crash point fired %d times, want once", p.crashes)
 	}
 }

@@ -39,5 +39,5 @@
 //
 // An upload is visible only after its bytes were hashed here, and is on the disk when completeUpload answers. A part that was
 // acknowledged survives a crash. Layer records are written from the manifest record at the owner's PDS, once for each
-// (owner, repository, manifest, layer), however often the hold is told. The seams where a crash is tested have names: see [Seams].
+// (owner, repository, manifest, layer), however often the hold is told.
 package hold

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 )
 
 // self is who the hold is. A key rotation puts another in its place.
@@ -42,6 +43,7 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 		return err
 	}
 	defer done()
+	ctx = crashpoint.With(ctx, s.crash)
 	fresh, err := identity.FinishRotations(ctx, s.self().Identity, s.cfg.Identity)
 	// After other errors our key may be the old one, which must not go back into the directory. A directory that does not know us yet is to be
 	// told first, and without a rotation key nothing is changed.
@@ -74,6 +76,7 @@ func (s *Server) RotateSigningKey(ctx context.Context, keyType string) (*identit
 		return nil, err
 	}
 	defer done()
+	ctx = crashpoint.With(ctx, s.crash)
 	fresh, change, err := identity.RotateSigningKey(ctx, s.self().Identity, s.cfg.Identity, keyType, false)
 	if fresh == nil {
 		return change, err

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -123,7 +124,7 @@ func (s *Server) followLayers(ctx context.Context, commit repo.Commit, writes []
 		s.log.Error("the index of layers is behind; it will be made anew", "error", err)
 		return
 	}
-	s.seam(seamLayersIndexed)
+	s.reach(crashpoint.LayersIndexed)
 }
 
 func indexLayer(ctx context.Context, tx *sql.Tx, res repo.Result, value []byte) error {

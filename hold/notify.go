@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
@@ -92,7 +93,7 @@ func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) 
 	if err != nil {
 		return 0, err
 	}
-	s.seam(seamManifestRead)
+	s.reach(crashpoint.ManifestRead)
 	created, err := s.recordLayers(ctx, p.did, m.URI, layers)
 	if err != nil {
 		return 0, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -122,19 +123,19 @@ func (s *Server) apply(ctx context.Context, writes []repo.Write, guards ...repo.
 		}
 	}
 	if layers {
-		s.seam(layerSeam(writes))
+		s.reach(layerPoint(writes))
 		s.followLayers(context.WithoutCancel(ctx), commit, writes)
 	}
 	return commit, nil
 }
 
-func layerSeam(writes []repo.Write) string {
+func layerPoint(writes []repo.Write) string {
 	for _, w := range writes {
 		if w.Collection == atcr.NSIDLayer && w.Action != repo.Delete {
-			return seamLayersRecorded
+			return crashpoint.LayersRecorded
 		}
 	}
-	return seamLayersRemoved
+	return crashpoint.LayersRemoved
 }
 
 // follow keeps captain and crew in memory.

@@ -41,10 +41,10 @@ func writeOn(ctx context.Context, h *hold.Server, collection string, written *at
 // and after the new key has its name; the next start mends all: the directory, the disk and the log of events agree.
 func TestKilledRotating(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
-	for _, seam := range []string{"update-signed", "update-submitted", "next-key-confirmed", "next-key-promoted"} {
-		t.Run(seam, func(t *testing.T) {
+	for _, point := range []string{"update-signed", "update-submitted", "next-key-confirmed", "next-key-promoted"} {
+		t.Run(point, func(t *testing.T) {
 			h := newChild(t, newNetwork(t).user("alice"))
-			h.cfg.PLC, h.cfg.Seam = real.PLC, seam
+			h.cfg.PLC, h.cfg.Point = real.PLC, point
 			h.start()
 			cfg := hold.Config{
 				Dir: h.cfg.Dir, PublicURL: "http://" + h.cfg.Addr, OwnerDID: h.cfg.Owner, TestMode: true, PLCURL: real.PLC, Log: slog.New(slog.DiscardHandler),
@@ -82,7 +82,7 @@ func TestKilledRotating(t *testing.T) {
 				t.Fatalf("it was not killed\n%s", h.log)
 			}
 			h.cmd = nil
-			h.cfg.Seam = ""
+			h.cfg.Point = ""
 			h.start()
 			commits(fresh, 5)
 			h.kill()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -36,6 +37,7 @@ type Server struct {
 	cfg   Config
 	log   *slog.Logger
 	clock func() time.Time
+	crash crashpoint.Hook // of the context given to New; nil in production
 
 	id       atomic.Pointer[self]
 	idTurn   chan struct{} // holds one: who looks after the identity
@@ -77,7 +79,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, clock: cfg.Clock, access: newAccess(),
+		cfg: cfg, log: cfg.Log, clock: cfg.Clock, crash: crashpoint.From(ctx), access: newAccess(),
 		uploads: newKeyLocks(), notices: newKeyLocks(), metrics: newMetrics(),
 		idTurn: make(chan struct{}, 1),
 	}
@@ -163,6 +165,9 @@ func (s *Server) Close() error {
 	})
 	return s.closed
 }
+
+// reach is called where tests end the process.
+func (s *Server) reach(point string) { _ = s.crash.Reach(point) }
 
 func (s *Server) onClose(f func() error) { s.closers = append(s.closers, f) }
 

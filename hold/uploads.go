@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -87,7 +88,7 @@ func (s *Server) beginUpload(ctx context.Context, did string, d digest.Digest) (
 	if err != nil {
 		return "", fmt.Errorf("record upload: %w", sqlx.Wrap(err))
 	}
-	s.seam(seamUploadBegun)
+	s.reach(crashpoint.UploadBegun)
 	return id, nil
 }
 
@@ -189,12 +190,12 @@ func (s *Server) takeNext(ctx context.Context, u *upload, n int, body io.Reader)
 	if err := up.Flush(ctx); err != nil {
 		return part{}, fmt.Errorf("flush part: %w", err)
 	}
-	s.seam(seamPartBytes)
+	s.reach(crashpoint.PartBytesDurable)
 	p := part{Number: n, Size: counted.n, ETag: etag(n, counted.n, sum.Sum32())}
 	if err := s.recordPart(ctx, u, p); err != nil {
 		return part{}, err
 	}
-	s.seam(seamPartRecorded)
+	s.reach(crashpoint.PartRecorded)
 	return p, nil
 }
 

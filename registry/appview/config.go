@@ -58,8 +58,6 @@ type Config struct {
 	Clock func() time.Time
 	// Log; nil is slog.Default().
 	Log *slog.Logger
-	// Seam is nil in production; see pds.Seams.
-	Seam func(name string) error
 }
 
 // check fills in defaults and names what is wrong.

@@ -26,9 +26,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry/appview"
-	"github.com/atcr-dev/atcr/registry/pds"
 )
 
 const childEnv = "ATCR_TEST_APPVIEW_CHILD"
@@ -36,8 +36,8 @@ const childEnv = "ATCR_TEST_APPVIEW_CHILD"
 // child is what one server process of this test is told. The process is this test binary, so it is built as the test is.
 type child struct {
 	Kind, Dir, Addr, PLC, PDS, Owner, HoldDID string
-	// Seam is where the process kills itself, after it has said so.
-	Seam string
+	// Point is where the process kills itself, after it has said so.
+	Point string
 }
 
 func TestMain(m *testing.M) {
@@ -54,21 +54,21 @@ func TestMain(m *testing.M) {
 }
 
 func (c child) run() error {
-	ctx := context.Background()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	die := func(seam string) {
-		if seam == c.Seam {
-			fmt.Println("seam", seam)
+	ctx := crashpoint.With(context.Background(), func(point string) error {
+		if point == c.Point {
+			fmt.Println("point", point)
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-	}
+		return nil
+	})
 	var handler http.Handler
 	var run func(context.Context) error
 	if c.Kind == "hold" {
 		s, err := hold.New(ctx, hold.Config{
 			Dir: c.Dir, PublicURL: "http://" + c.Addr, OwnerDID: c.Owner, Public: true, TestMode: true,
-			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log, Seam: die,
+			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log,
 		})
 		if err != nil {
 			return err
@@ -77,7 +77,7 @@ func (c child) run() error {
 	} else {
 		s, err := appview.New(ctx, appview.Config{
 			Dir: c.Dir, BaseURL: "http://" + c.Addr, DefaultHold: c.HoldDID, TestMode: true,
-			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log, Seam: func(seam string) error { die(seam); return nil },
+			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log,
 		})
 		if err != nil {
 			return err
@@ -101,12 +101,12 @@ func (c child) run() error {
 type server struct {
 	child
 	cmd   *exec.Cmd
-	ended chan string // the seam it died at, or ""
+	ended chan string // the crash point it died at, or ""
 }
 
-func (s *server) start(t *testing.T, seam string) {
+func (s *server) start(t *testing.T, point string) {
 	t.Helper()
-	s.Seam = seam
+	s.Point = point
 	text, err := json.Marshal(s.child)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func (s *server) start(t *testing.T, seam string) {
 	go func() {
 		died := ""
 		for lines.Scan() {
-			died = strings.TrimPrefix(lines.Text(), "seam ")
+			died = strings.TrimPrefix(lines.Text(), "point ")
 		}
 		cmd.Wait()
 		ended <- died
@@ -198,20 +198,20 @@ func image(t *testing.T, size int64) v1.Image {
 	return img
 }
 
-// A process that dies at a seam leaves nothing that needs repair: the client's retry succeeds, what was acknowledged is
+// A process that dies at a crash point leaves nothing that needs repair: the client's retry succeeds, what was acknowledged is
 // there and verifies, and the hold knows every layer exactly once, or after a delete not at all.
-func TestCrashAtEverySeam(t *testing.T) {
+func TestCrashAtEveryPoint(t *testing.T) {
 	h := newHouse(t)
-	type where struct{ kind, seam string }
+	type where struct{ kind, point string }
 	var all []where
-	for _, s := range pds.Seams() {
+	for _, s := range crashpoint.OfPDS() {
 		all = append(all, where{"appview", s})
 	}
-	for _, s := range hold.Seams() {
+	for _, s := range crashpoint.OfHold() {
 		all = append(all, where{"hold", s})
 	}
 	for i, w := range all {
-		t.Run(w.kind+"/"+w.seam, func(t *testing.T) {
+		t.Run(w.kind+"/"+w.point, func(t *testing.T) {
 			h.t = t
 			crashing := h.hold
 			if w.kind == "appview" {
@@ -219,7 +219,7 @@ func TestCrashAtEverySeam(t *testing.T) {
 			}
 			repository := fmt.Sprintf("crash%d", i)
 			size := int64(2 << 20)
-			if w.seam == pds.SeamPartAcknowledged {
+			if w.point == crashpoint.PartAcknowledged {
 				size = twoParts
 			}
 			img, old := image(t, size), image(t, 5000)
@@ -234,7 +234,7 @@ func TestCrashAtEverySeam(t *testing.T) {
 			h.retry("the hold hears of it", func() error { return h.holdKnows(repository, old, 1) })
 
 			crashing.stop()
-			crashing.start(t, w.seam)
+			crashing.start(t, w.point)
 			work := make(chan error, 1)
 			go func() {
 				work <- retry(90*time.Second, func() error {
@@ -250,12 +250,12 @@ func TestCrashAtEverySeam(t *testing.T) {
 			}()
 			select {
 			case died := <-crashing.ended:
-				if died != w.seam {
-					t.Errorf("the process ended at %q, not at the seam", died)
+				if died != w.point {
+					t.Errorf("the process ended at %q, not at its crash point", died)
 				}
 			case <-time.After(60 * time.Second):
 				crashing.stop()
-				t.Errorf("the seam was not reached")
+				t.Errorf("the crash point was not reached")
 			}
 			crashing.start(t, "")
 			if err := <-work; err != nil {

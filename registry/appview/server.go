@@ -116,7 +116,7 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 func (s *Server) openBackend(ctx context.Context) (err error) {
 	o := pds.Options{
 		DB: s.db, Directory: s.cfg.Directory, HTTP: s.cfg.HTTP, Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
-		Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify, Clock: s.cfg.Clock, Log: s.cfg.Log, Seam: s.cfg.Seam,
+		Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify, Clock: s.cfg.Clock, Log: s.cfg.Log,
 	}
 	if s.id != nil {
 		o.Self = s.tokensFor("")

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
@@ -36,7 +37,7 @@ type Backend struct {
 	cacheBytes  int64
 	clock       func() time.Time
 	log         *slog.Logger
-	seam        func(string) error
+	crash       crashpoint.Hook // of the context given to New; nil in production
 
 	flight      singleflight.Group
 	locks       locks
@@ -103,7 +104,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	}
 	b := &Backend{
 		db: o.DB, reads: newPrepared(o.DB.Read()), directory: o.Directory, sessions: o.Sessions, self: o.Self, defaultHold: o.DefaultHold,
-		redirect: o.Redirect, serveStale: o.ServeStale, asksProofs: o.Verify, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, seam: o.Seam,
+		redirect: o.Redirect, serveStale: o.ServeStale, asksProofs: o.Verify, cacheBytes: o.CacheBytes, clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
 		unresolved:  newMemo[string, error](10_000),
 		names:       newMemo[string, struct{}](10_000),
 		silent:      newMemo[string, error](10_000),
@@ -143,9 +144,6 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	}
 	if b.log == nil {
 		b.log = slog.Default()
-	}
-	if b.seam == nil {
-		b.seam = func(string) error { return nil }
 	}
 	// What a crash left between a commit and the copy shows by the intent that is still there.
 	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $3 where checked > $3 and did in (select owner from pds_intent where state in ($1, $2))`,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -109,7 +110,7 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 	if err != nil {
 		return err
 	}
-	if err := b.at(SeamRecordCommitted); err != nil {
+	if err := b.crash.Reach(crashpoint.RecordCommitted); err != nil {
 		return err
 	}
 	next := *row
@@ -136,7 +137,7 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 			*row = fresh
 		}
 	}
-	return b.at(SeamCopyUpdated)
+	return b.crash.Reach(crashpoint.CopyUpdated)
 }
 
 // apply does to the copy what the write did to the repository.
@@ -150,16 +151,6 @@ func (p planned) apply(ctx context.Context, tx *sql.Tx, owner string, gen, now i
 		return deleteManifest(ctx, tx, owner, p.RKey)
 	case p.Type == opDelete && p.Collection == atcr.NSIDTag:
 		return deleteTag(ctx, tx, owner, p.RKey)
-	}
-	return nil
-}
-
-// errSeam marks what a test's seam answered: the work stops as if the process had died.
-var errSeam = errors.New("stopped at a seam")
-
-func (b *Backend) at(seam string) error {
-	if err := b.seam(seam); err != nil {
-		return fmt.Errorf("%w %s: %w", errSeam, seam, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -53,13 +54,13 @@ func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in
 				return nil, err
 			}
 			started = true
-			if err := b.at(SeamIntentWritten); err != nil {
+			if err := b.crash.Reach(crashpoint.IntentWritten); err != nil {
 				return nil, err
 			}
 		}
 		return b.planDelete(ctx, o.DID, rows)
 	})
-	if err != nil && started && !unknown && !errors.Is(err, errSeam) {
+	if err != nil && started && !unknown && !errors.Is(err, crashpoint.ErrStopped) {
 		b.dropIntent(context.WithoutCancel(ctx), *in)
 	}
 	return err

@@ -28,7 +28,7 @@
 // durably, then the blob, then the records (all or nothing: applyWrites guarded by swapCommit), answers, tells the hold,
 // clears the intent. Open intents are settled at start and on a timer by the function that the normal path ends in: it reads
 // the record back; there, it tells the hold; not there, it drops the intent; a silent PDS, it waits. An applyWrites whose
-// outcome is unknown is read back before anything is answered. Deletes go the same way. [Seams] names the points between.
+// outcome is unknown is read back before anything is answered. Deletes go the same way.
 //
 // # Rights
 //

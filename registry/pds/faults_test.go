@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
-	"github.com/atcr-dev/atcr/registry/pds"
 )
 
 // steps are the calls of a push, and at which server.
@@ -117,39 +117,37 @@ func testEachStepFails(t *testing.T, start func(*world)) {
 	}
 }
 
-// TestSeams stops a push at each named seam, as a crash would, and starts anew on the same database.
-func TestSeams(t *testing.T) { testSeams(t, devnetPDS) }
+// TestCrashes stops a push at each crash point, as a crash would, and starts anew on the same database.
+func TestCrashes(t *testing.T) { testCrashes(t, devnetPDS) }
 
-func testSeams(t *testing.T, start func(*world)) {
+func testCrashes(t *testing.T, start func(*world)) {
 	var at string
 	fired := 0
 	w := newWorld(t, start, func(w *world) {
-		w.options = func(o *pds.Options) {
-			o.Seam = func(name string) error {
-				if name != at {
-					return nil
-				}
-				at = "" // once
-				fired++
-				return errors.New("crash")
+		w.crash = func(point string) error {
+			if point != at {
+				return nil
 			}
+			at = "" // once
+			fired++
+			return errors.New("crash")
 		}
 	})
-	for i, seam := range pds.Seams() {
-		t.Run(seam, func(t *testing.T) {
+	for i, point := range crashpoint.OfPDS() {
+		t.Run(point, func(t *testing.T) {
 			defer w.in(t)()
 			w.settled()
 			name := fmt.Sprintf("app%d", i)
-			img := newImage(t, seam, nil)
+			img := newImage(t, point, nil)
 			before := fired
-			at = seam
+			at = point
 			err := push(t.Context(), w.repo("alice", "alice", name), img, "v1")
 			w.stop() // waits for the tail
 			if fired != before+1 {
-				t.Fatalf("the seam was not reached; the push: %v", err)
+				t.Fatalf("the crash point was not reached; the push: %v", err)
 			}
 			w.start()
-			if seam == pds.SeamIntentWritten || seam == pds.SeamBlobUploaded {
+			if point == crashpoint.IntentWritten || point == crashpoint.BlobUploaded {
 				if open, err := w.backend.Unsettled(t.Context(), ""); err != nil || len(open) != 1 {
 					t.Fatalf("open intents: %v %v", open, err)
 				}
@@ -159,8 +157,8 @@ func testSeams(t *testing.T, start func(*world)) {
 			w.settled()
 			w.check("alice", name)
 			m, merr := w.repo("", "alice", name).Manifest(t.Context(), registry.Ref{Tag: "v1"})
-			switch seam {
-			case pds.SeamRecordCommitted, pds.SeamCopyUpdated, pds.SeamHoldTold:
+			switch point {
+			case crashpoint.RecordCommitted, crashpoint.CopyUpdated, crashpoint.HoldTold:
 				if merr != nil || !bytes.Equal(m.Bytes, img.manifest.Bytes) {
 					t.Errorf("what was committed does not show: %v", merr)
 				}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/devnet"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/sqlx/open"
@@ -58,6 +59,7 @@ type world struct {
 	sessions   *sessions
 	clock      *clock
 	options    func(*pds.Options)
+	crash      crashpoint.Hook
 	backend    *pds.Backend
 	stop       func()
 }
@@ -134,7 +136,7 @@ func (w *world) start() {
 	if w.options != nil {
 		w.options(&o)
 	}
-	w.backend, err = pds.New(context.Background(), o)
+	w.backend, err = pds.New(crashpoint.With(context.Background(), w.crash), o)
 	must(w.t, err)
 	b := w.backend
 	w.stop = sync.OnceFunc(func() {
@@ -570,7 +572,7 @@ func devnetPDS(w *world) {
 // TestReference runs what the tests beside it run on our small PDS against the reference PDS.
 func TestReference(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, func(*world)){
-		"PushPull": testPushPull, "ForeignRecords": testForeignRecords, "Repush": testRepush, "ManyTags": testManyTags, "Seams": testSeams,
+		"PushPull": testPushPull, "ForeignRecords": testForeignRecords, "Repush": testRepush, "ManyTags": testManyTags, "Crashes": testCrashes,
 		"Proofs": testProofs, "LyingPDS": testLyingPDS,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, referencePDS) })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -123,7 +124,7 @@ func (b *Backend) settle(ctx context.Context, in intent) error {
 	if err := b.tellHold(ctx, in, row); err != nil {
 		return b.postpone(ctx, in, err)
 	}
-	if err := b.at(SeamHoldTold); err != nil {
+	if err := b.crash.Reach(crashpoint.HoldTold); err != nil {
 		return err
 	}
 	b.dropIntent(ctx, in)

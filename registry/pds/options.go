@@ -72,30 +72,4 @@ type Options struct {
 	Clock func() time.Time
 	// Log hears of what no client is told; nil is slog.Default().
 	Log *slog.Logger
-	// Seam is called at the named points of [Seams]; an error stops the work there as a crash would. Nil in production.
-	Seam func(name string) error
 }
-
-// seams lists the points at which a crash is tested, named by what is durable there.
-var seams = []string{SeamIntentWritten, SeamBlobUploaded, SeamRecordCommitted, SeamCopyUpdated, SeamHoldTold, SeamPartAcknowledged, SeamUploadCompleted}
-
-// Names of the seams, in the order of a push.
-const (
-	// SeamPartAcknowledged: the hold has the part and the upload's row says so.
-	SeamPartAcknowledged = "part-acknowledged"
-	// SeamUploadCompleted: the hold has the blob; the client was not told.
-	SeamUploadCompleted = "upload-completed"
-	// SeamIntentWritten: the intent is in DB, nothing at the PDS. Settling drops it.
-	SeamIntentWritten = "intent-written"
-	// SeamBlobUploaded: the PDS holds the manifest's bytes, no record names them. Settling drops the intent.
-	SeamBlobUploaded = "blob-uploaded"
-	// SeamRecordCommitted: the records are in the owner's repository; copy and hold do not know. Settling tells the hold.
-	SeamRecordCommitted = "record-committed"
-	// SeamCopyUpdated: the copy knows too, the client may have been told. Settling tells the hold.
-	SeamCopyUpdated = "copy-updated"
-	// SeamHoldTold: the hold has its layer records; the intent still stands. Settling tells the hold again, which changes nothing.
-	SeamHoldTold = "hold-told"
-)
-
-// Seams lists the names of all seams.
-func Seams() []string { return append([]string(nil), seams...) }

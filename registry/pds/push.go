@@ -11,6 +11,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
@@ -154,7 +155,7 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 // push does what has to be done in order. The caller has the owner's lock. What failed for certain leaves no intent.
 func (b *Backend) push(ctx context.Context, p *push, in *intent) error {
 	unknown, err := b.tryPush(ctx, p, in)
-	if err == nil || unknown || errors.Is(err, errSeam) {
+	if err == nil || unknown || errors.Is(err, crashpoint.ErrStopped) {
 		return err
 	}
 	b.dropIntent(context.WithoutCancel(ctx), *in)
@@ -177,7 +178,7 @@ func (b *Backend) tryPush(ctx context.Context, p *push, in *intent) (unknown boo
 				return nil, err
 			}
 			started = true
-			if err := b.at(SeamIntentWritten); err != nil {
+			if err := b.crash.Reach(crashpoint.IntentWritten); err != nil {
 				return nil, err
 			}
 		}
@@ -185,7 +186,7 @@ func (b *Backend) tryPush(ctx context.Context, p *push, in *intent) (unknown boo
 			if p.blob, err = b.uploadBlob(ctx, in.Session, p.manifest.MediaType, p.manifest.Bytes); err != nil {
 				return nil, err
 			}
-			if err := b.at(SeamBlobUploaded); err != nil {
+			if err := b.crash.Reach(crashpoint.BlobUploaded); err != nil {
 				return nil, err
 			}
 		}

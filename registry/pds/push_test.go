@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest/upstreamhold"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds"
@@ -94,14 +95,14 @@ func TestToldOnce(t *testing.T) {
 				h = upstreamhold.Start(t, upstreamhold.Options{Owner: w.accounts["bob"].did, Directory: w.directory, Public: true, AllowAllCrew: true})
 			}
 			o.DefaultHold = h.DID
-			o.Seam = func(name string) error {
-				if name != pds.SeamHoldTold {
-					return nil
-				}
-				ids, err := w.backend.Open(t.Context())
-				read <- ids
-				return err
+		}
+		w.crash = func(point string) error {
+			if point != crashpoint.HoldTold {
+				return nil
 			}
+			ids, err := w.backend.Open(t.Context())
+			read <- ids
+			return err
 		}
 	})
 	w.push("app", newImage(t, "one", nil), "v1")

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -298,7 +299,7 @@ func (u *upload) send(ctx context.Context, buf *buffer) error {
 			return err
 		}
 	}
-	return b.at(SeamPartAcknowledged)
+	return b.crash.Reach(crashpoint.PartAcknowledged)
 }
 
 // initiate begins the upload at the hold, once.
@@ -350,7 +351,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (ocispec.Descripto
 	if err != nil {
 		return ocispec.Descriptor{}, holdError(s.Hold, err)
 	}
-	if err := b.at(SeamUploadCompleted); err != nil {
+	if err := b.crash.Reach(crashpoint.UploadCompleted); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)

@@ -1,0 +1,58 @@
+package crashpoint
+
+// Points of registry/pds, in the order of a push.
+const (
+	// PartAcknowledged: the hold has the part and the upload's row says so.
+	PartAcknowledged = "part-acknowledged"
+	// UploadCompleted: the hold has the blob; the client has not been told.
+	UploadCompleted = "upload-completed"
+	// IntentWritten: the intent is in the database, nothing at the PDS. Settling drops it.
+	IntentWritten = "intent-written"
+	// BlobUploaded: the PDS holds the manifest's bytes, no record names them. Settling drops the intent.
+	BlobUploaded = "blob-uploaded"
+	// RecordCommitted: the records are in the owner's repository; local copy and hold do not know. Settling tells the hold.
+	RecordCommitted = "record-committed"
+	// CopyUpdated: the local copy knows too, the client may have been told. Settling tells the hold.
+	CopyUpdated = "copy-updated"
+	// HoldTold: the hold has its layer records; the intent still stands. Settling tells the hold again, which changes nothing.
+	HoldTold = "hold-told"
+)
+
+// OfPDS returns the points of registry/pds.
+func OfPDS() []string {
+	return []string{IntentWritten, BlobUploaded, RecordCommitted, CopyUpdated, HoldTold, PartAcknowledged, UploadCompleted}
+}
+
+// Points of a hold, in the order of a push. After each a restart needs no repair by hand: a part is sent again from the acknowledged
+// offset, completeUpload and notifyManifest are repeated with the same outcome, and the index is rebuilt from the records when it
+// is behind them.
+const (
+	// UploadBegun: the row of the upload; the uploadId has not been told.
+	UploadBegun = "upload-begun"
+	// PartBytesDurable: the bytes of a part and their hash state; the part is not acknowledged and not in the row.
+	PartBytesDurable = "part-bytes-durable"
+	// PartRecorded: the part and its row; the client has not been told.
+	PartRecorded = "part-recorded"
+	// CommitIntended: the row names the digest and the lease on it stands; the blob is not visible.
+	CommitIntended = "commit-intended"
+	// BlobVisible: the blob under its digest; the row still says the upload is open.
+	BlobVisible = "blob-visible"
+	// UploadDone: the row says done; the client has not been told.
+	UploadDone = "upload-done"
+	// ManifestRead: nothing new; the record at the owner's PDS was read and checked.
+	ManifestRead = "manifest-read"
+	// LayersRecorded: the layer records, in one commit; the index of them is behind.
+	LayersRecorded = "layers-recorded"
+	// LayersIndexed: records and index; leases still stand, the push is not counted.
+	LayersIndexed = "layers-indexed"
+	// LayersRemoved: a deleted manifest's layer records are gone; the index of them is behind.
+	LayersRemoved = "layers-removed"
+)
+
+// OfHold returns the points of a hold.
+func OfHold() []string {
+	return []string{
+		UploadBegun, PartBytesDurable, PartRecorded, CommitIntended, BlobVisible, UploadDone,
+		ManifestRead, LayersRecorded, LayersIndexed, LayersRemoved,
+	}
+}
