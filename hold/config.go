@@ -14,7 +14,6 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -135,11 +134,6 @@ func (c *Config) check() error {
 		return fmt.Errorf("hold: OwnerDID %q: want the captain's DID, as in did:plc:…: %w", c.OwnerDID, err)
 	}
 	c.OwnerDID = owner.String()
-	if c.DatabaseURL != "" {
-		if err := open.CheckPostgresURL(c.DatabaseURL); err != nil {
-			return fmt.Errorf("hold: DatabaseURL: %w", err)
-		}
-	}
 	for i := range c.Crew {
 		if err := c.Crew[i].check(); err != nil {
 			return fmt.Errorf("hold: Crew[%d]: %w", i, err)

@@ -11,10 +11,11 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/sqldb"
+	"github.com/atcr-dev/atcr/sqldb/postgres"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // OfflineRepo is a hold's repository without its server. Close it.
@@ -120,9 +121,9 @@ func (c *Config) openStore(ctx context.Context, mmap int64) (*sqlstore.Store, fu
 	var db *sqldb.DB
 	var err error
 	if c.DatabaseURL == "" {
-		db, err = open.SQLite(ctx, filepath.Join(c.Dir, repoFile), &open.Options{Mmap: mmap})
+		db, err = sqlite.OpenWith(ctx, filepath.Join(c.Dir, repoFile), &sqlite.Options{Mmap: mmap})
 	} else {
-		db, err = open.Postgres(ctx, c.DatabaseURL, nil)
+		db, err = postgres.Open(ctx, c.DatabaseURL)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -22,9 +22,9 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/firehose"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
@@ -234,7 +234,7 @@ func (s *Server) openDatabase(ctx context.Context) error {
 }
 
 func (c *Config) openDatabase(ctx context.Context) (*sqlx.DB, error) {
-	return open.SQLite(ctx, filepath.Join(c.Dir, "hold.db"), nil)
+	return sqlite.Open(ctx, filepath.Join(c.Dir, "hold.db"))
 }
 
 func (s *Server) openStorage(ctx context.Context) error {

@@ -27,7 +27,7 @@ var rules = []rule{
 
 	{"repo/repotest", []string{"", "storage", "repo"}, 210},
 	{"repo/memstore", []string{"repo"}, 60},
-	{"repo/sqlstore", []string{"repo", "sqldb", "internal/sqlx/..."}, 115},
+	{"repo/sqlstore", []string{"repo", "sqldb/...", "internal/sqlx"}, 88},
 	{"repo/xrpc", []string{"repo", "internal/pace"}, 60},
 	{"repo/firehose", []string{"repo"}, 66},
 	{"repo", []string{"", "storage"}, 60},
@@ -37,15 +37,15 @@ var rules = []rule{
 	{"hold/backup/s3target", []string{"hold/backup"}, 220},
 	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable"}, 190},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
-	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx/...", "internal/httpx", "internal/durable", "internal/crashpoint"}, 172},
+	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "sqldb/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint"}, 172},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
-	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb", "internal/sqlx/...", "internal/durable"}, 145},
+	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...", "internal/sqlx", "internal/durable"}, 92},
 	{"registry/pds", []string{"registry", "internal/oci", "internal/blobhttp", "", "identity/...", "hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint"}, 130},
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
-	{"registry/appview", []string{"", "registry/...", "identity/...", "hold/holdclient", "repo", "internal/sqlx/...", "internal/httpx", "internal/durable", "internal/crashpoint"}, 170},
+	{"registry/appview", []string{"", "registry/...", "identity/...", "hold/holdclient", "repo", "sqldb/...", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint"}, 140},
 
 	{"internal/oci", nil, 4},
 	{"internal/blobhttp", []string{"internal/oci", "internal/pace"}, 4},
@@ -54,18 +54,17 @@ var rules = []rule{
 	{"internal/pace", nil, 0},
 	{"internal/crashpoint", nil, 0},
 	{"internal/httpx", []string{"internal/pace"}, 1},
-	{"sqldb/postgres", []string{"sqldb", "internal/sqlx/open"}, 60},
-	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx/open"}, 60},
+	{"sqldb/postgres", []string{"sqldb", "internal/sqlx"}, 50},
+	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx"}, 32},
 	{"sqldb", nil, 0},
-	{"internal/sqlx/open", []string{"sqldb", "internal/sqlx"}, 60},
 	{"internal/sqlx", []string{"sqldb"}, 18},
-	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 150},
+	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 150},
 	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci", "sqldb/..."}, 200},
 	{"internal/archtest", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},
-	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 235}, // S3 by minio-go
-	{"cmd/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx/...", "internal/durable"}, 200},
+	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx", "internal/durable"}, 235}, // S3 by minio-go
+	{"cmd/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/httpx", "internal/sqlx", "internal/durable"}, 200},
 	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 200},
 	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/..."}, 170},
 	{"bench/...", []string{"internal/realtest/...", "bench/internal/...", "", "registry/...", "repo/...", "sqldb/..."}, 150},
@@ -74,8 +73,8 @@ var rules = []rule{
 
 // onlyBy: these may be imported by the named rooms alone.
 var onlyBy = []struct{ pkg, room, why string }{
-	{"modernc.org/sqlite", "internal/sqlx/open", "SQL drivers are linked in one place"},
-	{"github.com/jackc/pgx", "internal/sqlx/open", "SQL drivers are linked in one place"},
+	{"modernc.org/sqlite", "sqldb/sqlite", "one package links SQLite"},
+	{"github.com/jackc/pgx", "sqldb/postgres", "one package links PostgreSQL's driver"},
 }
 
 // notIn: what a room's closure must not hold.
@@ -89,6 +88,10 @@ var notIn = []struct{ room, pkg, why string }{
 	{"registry/appview", modulePath + "/repo/sqlstore", "an AppView holds no repository of its own"},
 	{"registry/appview", modulePath + "/hold", "AppView and hold meet over the wire only"},
 	{"hold", modulePath + "/registry", "AppView and hold meet over the wire only"},
+	{"sqldb/sqlite", "github.com/jackc/pgx", "a program links the databases that it opens"},
+	{"sqldb/postgres", "modernc.org/sqlite", "a program links the databases that it opens"},
+	{"repo/sqlstore", "github.com/jackc/pgx", "its batches are hooks that sqldb/postgres sets"},
+	{"registry/local", "github.com/jackc/pgx", "the embedded registry keeps a SQLite file"},
 	{"cmd/...", "testing", "test code does not ship"},
 	{"cmd/...", modulePath + "/internal/devnet", "the small network is for the sandbox"},
 	{"cmd/...", modulePath + "/internal/realtest", "test code does not ship"},

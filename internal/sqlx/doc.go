@@ -1,12 +1,13 @@
-// Package sqlx is what the rooms share of SQL, beside the database itself (package sqldb): migrations by room ([Migrate]),
-// transactions ([InTx]) and kinds of errors ([Wrap]). It imports no driver; internal/sqlx/open does and is the only place that may.
+// Package sqlx is what the packages share of SQL, beside the database itself (package sqldb): migrations by package ([Migrate]),
+// transactions ([InTx]) and kinds of errors ([Wrap]). It imports no driver; sqldb/sqlite and sqldb/postgres do,
+// one each, and are the only places that may.
 //
-//	db, err := open.SQLite(ctx, filepath.Join(dir, "hold.db"), nil)
+//	db, err := sqlite.Open(ctx, filepath.Join(dir, "hold.db"))
 //	err = sqlx.Migrate(ctx, db, migrations, "hold_version")      // migrations: embed.FS with 00001_name.sql …
 //	err = sqlx.InTx(ctx, db.Write(), func(tx *sql.Tx) error { … })
 //	row := db.Read().QueryRowContext(ctx, `select … where id = $1`, id)
 //
-// Habits: several rooms may share one database file; each has its own prefix for tables and its own version table.
+// Habits: several packages may share one database file; each has its own prefix for tables and its own version table.
 // Placeholders are $1, $2 … (SQLite and PostgreSQL read both). Times are integers (Unix seconds or microseconds). Text
 // that is a key and is sorted by bytes needs nothing in SQLite; in PostgreSQL its column is `text collate "C"`. Upserts
 // are `insert … on conflict (…) do update set …`. A transaction that writes goes through [DB.Write] alone: with SQLite that pool
@@ -15,6 +16,6 @@
 //
 // PostgreSQL has several writers, also of other processes: a transaction that reads what it then writes locks first, by a row that
 // all who write take (`select … for update`). A connection runs one query at a time, so inside a transaction no iterator stays open
-// while something else is asked. Text holds no NUL and is UTF-8. Many statements go in one piece (open.Batch). Each dialect's
+// while something else is asked. Text holds no NUL and is UTF-8. Many statements go in one piece (sqldb.Batch). Each dialect's
 // migrations lie in a folder of its own.
 package sqlx

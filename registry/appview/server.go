@@ -16,10 +16,10 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/auth"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // ErrLocked: another process has the folder; the error's text names its pid.
@@ -70,7 +70,7 @@ func (s *Server) openData(ctx context.Context) error {
 		return fmt.Errorf("appview: %w", err)
 	}
 	s.close = append(s.close, lock.Close)
-	if s.db, err = open.SQLite(ctx, s.cfg.DatabasePath, nil); err != nil {
+	if s.db, err = sqlite.Open(ctx, s.cfg.DatabasePath); err != nil {
 		return fmt.Errorf("appview: open database: %w", err)
 	}
 	s.close = append(s.close, s.db.Close)

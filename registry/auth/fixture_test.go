@@ -19,7 +19,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 const (
@@ -153,7 +153,7 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	f.insert(alice, "alice.test", f.pds.URL)
 	f.insert(bob, "bob.test", "")
 	folder := t.TempDir()
-	db, err := open.SQLite(t.Context(), filepath.Join(folder, "auth.db"), nil)
+	db, err := sqlite.Open(t.Context(), filepath.Join(folder, "auth.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

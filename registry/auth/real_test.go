@@ -15,9 +15,9 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/realtest"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/auth"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // realNet is the reference PDS and PLC directory, our resolver, and a token server.
@@ -42,7 +42,7 @@ func newRealNet(t *testing.T, network *realtest.Net) *realNet {
 	n := &realNet{Net: network, t: t}
 	n.resolver = identity.NewResolver(identity.ResolverOptions{PLCURL: n.PLC, HandleResolverURL: n.PDS[0], TestMode: true})
 	dir := t.TempDir()
-	db, err := open.SQLite(t.Context(), filepath.Join(dir, "auth.db"), nil)
+	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "auth.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,11 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/opencontainers/go-digest"
 
-	sqlopen "github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/local"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
@@ -27,7 +27,7 @@ func assembled(t *testing.T) (*local.Backend, *storage.Faults, *sql.DB) {
 	files, err := filestore.Open(filepath.Join(dir, "blobs"), nil)
 	check(t, err)
 	t.Cleanup(func() { files.Close() })
-	db, err := sqlopen.SQLite(ctx, filepath.Join(dir, "db"), nil)
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "db"))
 	check(t, err)
 	t.Cleanup(func() { db.Close() })
 	records, err := sqlstore.New(ctx, db)

@@ -15,11 +15,11 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/sqldb"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage"
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
@@ -120,7 +120,7 @@ func OpenWith(ctx context.Context, dir string, o *Options) (_ *Backend, err erro
 	if err != nil {
 		return nil, err
 	}
-	db, err := open.SQLite(ctx, filepath.Join(dir, "registry.db"), nil)
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "registry.db"))
 	if err != nil {
 		return nil, err
 	}

@@ -26,9 +26,9 @@ import (
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/devnet"
 	"github.com/atcr-dev/atcr/internal/realtest"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 func must(t testing.TB, err error) {
@@ -127,7 +127,7 @@ func (w *world) startHold() {
 // start makes a backend on the world's database; stop ends it as a server would.
 func (w *world) start() {
 	w.t.Helper()
-	db, err := open.SQLite(context.Background(), filepath.Join(w.dir, "appview.db"), nil)
+	db, err := sqlite.Open(context.Background(), filepath.Join(w.dir, "appview.db"))
 	must(w.t, err)
 	o := pds.Options{
 		DB: db, Directory: w.directory, HTTP: &http.Client{}, Sessions: w.sessions, DefaultHold: w.holdServer.DID(),

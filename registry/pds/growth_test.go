@@ -12,13 +12,13 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // TestLookupsUseIndexes asks the database how it would answer: no lookup may go through a table.
 func TestLookupsUseIndexes(t *testing.T) {
 	ctx := context.Background()
-	db, err := open.SQLite(ctx, filepath.Join(t.TempDir(), "x.db"), nil)
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "x.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

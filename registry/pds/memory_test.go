@@ -17,9 +17,9 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // many is a directory in which each DID has one PDS.
@@ -61,7 +61,7 @@ func TestLongPagesOfStrangers(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(done)
-	db, err := open.SQLite(t.Context(), filepath.Join(t.TempDir(), "appview.db"), nil)
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "appview.db"))
 	must(t, err)
 	defer db.Close()
 	b, err := pds.New(t.Context(), pds.Options{DB: db, Directory: many{pds: srv.URL}, HTTP: &http.Client{}, DefaultHold: "did:web:hold.test", Log: quiet()})

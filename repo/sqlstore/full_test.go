@@ -6,16 +6,16 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // TestFull: a full database refuses with ErrNoSpace and keeps what it had; with space again, writing goes on.
 func TestFull(t *testing.T) {
 	ctx := t.Context()
-	db, err := open.SQLite(ctx, filepath.Join(t.TempDir(), "repo.db"), nil)
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "repo.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // TestGrowth: under updates without end the file reaches a size and stays there, and so does its log.
@@ -23,7 +23,7 @@ func TestGrowth(t *testing.T) {
 	}
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "repo.db")
-	db, err := open.SQLite(ctx, path, nil)
+	db, err := sqlite.Open(ctx, path)
 	if err != nil {
 		t.Fatal(err)
 	}

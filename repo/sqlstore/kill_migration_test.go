@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 const killMigrations = "ATCR_TEST_KILL_MIGRATIONS" // set in the child: the folder for its databases
@@ -99,7 +99,7 @@ func migrated(t *testing.T, path string) string {
 	if _, err := os.Stat(path); err != nil {
 		return "no file"
 	}
-	db, err := open.SQLite(t.Context(), path, nil)
+	db, err := sqlite.Open(t.Context(), path)
 	if err != nil {
 		t.Fatalf("a killed migration has left: %v", err)
 	}

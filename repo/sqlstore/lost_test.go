@@ -112,7 +112,7 @@ func (c *cutter) cut(when string) {
 }
 
 // lostCommits loses the connection at the commit: Apply finds out what became of it.
-func lostCommits(t *testing.T, address string) {
+func lostCommits(t *testing.T, address string, open func(testing.TB, string) *sqlstore.Store) {
 	ctx := t.Context()
 	u, err := url.Parse(address)
 	if err != nil {
@@ -128,7 +128,7 @@ func lostCommits(t *testing.T, address string) {
 	}
 	defer ln.Close()
 	go c.serve(ln)
-	s := openPostgres(t, u.String())
+	s := open(t, u.String())
 	r := repotest.Open(t, s, repo.Options{})
 	before, err := r.Apply(ctx, []repo.Write{write("a", "1")})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
@@ -38,7 +39,8 @@ func TestPostgres(t *testing.T) {
 	t.Run("OpenAtOnce", func(t *testing.T) { openAtOnce(t, server.Database(t)) })
 	t.Run("ManyWriters", func(t *testing.T) { manyWriters(t, server.Database(t)) })
 	t.Run("Cursors", func(t *testing.T) { oddCursors(t, openPostgres(t, server.Database(t))) })
-	t.Run("LostCommits", func(t *testing.T) { lostCommits(t, server.Database(t)) })
+	t.Run("LostCommits", func(t *testing.T) { lostCommits(t, server.Database(t), openPostgres) })
+	t.Run("LostCommitsWithoutHooks", func(t *testing.T) { lostCommits(t, server.Database(t), openWithoutHooks) })
 	t.Run("KillServer", func(t *testing.T) { killServer(t, server, rounds) }) // the last: the others need a server
 }
 
@@ -48,6 +50,21 @@ func openPostgres(t testing.TB, url string) *sqlstore.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return storeOn(t, db)
+}
+
+// openWithoutHooks opens a database as with a driver of which nothing is known.
+func openWithoutHooks(t testing.TB, url string) *sqlstore.Store {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return storeOn(t, sqldb.New(db.Write(), db.Read(), sqldb.Postgres))
+}
+
+func storeOn(t testing.TB, db *sqldb.DB) *sqlstore.Store {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)

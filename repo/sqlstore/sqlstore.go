@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/sqldb"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 //go:embed migrations
@@ -55,7 +55,7 @@ func New(ctx context.Context, db *sqldb.DB) (*Store, error) {
 
 // Open opens or makes a SQLite database file of its own. Close it after the [repo.Repo].
 func Open(ctx context.Context, path string) (*Store, error) {
-	db, err := open.SQLite(ctx, path, nil)
+	db, err := sqlite.Open(ctx, path)
 	if err != nil {
 		return nil, kind(err)
 	}
@@ -146,7 +146,7 @@ func (s *Store) change(ctx context.Context, f func(*writer) error) error {
 	defer conn.Close()  //nolint:errcheck // it goes back to the pool
 	var made *repo.Head // that a commit is asked for
 	err = sqlx.InTx(ctx, conn, func(tx *sql.Tx) error {
-		w := &writer{reader: &reader{ctx: ctx, run: tx, cursors: &cursors{}}, batch: open.NewBatch(conn)}
+		w := &writer{reader: &reader{ctx: ctx, run: tx, cursors: &cursors{}}, batch: s.db.Batch(conn)}
 		if err := w.lock(); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (s *Store) change(ctx context.Context, f func(*writer) error) error {
 		made = w.made
 		return nil
 	})
-	if err != nil && open.Lost(conn) {
+	if err != nil && s.db.Lost(conn) {
 		return s.settle(ctx, made, err)
 	}
 	return err

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 const (
@@ -74,7 +74,7 @@ func values(n, columns int) string {
 // writer applies changes in a transaction. Its first error sticks.
 type writer struct {
 	*reader
-	batch *open.Batch // on PostgreSQL: what is written goes there in one piece
+	batch sqldb.Batch // on PostgreSQL: what is written goes there in one piece
 	made  *repo.Head  // the newest that was written
 	err   error
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
 	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
@@ -25,8 +24,8 @@ func TestRefused(t *testing.T) {
 		} else if s := err.Error(); strings.Contains(s, "hunter2") || strings.Contains(s, "hun%zz") {
 			t.Errorf("%q: the password is shown: %s", address, s)
 		}
-		if err := open.CheckPostgresURL(address); (err == nil) != strings.HasSuffix(address, ":1/x") {
-			t.Errorf("%q: checked %v", address, err)
+		if errors.Is(err, postgres.ErrURL) == strings.HasSuffix(address, ":1/x") {
+			t.Errorf("%q: %v", address, err)
 		}
 	}
 }
@@ -59,7 +58,7 @@ func TestPools(t *testing.T) {
 	defer conn.Close()
 	insert := func(ids ...int) error {
 		return sqlx.InTx(ctx, conn, func(*sql.Tx) error {
-			b := open.NewBatch(conn)
+			b := db.Batch(conn)
 			for _, id := range ids {
 				if err := b.Queue("insert into t values ($1, $2)", id, "x"); err != nil {
 					return err

@@ -1,4 +1,4 @@
-package open_test
+package sqlite_test
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 	"testing/fstest"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/internal/sqlx/open"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // migrations in three steps; the second moves data.
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 }
 
 func migrate(path string) error {
-	db, err := open.SQLite(context.Background(), path, nil)
+	db, err := sqlite.Open(context.Background(), path)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func TestKillMigration(t *testing.T) {
 
 func checkMigrated(t *testing.T, path string) {
 	t.Helper()
-	db, err := open.SQLite(t.Context(), path, nil)
+	db, err := sqlite.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func checkMigrated(t *testing.T, path string) {
 func TestSQLite(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "a b?#%.db") // the path is no URL
-	db, err := open.SQLite(ctx, path, nil)
+	db, err := sqlite.Open(ctx, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,17 +165,17 @@ func TestRefused(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("this is not a database, however long one looks at it; it is text and nothing but text, and goes on for more than a hundred bytes"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open.SQLite(ctx, junk, nil); !errors.Is(err, sqlx.ErrCorrupt) {
+	if _, err := sqlite.Open(ctx, junk); !errors.Is(err, sqlx.ErrCorrupt) {
 		t.Errorf("junk: %v", err)
 	}
-	if _, err := open.SQLite(ctx, filepath.Join(dir, "none", "x.db"), nil); err == nil {
+	if _, err := sqlite.Open(ctx, filepath.Join(dir, "none", "x.db")); err == nil {
 		t.Error("a missing folder")
 	}
 	newer := filepath.Join(dir, "newer.db")
 	if err := migrate(newer); err != nil {
 		t.Fatal(err)
 	}
-	db, err := open.SQLite(ctx, newer, nil)
+	db, err := sqlite.Open(ctx, newer)
 	if err != nil {
 		t.Fatal(err)
 	}
