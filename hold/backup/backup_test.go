@@ -23,6 +23,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
 	identitybackup "github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/storage/filestore"
@@ -197,13 +198,12 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("two at once", func(t *testing.T) {
 		waiting, go1 := make(chan struct{}), make(chan struct{})
-		slow := o
 		var once sync.Once
-		slow.Seam = func(string) { once.Do(func() { close(waiting); <-go1 }) }
+		slow := crashpoint.With(t.Context(), func(string) error { once.Do(func() { close(waiting); <-go1 }); return nil })
 		p := h.parts()
 		done := make(chan error)
 		go func() {
-			_, err := backup.Create(t.Context(), to, p, slow)
+			_, err := backup.Create(slow, to, p, o)
 			done <- err
 		}()
 		<-waiting
@@ -542,12 +542,13 @@ func TestDeletedMeanwhile(t *testing.T) {
 		}
 		must(t, os.Remove(layerFile(filepath.Join(h.cfg.Dir, "blobs"), h.layers[0])))
 	}
-	o.Seam = func(name string) {
-		if name == "repository-read" && fired == 0 {
+	ctx := crashpoint.With(t.Context(), func(point string) error {
+		if point == crashpoint.RepositoryRead && fired == 0 {
 			remove()
 		}
-	}
-	m, err := backup.Create(t.Context(), to, p, o)
+		return nil
+	})
+	m, err := backup.Create(ctx, to, p, o)
 	must(t, err)
 	if fired != 1 || m.Layers.Missing != 0 || m.Layers.Count != 2 {
 		t.Errorf("fired %d, %+v", fired, m.Layers)
@@ -564,16 +565,18 @@ func TestRotatedMeanwhile(t *testing.T) {
 	key, o := keyPair(t)
 	s, err := hold.New(t.Context(), h.cfg)
 	must(t, err)
-	for seam, want := range map[string]string{"repository-exported": "a key that was changed meanwhile", "repository-read": "its key was changed meanwhile"} {
-		during := o
-		during.Seam = func(name string) {
-			if name == seam {
+	for at, want := range map[string]string{
+		crashpoint.RepositoryExported: "a key that was changed meanwhile", crashpoint.RepositoryRead: "its key was changed meanwhile",
+	} {
+		ctx := crashpoint.With(t.Context(), func(point string) error {
+			if point == at {
 				_, err := s.RotateSigningKey(t.Context(), "")
 				must(t, err)
 			}
-		}
-		if _, err := backup.Create(t.Context(), to, s.Parts(), during); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("rotated at %s: %v", seam, err)
+			return nil
+		})
+		if _, err := backup.Create(ctx, to, s.Parts(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rotated at %s: %v", at, err)
 		}
 	}
 	sets, err := backup.List(t.Context(), to)

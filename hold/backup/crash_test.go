@@ -16,11 +16,12 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 )
 
 // childConfig is what a process that is to be killed is told.
 type childConfig struct {
-	Verb, Dir, Target, Key, Seam string
+	Verb, Dir, Target, Key, Point string
 }
 
 const childEnv = "ATCR_TEST_BACKUP"
@@ -33,18 +34,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child makes a backup or restores one, and kills itself at its seam.
+// child makes a backup or restores one, and kills itself at its crash point.
 func child(text string) error {
 	var c childConfig
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
-	seam := func(name string) {
-		if name == c.Seam {
+	ctx := crashpoint.With(context.Background(), func(point string) error {
+		if point == c.Point {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-	}
+		return nil
+	})
 	key, err := age.ParseX25519Identity(c.Key)
 	if err != nil {
 		return err
@@ -54,18 +56,18 @@ func child(text string) error {
 		return err
 	}
 	if c.Verb == "restore" {
-		_, err = backup.Restore(context.Background(), t, "", config(c.Dir), backup.RestoreOptions{Keys: []age.Identity{key}, Seam: seam})
+		_, err = backup.Restore(ctx, t, "", config(c.Dir), backup.RestoreOptions{Keys: []age.Identity{key}})
 		return err
 	}
-	p, err := hold.ReadParts(context.Background(), config(c.Dir))
+	p, err := hold.ReadParts(ctx, config(c.Dir))
 	if err != nil {
 		return err
 	}
-	_, err = backup.Create(context.Background(), t, p, backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true, Seam: seam})
+	_, err = backup.Create(ctx, t, p, backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true})
 	return err
 }
 
-// die runs a child and makes sure that it was killed at its seam.
+// die runs a child and makes sure that it was killed at its crash point.
 func die(t *testing.T, c childConfig) {
 	t.Helper()
 	text, err := json.Marshal(c)
@@ -75,21 +77,21 @@ func die(t *testing.T, c childConfig) {
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("the child was to die at %s: %v\n%s", c.Seam, err, out)
+		t.Fatalf("the child was to die at %s: %v\n%s", c.Point, err, out)
 	}
 }
 
 // A backup that is killed leaves no set, and the one before it intact; the next one cleans up.
 func TestKillDuringCreate(t *testing.T) {
-	for _, seam := range backup.Seams() {
-		t.Run(seam, func(t *testing.T) {
+	for _, point := range crashpoint.OfBackup() {
+		t.Run(point, func(t *testing.T) {
 			h, to := makeHold(t, 2), folder(t)
 			key, o := keyPair(t)
 			first := h.create(to, o)
 			h.push(1)
-			die(t, childConfig{"create", h.cfg.Dir, to.String(), key.String(), seam})
+			die(t, childConfig{"create", h.cfg.Dir, to.String(), key.String(), point})
 			whole := 1
-			if seam == "set-whole" {
+			if point == "set-whole" {
 				whole = 2
 			}
 			m, err := backup.Find(t.Context(), to, "")
@@ -129,10 +131,10 @@ func TestKillDuringRestore(t *testing.T) {
 	h.create(to, o)
 	did, records, seq := state(t, h.cfg)
 	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
-	for _, seam := range backup.RestoreSeams() {
-		t.Run(seam, func(t *testing.T) {
+	for _, point := range crashpoint.OfRestore() {
+		t.Run(point, func(t *testing.T) {
 			cfg := config(filepath.Join(t.TempDir(), "new"))
-			die(t, childConfig{"restore", cfg.Dir, to.String(), key.String(), seam})
+			die(t, childConfig{"restore", cfg.Dir, to.String(), key.String(), point})
 			if s, err := hold.New(t.Context(), cfg); !errors.Is(err, hold.ErrRestoring) {
 				t.Errorf("a hold restored in part starts: %v, %v", s, err)
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
 	identitybackup "github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -47,26 +48,7 @@ type Options struct {
 	Clock func() time.Time
 	// Log hears of missing layers and of what was removed; nil is slog.Default().
 	Log *slog.Logger
-	// Seam is called at the points of [Seams]; nil in production.
-	Seam func(name string)
 }
-
-// Seams names the points where tests end the process that makes a backup, in order.
-//
-//	repository-exported   the repository lies in the work folder, not verified; the target has nothing of it
-//	repository-read       and is verified
-//	layers-copied         the layers are at the target; nothing names them
-//	files-written         all files of the set but the manifest are at the target
-//	set-whole             the manifest is there; older sets have not been removed
-func Seams() []string { return []string{seamCAR, seamRead, seamLayers, seamFiles, seamWhole} }
-
-const (
-	seamCAR    = "repository-exported"
-	seamRead   = "repository-read"
-	seamLayers = "layers-copied"
-	seamFiles  = "files-written"
-	seamWhole  = "set-whole"
-)
 
 func (o *Options) fill() error {
 	if len(o.Recipients) == 0 && !o.NoIdentity {
@@ -77,9 +59,6 @@ func (o *Options) fill() error {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
-	}
-	if o.Seam == nil {
-		o.Seam = func(string) {}
 	}
 	return nil
 }
@@ -255,7 +234,7 @@ func (c *creating) read(ctx context.Context) error {
 			c.Log.Error("the hold has lost layers that its records name; the backup is made without them", "count", len(lost), "first", lost[0])
 		}
 		c.m.Layers = &sum
-		c.Seam(seamLayers)
+		_ = crashpoint.Reach(ctx, crashpoint.LayersCopied)
 		return nil
 	}
 }
@@ -276,7 +255,7 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	if err != nil {
 		return nil, err
 	}
-	c.Seam(seamCAR)
+	_ = crashpoint.Reach(ctx, crashpoint.RepositoryExported)
 	c.key = c.p.Repo.PublicKey()
 	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, TempDir: c.work})
 	if err != nil && !before.Equal(c.key) {
@@ -287,7 +266,7 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	}
 	defer func() { err = errors.Join(err, car.Close()) }()
 	c.m.Rev, c.m.Commit, c.m.Records = car.Info.Rev, car.Info.Commit.String(), car.Info.Records
-	c.Seam(seamRead)
+	_ = crashpoint.Reach(ctx, crashpoint.RepositoryRead)
 	if !c.Layers {
 		return nil, nil
 	}
@@ -345,7 +324,7 @@ func (c *creating) write(ctx context.Context) error {
 			return err
 		}
 	}
-	c.Seam(seamFiles)
+	_ = crashpoint.Reach(ctx, crashpoint.FilesWritten)
 	b, err := c.m.encode()
 	if err != nil {
 		return err
@@ -353,7 +332,7 @@ func (c *creating) write(ctx context.Context) error {
 	if err := c.t.Put(ctx, c.m.path(manifestFile), bytes.NewReader(b), int64(len(b))); err != nil {
 		return err
 	}
-	c.Seam(seamWhole)
+	_ = crashpoint.Reach(ctx, crashpoint.SetWhole)
 	return nil
 }
 

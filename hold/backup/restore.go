@@ -13,6 +13,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
 	identitybackup "github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -25,24 +26,7 @@ type RestoreOptions struct {
 	NoLayers bool
 	// DryRun checks all that would be used, and changes nothing.
 	DryRun bool
-	// Seam is called at the points of [RestoreSeams]; nil in production.
-	Seam func(name string)
 }
-
-// RestoreSeams names the points where tests end the process that restores, in order.
-//
-//	restore-begun         the folder is marked as being restored; nothing else is in it
-//	layers-restored       the layers are in the hold's storage
-//	identity-restored     keys and did.txt are in the folder
-//	repository-restored   the repository is there, with the commit that followers are told of; the folder is still marked
-func RestoreSeams() []string { return []string{seamBegun, seamStored, seamIdentity, seamRepo} }
-
-const (
-	seamBegun    = "restore-begun"
-	seamStored   = "layers-restored"
-	seamIdentity = "identity-restored"
-	seamRepo     = "repository-restored"
-)
 
 // Restored says what a restore did, or would do.
 type Restored struct {
@@ -84,12 +68,6 @@ type restoring struct {
 	closers []func() error
 }
 
-func (r *restoring) step(name string) {
-	if r.Seam != nil {
-		r.Seam(name)
-	}
-}
-
 func (r *restoring) close() error {
 	var err error
 	for i := len(r.closers) - 1; i >= 0; i-- {
@@ -129,7 +107,7 @@ func (r *restoring) run(ctx context.Context, name string) (err error) {
 		}
 		r.closers = append(r.closers, lock.Close)
 		dir = work
-		r.step(seamBegun)
+		_ = crashpoint.Reach(ctx, crashpoint.RestoreBegun)
 	}
 	return r.parts(ctx, who, dir)
 }
@@ -175,7 +153,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 	if err := r.layers(ctx, dir); err != nil {
 		return err
 	}
-	r.step(seamStored)
+	_ = crashpoint.Reach(ctx, crashpoint.LayersRestored)
 	if err := r.missing(ctx, car.CAR); err != nil || r.DryRun {
 		return err
 	}
@@ -184,7 +162,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 			return err
 		}
 	}
-	r.step(seamIdentity)
+	_ = crashpoint.Reach(ctx, crashpoint.IdentityRestored)
 	tree, err := car.file.again()
 	if err != nil {
 		return err
@@ -192,7 +170,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 	if r.out.Commit, err = r.to.Repo(ctx, repo.Source{Reader: tree, Name: r.m.path(repoFile), TempDir: dir}, r.m.Seq); err != nil {
 		return err
 	}
-	r.step(seamRepo)
+	_ = crashpoint.Reach(ctx, crashpoint.RepositoryRestored)
 	in, err := notes.again()
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ var rules = []rule{
 	{"hold/holdclient", []string{"", "internal/httpx"}, 6},
 	{"hold/backup/targettest", []string{"hold/backup"}, 190},
 	{"hold/backup/s3target", []string{"hold/backup"}, 220},
-	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable"}, 190},
+	{"hold/backup", []string{"", "hold", "identity", "identity/backup", "repo", "storage", "internal/durable", "internal/crashpoint"}, 190},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
 	{"hold", []string{"", "identity/...", "storage/...", "repo/...", "sqldb/...", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint"}, 172},
 

@@ -1,5 +1,5 @@
 // Package crashpoint names the points at which tests end a process, or stop its work as if it had ended. A point's name says what
-// is durable when it is reached; the lists ([OfPDS], [OfHold]) say what recovery does there.
+// is durable when it is reached; the comments at the names say what recovery does there.
 //
 // A test puts a [Hook] into the context that it gives to a constructor. The constructor takes it out once ([From]) and keeps it, since
 // the contexts of requests do not come from the test; functions that do their work at once call [Reach] with the context they were

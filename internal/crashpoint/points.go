@@ -56,3 +56,39 @@ func OfHold() []string {
 		ManifestRead, LayersRecorded, LayersIndexed, LayersRemoved,
 	}
 }
+
+// Points of hold/backup's Create, in order.
+const (
+	// RepositoryExported: the repository lies in the work folder, not verified; the target has nothing of it.
+	RepositoryExported = "repository-exported"
+	// RepositoryRead: and is verified.
+	RepositoryRead = "repository-read"
+	// LayersCopied: the layers are at the target; nothing names them.
+	LayersCopied = "layers-copied"
+	// FilesWritten: all files of the set but the manifest are at the target.
+	FilesWritten = "files-written"
+	// SetWhole: the manifest is there; older sets have not been removed.
+	SetWhole = "set-whole"
+)
+
+// OfBackup returns the points of hold/backup's Create.
+func OfBackup() []string {
+	return []string{RepositoryExported, RepositoryRead, LayersCopied, FilesWritten, SetWhole}
+}
+
+// Points of hold/backup's Restore, in order.
+const (
+	// RestoreBegun: the folder is marked as being restored; nothing else is in it.
+	RestoreBegun = "restore-begun"
+	// LayersRestored: the layers are in the hold's storage.
+	LayersRestored = "layers-restored"
+	// IdentityRestored: keys and did.txt are in the folder.
+	IdentityRestored = "identity-restored"
+	// RepositoryRestored: the repository is there, with the commit that followers are told of; the folder is still marked.
+	RepositoryRestored = "repository-restored"
+)
+
+// OfRestore returns the points of hold/backup's Restore.
+func OfRestore() []string {
+	return []string{RestoreBegun, LayersRestored, IdentityRestored, RepositoryRestored}
+}
