@@ -68,7 +68,7 @@ var rules = []rule{
 	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 200},
 	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/..."}, 170},
 	{"bench/...", []string{"internal/realtest/...", "bench/internal/...", "", "registry/...", "repo/...", "sqldb/..."}, 150},
-	{"e2e", nil, 0},
+	{"e2e/...", nil, 0},
 }
 
 // onlyBy: these may be imported by the named rooms alone.
