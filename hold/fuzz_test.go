@@ -15,7 +15,7 @@ import (
 // fuzzHold is a hold whose captain is whoever asks, so that bodies are reached.
 func fuzzHold(f *testing.F) *Server {
 	s, err := New(f.Context(), Config{
-		Dir: f.TempDir(), PublicURL: "http://localhost:8080", TestMode: true, OwnerDID: "did:web:o.test", Storage: memstore.New(nil), Public: true,
+		Dir: f.TempDir(), PublicURL: "http://localhost:8080", TestMode: true, OwnerDID: "did:web:o.test", Storage: memstore.New(), Public: true,
 	})
 	if err != nil {
 		f.Fatal(err)

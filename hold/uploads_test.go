@@ -256,7 +256,7 @@ func TestSpaceRunsOut(t *testing.T) {
 	for _, op := range []storage.Op{storage.OpCreate, storage.OpWrite, storage.OpFlush, storage.OpCommit} {
 		t.Run(string(op), func(t *testing.T) {
 			n := newNetwork(t)
-			faults := storage.NewFaults(memstore.New(nil))
+			faults := storage.NewFaults(memstore.New())
 			h := newHold(t, n, func(c *hold.Config) { c.Storage = faults })
 			ctx, c, blob := t.Context(), h.client(h.owner), data(4, 200_000)
 			d := digest.FromBytes(blob)
@@ -293,7 +293,7 @@ func TestSpaceRunsOut(t *testing.T) {
 func TestCommitAnswerLost(t *testing.T) {
 	for _, done := range []bool{false, true} {
 		n := newNetwork(t)
-		faults := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpCommit, Done: done})
+		faults := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpCommit, Done: done})
 		h := newHold(t, n, func(c *hold.Config) { c.Storage = faults })
 		ctx, c, blob := t.Context(), h.client(h.owner), data(5, 10_000)
 		d := digest.FromBytes(blob)

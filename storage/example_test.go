@@ -17,7 +17,7 @@ import (
 
 func Example() {
 	ctx := context.Background()
-	store := memstore.New(nil)
+	store := memstore.New()
 
 	d := digest.FromString("hello")
 	up, err := store.Create(ctx, storage.Hint{Digest: d})
@@ -44,7 +44,7 @@ func Example() {
 
 func ExampleStore_Resume() {
 	ctx := context.Background()
-	store := memstore.New(nil)
+	store := memstore.New()
 	up, _ := store.Create(ctx, storage.Hint{})
 	up.Write([]byte("first, "))
 	id := up.ID()
@@ -68,7 +68,7 @@ func ExampleStore_Resume() {
 
 func ExampleWithRetry() {
 	ctx := context.Background()
-	flaky := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpCommit, Done: true}) // done, answer lost
+	flaky := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpCommit, Done: true}) // done, answer lost
 	store := storage.WithRetry(flaky, &storage.RetryOptions{First: time.Millisecond})
 
 	up, _ := store.Create(ctx, storage.Hint{})
@@ -80,7 +80,7 @@ func ExampleWithRetry() {
 
 func ExampleNewFaults() {
 	ctx := context.Background()
-	store := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpWrite, After: 3, Err: storage.ErrNoSpace})
+	store := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpWrite, After: 3, Err: storage.ErrNoSpace})
 	up, _ := store.Create(ctx, storage.Hint{})
 	n, err := up.ReadFrom(bytes.NewReader([]byte("hello")))
 	fmt.Println(n, errors.Is(err, storage.ErrNoSpace), store.Unfired())
@@ -89,7 +89,7 @@ func ExampleNewFaults() {
 
 func ExampleRemoveStaleUploads() {
 	ctx := context.Background()
-	store := memstore.New(nil)
+	store := memstore.New()
 	up, _ := store.Create(ctx, storage.Hint{})
 	up.Close()
 	n, err := storage.RemoveStaleUploads(ctx, store, time.Now().Add(time.Second))

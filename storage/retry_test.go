@@ -24,7 +24,7 @@ func (w *waits) sleep(ctx context.Context, d time.Duration) error {
 }
 
 func TestRetryWaitsLongerEachTime(t *testing.T) {
-	f := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpStat, Times: 99})
+	f := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpStat, Times: 99})
 	var w waits
 	var told []storage.Op
 	s := storage.WithRetry(f, &storage.RetryOptions{
@@ -52,7 +52,7 @@ func TestRetryKnowsWhatIsFinal(t *testing.T) {
 		storage.ErrNotFound, storage.ErrNoLink, storage.ErrUploadUnknown, storage.ErrUploadBusy, storage.ErrDigestMismatch,
 		storage.ErrDigestInvalid, storage.ErrNoSpace, context.Canceled, context.DeadlineExceeded,
 	} {
-		f := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpStat, Err: fmt.Errorf("wrapped: %w", final)})
+		f := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpStat, Err: fmt.Errorf("wrapped: %w", final)})
 		_, err := storage.WithRetry(f, nil).Stat(t.Context(), d)
 		if !errors.Is(err, final) || f.Calls(storage.OpStat) != 1 || f.Fired() != 1 {
 			t.Errorf("%v: %d calls, %v; want one call and that error", final, f.Calls(storage.OpStat), err)
@@ -61,7 +61,7 @@ func TestRetryKnowsWhatIsFinal(t *testing.T) {
 }
 
 func TestRetryStopsWithTheContext(t *testing.T) {
-	f := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpStat, Times: 99})
+	f := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpStat, Times: 99})
 	ctx, cancel := context.WithCancel(t.Context())
 	s := storage.WithRetry(f, &storage.RetryOptions{First: time.Hour, Max: time.Hour, OnRetry: func(storage.Op, error) { cancel() }})
 	_, err := s.Stat(ctx, digest.FromString("x"))
@@ -89,7 +89,7 @@ func (b brokenWalk) Walk(ctx context.Context, after digest.Digest) iter.Seq2[sto
 }
 
 func TestRetryGoesOnBehindTheLastItem(t *testing.T) {
-	mem := memstore.New(nil)
+	mem := memstore.New()
 	var want []digest.Digest
 	for i := range 10 {
 		want = append(want, put(t, mem, fmt.Sprint(i)))
@@ -110,7 +110,7 @@ func TestRetryGoesOnBehindTheLastItem(t *testing.T) {
 }
 
 func TestFaultsAdd(t *testing.T) {
-	f := storage.NewFaults(memstore.New(nil))
+	f := storage.NewFaults(memstore.New())
 	d := put(t, f, "x")
 	own := errors.New("own")
 	f.Add(storage.Fault{Op: storage.OpStat, Nth: 2, Err: own})
@@ -130,7 +130,7 @@ func TestFaultsAdd(t *testing.T) {
 
 // TestFailedCloseLetsGo prevents an upload that stays busy for ever.
 func TestFailedCloseLetsGo(t *testing.T) {
-	f := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpClose})
+	f := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpClose})
 	up, err := f.Create(t.Context(), storage.Hint{})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestFailedCloseLetsGo(t *testing.T) {
 }
 
 func TestRemoveStaleUploadsGoesOn(t *testing.T) {
-	f := storage.NewFaults(memstore.New(nil))
+	f := storage.NewFaults(memstore.New())
 	for range 3 {
 		up, err := f.Create(t.Context(), storage.Hint{})
 		if err != nil {

@@ -56,6 +56,11 @@ type UploadInfo struct {
 // Store keeps blobs by digest. A blob is visible whole or not at all, and its bytes hash to its digest.
 //
 // All methods are safe for concurrent use, by several processes too where the driver says so.
+//
+// A call whose context has ended returns the context's error. Create, Resume, and an upload's Flush and Commit must look at it before
+// they do anything, also where they would succeed at once: nothing has changed then. Walk and Uploads look at it before each
+// item and end with its error. The other methods may carry out what needs no waiting. An upload outlives the context that it
+// was created or resumed under; a reader of Open need not.
 type Store interface {
 	// Stat describes the blob. Errors: ErrNotFound, ErrDigestInvalid.
 	Stat(ctx context.Context, d digest.Digest) (Info, error)
@@ -116,7 +121,7 @@ type Upload interface {
 
 	// Commit makes the blob visible under d, durably, if the bytes hash to d, and ends the upload. A blob that
 	// is there already is success. Errors: ErrDigestMismatch and ErrDigestInvalid keep the upload as it was;
-	// ErrNoSpace.
+	// ErrNoSpace. After an error, that of a context that has ended too, the upload can go on.
 	Commit(ctx context.Context, d digest.Digest) (Info, error)
 
 	// Cancel throws the upload away.

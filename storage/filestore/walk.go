@@ -48,6 +48,10 @@ func (s *Store) walkShard(ctx context.Context, a digest.Algorithm, shard string,
 		if d <= after || len(name) < 2 || name[:2] != shard || storage.CheckDigest(d) != nil {
 			continue
 		}
+		if err := ctx.Err(); err != nil {
+			yield(storage.Info{}, err)
+			return false
+		}
 		info, err := s.Stat(ctx, d)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue

@@ -9,8 +9,8 @@ import (
 	"github.com/atcr-dev/atcr/storage/memstore"
 )
 
-func ExampleNew() {
-	store := memstore.New(&memstore.Options{Limit: 10})
+func ExampleNewWith() {
+	store := memstore.NewWith(&memstore.Options{Limit: 10})
 	up, _ := store.Create(context.Background(), storage.Hint{})
 	n, err := up.Write([]byte("more than ten bytes"))
 	fmt.Println(n, errors.Is(err, storage.ErrNoSpace))

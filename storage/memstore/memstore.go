@@ -22,7 +22,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Options for [New]. The zero value is useful.
+// Options for [NewWith]. The zero value is useful.
 type Options struct {
 	// Limit in bytes on all blobs and uploads together; beyond it is ErrNoSpace. 0 is none.
 	Limit int64
@@ -55,8 +55,11 @@ type bytesOf struct {
 	open bool
 }
 
-// New makes an empty store.
-func New(opts *Options) *Store {
+// New makes an empty store that takes as much as there is memory.
+func New() *Store { return NewWith(nil) }
+
+// NewWith makes an empty store; opts may be nil.
+func NewWith(opts *Options) *Store {
 	s := &Store{now: time.Now, blobs: make(map[digest.Digest]blob), uploads: make(map[string]*bytesOf)}
 	if opts != nil {
 		s.limit = opts.Limit

@@ -10,7 +10,9 @@ import (
 
 func TestSuite(t *testing.T) {
 	storagetest.Run(t, storagetest.Config{
-		Open:  func() (storage.Store, error) { return memstore.New(nil), nil },
-		Small: func(limit int64) (storage.Store, error) { return memstore.New(&memstore.Options{Limit: limit}), nil },
+		Open: func() (storage.Store, error) { return memstore.New(), nil },
+		Small: func(limit int64) (storage.Store, error) {
+			return memstore.NewWith(&memstore.Options{Limit: limit}), nil
+		},
 	})
 }

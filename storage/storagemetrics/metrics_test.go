@@ -16,9 +16,9 @@ import (
 
 func TestSuiteWrapped(t *testing.T) {
 	storagetest.Run(t, storagetest.Config{
-		Open: func() (storage.Store, error) { return storagemetrics.New("mem").Wrap(memstore.New(nil)), nil },
+		Open: func() (storage.Store, error) { return storagemetrics.New("mem").Wrap(memstore.New()), nil },
 		Small: func(n int64) (storage.Store, error) {
-			return storagemetrics.New("mem").Wrap(memstore.New(&memstore.Options{Limit: n})), nil
+			return storagemetrics.New("mem").Wrap(memstore.NewWith(&memstore.Options{Limit: n})), nil
 		},
 	})
 }
@@ -27,7 +27,7 @@ func TestCounts(t *testing.T) {
 	m := storagemetrics.New("mem")
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(m.Collectors()...)
-	f := storage.NewFaults(memstore.New(nil), storage.Fault{Op: storage.OpDelete})
+	f := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpDelete})
 	s := m.Wrap(f)
 	ctx, d := t.Context(), digest.FromString("abc")
 	up, err := s.Create(ctx, storage.Hint{})
@@ -100,7 +100,7 @@ func ExampleMetrics_Wrap() {
 	m := storagemetrics.New("file")
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m.Collectors()...)
-	store := m.Wrap(memstore.New(nil))
+	store := m.Wrap(memstore.New())
 	fmt.Println(store != nil)
 	// Output: true
 }

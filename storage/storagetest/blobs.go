@@ -281,5 +281,16 @@ func testWalk(e *env) {
 	for _, err = range e.s.Walk(ctx, "") {
 	}
 	e.want("walk under a context that ended", err, context.Canceled)
+	ctx, cancel = context.WithCancel(e.ctx)
+	defer cancel()
+	n = 0
+	for _, err = range e.s.Walk(ctx, "") {
+		cancel()
+		n++
+	}
+	e.want("walk whose context ends on the way", err, context.Canceled)
+	if n != 2 {
+		e.errorf("a walk whose context ends at the first item yields %d times, want the item and the error", n)
+	}
 	e.must("cancel", up.Cancel(e.ctx))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/atcr-dev/atcr/storage"
@@ -20,6 +21,7 @@ func (e *env) withFaults(what string, retry bool, faults []storage.Fault, run fu
 	if retry {
 		e.s = storage.WithRetry(f, &storage.RetryOptions{
 			Sleep: func(context.Context, time.Duration) error { return nil },
+			Log:   slog.New(slog.DiscardHandler), // its warnings are of faults that are meant, between the lines of what fails
 		})
 	}
 	defer func() {

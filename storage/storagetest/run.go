@@ -18,7 +18,7 @@ import (
 
 // Config says how to get at the driver.
 type Config struct {
-	// Open gives a store on a new, empty place. It is required.
+	// Open returns a store on a new, empty place. It is required: Run and Check panic without it.
 	Open func() (storage.Store, error)
 	// Close ends a store that Open or Crash gave. Nil: its Close method is called if it has one.
 	Close func(storage.Store) error
@@ -39,7 +39,7 @@ type Config struct {
 // Run checks the driver, a subtest for each case.
 func Run(t *testing.T, cfg Config) {
 	t.Helper()
-	cfg = cfg.withSeed()
+	cfg = cfg.withDefaults()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			if why := c.missing(cfg); why != "" {
@@ -57,7 +57,7 @@ func Run(t *testing.T, cfg Config) {
 
 // Check checks the driver and returns every misbehaviour in one error, nil when there is none.
 func Check(ctx context.Context, cfg Config) error {
-	cfg = cfg.withSeed()
+	cfg = cfg.withDefaults()
 	var all []error
 	for _, c := range cases {
 		if c.missing(cfg) != "" {
@@ -70,7 +70,10 @@ func Check(ctx context.Context, cfg Config) error {
 	return errors.Join(all...)
 }
 
-func (cfg Config) withSeed() Config {
+func (cfg Config) withDefaults() Config {
+	if cfg.Open == nil {
+		panic("storagetest: Config.Open is nil: it returns the store that is checked, on a new and empty place")
+	}
 	if cfg.Seed == 0 {
 		cfg.Seed = uint64(time.Now().UnixNano())
 	}
@@ -149,6 +152,9 @@ func runCase(ctx context.Context, cfg Config, c testCase) []error {
 	s, err := open()
 	if err != nil {
 		return []error{fmt.Errorf("open: %w", err)}
+	}
+	if s == nil {
+		return []error{errors.New("open returned neither a store nor an error")}
 	}
 	e := &env{ctx: ctx, cfg: cfg, s: s, rand: rand.New(rand.NewPCG(cfg.Seed, 1))}
 	done := make(chan struct{})

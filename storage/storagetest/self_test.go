@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ import (
 
 func TestGoodStorePasses(t *testing.T) {
 	if err := storagetest.Check(t.Context(), storagetest.Config{
-		Open: func() (storage.Store, error) { return memstore.New(nil), nil }, Seed: 1,
+		Open: func() (storage.Store, error) { return memstore.New(), nil }, Seed: 1,
 	}); err != nil {
 		t.Error(err)
 	}
@@ -64,6 +65,9 @@ func (b bad) Walk(ctx context.Context, after digest.Digest) iter.Seq2[storage.In
 	if b.wrong == "walk ignores start-after" {
 		after = ""
 	}
+	if b.wrong == "walk looks at its context once" && ctx.Err() == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	if b.wrong == "walk panics" {
 		panic("walk")
 	}
@@ -71,6 +75,9 @@ func (b bad) Walk(ctx context.Context, after digest.Digest) iter.Seq2[storage.In
 }
 
 func (b bad) Create(ctx context.Context, h storage.Hint) (storage.Upload, error) {
+	if b.wrong == "create ignores its context" {
+		ctx = context.WithoutCancel(ctx)
+	}
 	up, err := b.Store.Create(ctx, h)
 	if err != nil {
 		return nil, err
@@ -79,6 +86,9 @@ func (b bad) Create(ctx context.Context, h storage.Hint) (storage.Upload, error)
 }
 
 func (b bad) Resume(ctx context.Context, id string) (storage.Upload, error) {
+	if b.wrong == "resume ignores its context" {
+		ctx = context.WithoutCancel(ctx)
+	}
 	up, err := b.Store.Resume(ctx, id)
 	if err != nil {
 		return nil, err
@@ -93,6 +103,9 @@ type badUpload struct {
 }
 
 func (u badUpload) Commit(ctx context.Context, d digest.Digest) (storage.Info, error) {
+	if u.b.wrong == "commit ignores its context" {
+		ctx = context.WithoutCancel(ctx)
+	}
 	info, err := u.Upload.Commit(ctx, d)
 	switch {
 	case u.b.wrong == "commit trusts the client" && errors.Is(err, storage.ErrDigestMismatch):
@@ -101,6 +114,13 @@ func (u badUpload) Commit(ctx context.Context, d digest.Digest) (storage.Info, e
 		u.Cancel(ctx)
 	}
 	return info, err
+}
+
+func (u badUpload) Flush(ctx context.Context) error {
+	if u.b.wrong == "flush ignores its context" {
+		ctx = context.WithoutCancel(ctx)
+	}
+	return u.Upload.Flush(ctx)
 }
 
 func (u badUpload) ReadFrom(r io.Reader) (int64, error) {
@@ -156,10 +176,16 @@ func TestBadStoresFail(t *testing.T) {
 		"a failing reader is success": "FailingReader",
 		"close keeps the upload busy": "Resume",
 		"part link of nothing":        "Link",
+
+		"create ignores its context":     "Cancelled",
+		"resume ignores its context":     "Cancelled",
+		"flush ignores its context":      "Cancelled",
+		"commit ignores its context":     "Cancelled",
+		"walk looks at its context once": "Walk",
 	} {
 		t.Run(wrong, func(t *testing.T) {
 			err := storagetest.Check(t.Context(), storagetest.Config{
-				Open: func() (storage.Store, error) { return bad{memstore.New(nil), wrong}, nil }, Only: []string{by}, Seed: 1,
+				Open: func() (storage.Store, error) { return bad{memstore.New(), wrong}, nil }, Only: []string{by}, Seed: 1,
 			})
 			if err == nil || !strings.HasPrefix(err.Error(), by) {
 				t.Errorf("the case %s finds %v", by, err)
@@ -171,7 +197,7 @@ func TestBadStoresFail(t *testing.T) {
 // TestLeftoversAndClose: what is left behind and what Close says is reported.
 func TestLeftoversAndClose(t *testing.T) {
 	err := storagetest.Check(t.Context(), storagetest.Config{
-		Open:      func() (storage.Store, error) { return memstore.New(nil), nil },
+		Open:      func() (storage.Store, error) { return memstore.New(), nil },
 		Close:     func(storage.Store) error { return errors.New("does not close") },
 		Leftovers: func(storage.Store) ([]string, error) { return []string{"debris"}, nil },
 		Only:      []string{"Empty"},
@@ -181,9 +207,44 @@ func TestLeftoversAndClose(t *testing.T) {
 	}
 }
 
+// TestNoOpen: what is required is missed by name, and an Open of nothing is told.
+func TestNoOpen(t *testing.T) {
+	for name, f := range map[string]func(storagetest.Config){
+		"Run":   func(cfg storagetest.Config) { storagetest.Run(t, cfg) },
+		"Check": func(cfg storagetest.Config) { _ = storagetest.Check(t.Context(), cfg) },
+	} {
+		func() {
+			defer func() {
+				if got, _ := recover().(string); !strings.HasPrefix(got, "storagetest: Config.Open is nil") {
+					t.Errorf("%s panics with %q", name, got)
+				}
+			}()
+			f(storagetest.Config{})
+		}()
+	}
+	err := storagetest.Check(t.Context(), storagetest.Config{Open: func() (storage.Store, error) { return nil, nil }, Only: []string{"Empty"}})
+	if err == nil || !strings.Contains(err.Error(), "neither a store nor an error") {
+		t.Errorf("Open of nothing: %v", err)
+	}
+}
+
+// TestSilent: injected faults are not logged between the lines of what fails.
+func TestSilent(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	var log strings.Builder
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	err := storagetest.Check(t.Context(), storagetest.Config{
+		Open: func() (storage.Store, error) { return memstore.New(), nil }, Only: []string{"Faults/Retry"},
+	})
+	if err != nil || log.Len() > 0 {
+		t.Errorf("%v; logged: %.500s", err, log.String())
+	}
+}
+
 func ExampleCheck() {
 	err := storagetest.Check(context.Background(), storagetest.Config{
-		Open: func() (storage.Store, error) { return memstore.New(&memstore.Options{Clock: time.Now}), nil },
+		Open: func() (storage.Store, error) { return memstore.NewWith(&memstore.Options{Clock: time.Now}), nil },
 	})
 	if err != nil {
 		panic(err)

@@ -269,16 +269,38 @@ func testStaleUploads(e *env) {
 	e.commit(open, digest.FromString("a"), []byte("a"))
 }
 
+// testCancelled: who gives up has changed nothing, and what was begun goes on under another context.
 func testCancelled(e *env) {
 	ctx, cancel := context.WithCancel(e.ctx)
-	cancel()
 	b := e.bytesOf(100_000)
 	d := digest.SHA512.FromBytes(b)
-	up := e.create(storage.Hint{})
+	up, err := e.s.Create(ctx, storage.Hint{})
+	e.must("create", err)
+	cancel()
 	e.write(up, b)
-	_, err := up.Commit(ctx, d)
+	e.want("flush under a context that ended", up.Flush(ctx), context.Canceled)
+	_, err = up.Commit(ctx, d)
 	e.want("commit under a context that ended", err, context.Canceled)
 	e.lacks(d)
+
+	if none, err := e.s.Create(ctx, storage.Hint{}); !errors.Is(err, context.Canceled) {
+		e.errorf("create under a context that ended: error is %v, want %v", err, context.Canceled)
+		if err == nil {
+			e.must("cancel", none.Cancel(e.ctx))
+		}
+	}
+	e.must("close", up.Close())
+	e.wantList("uploads", e.uploads(""), []string{up.ID()})
+	if none, err := e.s.Resume(ctx, up.ID()); !errors.Is(err, context.Canceled) {
+		e.errorf("resume under a context that ended: error is %v, want %v", err, context.Canceled)
+		if err == nil {
+			e.must("close", none.Close())
+		}
+	}
+	for _, err = range e.s.Uploads(ctx, "") {
+	}
+	e.want("list uploads under a context that ended", err, context.Canceled)
+	up = e.resume(up.ID())
 	e.commit(up, d, b)
 	e.holds(d, b)
 }
