@@ -10,77 +10,47 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/alecthomas/kong"
-
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/registry/appview"
 	"github.com/atcr-dev/atcr/registry/pds"
 )
 
 type commands struct {
-	Serve struct {
-		Config string `help:"Configuration file: YAML, or TOML by its name." placeholder:"FILE"`
-		Verify string `help:"When owners' records must be proved: always, sampled or never; pds.verify otherwise." enum:",always,sampled,never" default:"" placeholder:"WHEN"`
-	} `cmd:"" help:"Run the AppView."`
+	Serve  serveCommand `cmd:"" help:"Run the AppView."`
 	Config struct {
-		Init struct {
-			File string `arg:"" optional:"" help:"File to write; standard output without."`
-		} `cmd:"" help:"Write a configuration with every setting, explained."`
+		Init cli.ConfigInit `cmd:"" help:"Write a configuration with every setting, explained."`
 	} `cmd:"" help:"Make a configuration."`
-	Version struct{} `cmd:"" help:"Say what this was built from."`
+	cli.Common
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	var c commands
-	command := kong.Parse(&c, kong.Name("atcr-appview"), kong.Description("A container registry on the AT Protocol.")).Command()
-	if err := run(ctx, command, &c, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "atcr-appview:", err)
-		os.Exit(1)
-	}
+	cli.Main(cli.Program{Name: "atcr-appview", Summary: "A container registry on the AT Protocol.", Grammar: &commands{}, Defaults: config.DefaultAppView()})
 }
 
-func run(ctx context.Context, command string, c *commands, stdout, stderr io.Writer) error {
-	switch command {
-	case "version":
-		_, err := fmt.Fprintln(stdout, "atcr-appview", config.Version())
-		return err
-	case "serve":
-		return serve(ctx, c.Serve.Config, c.Serve.Verify, stderr)
-	default:
-		return config.Init(c.Config.Init.File, stdout, config.DefaultAppView())
-	}
+type serveCommand struct {
+	cli.ConfigFile
+	Verify string `help:"When owners' records must be proved: always, sampled or never; pds.verify otherwise." enum:",always,sampled,never" default:"" placeholder:"WHEN"`
 }
 
-func serve(ctx context.Context, file, verify string, stderr io.Writer) (err error) {
-	c, warnings, err := config.LoadAppView(file, os.Environ())
+func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
+	settled, warnings, err := config.LoadAppView(c.Config, std.Environ)
 	if err != nil {
 		return err
 	}
-	if verify != "" {
-		c.PDS.Verify = verify
+	if c.Verify != "" {
+		settled.PDS.Verify = c.Verify
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.Level(c.LogLevel)}))
-	slog.SetDefault(log)
-	for _, warning := range warnings {
-		log.Warn(warning)
-	}
-	server, err := appview.New(ctx, settings(c, log))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	log.Info("serving", "addr", c.Server.Addr, "url", c.Server.BaseURL)
-	return server.Run(ctx)
+	return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
+		server, err := appview.New(ctx, settings(settled, log))
+		if err != nil {
+			return nil, err
+		}
+		log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.BaseURL)
+		return server, nil
+	})
 }
 
 func settings(c *config.AppView, log *slog.Logger) appview.Config {

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -17,6 +17,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/backup/s3target"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
 )
 
@@ -27,31 +28,28 @@ type unlock struct {
 }
 
 type backupCommands struct {
-	scryptWork int
+	holdFile
 
-	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
+	Create backupCreateCommand `cmd:"" default:"withargs" help:"Make a backup of identity, records and settings; also while the hold runs."`
+	List   backupListCommand   `cmd:"" help:"List the sets of a target."`
+	Verify backupVerifyCommand `cmd:"" help:"Check a set without restoring it: every file, the records' signature, every layer's digest."`
+}
 
-	Create struct {
-		Output     string `short:"o" help:"Folder or s3://bucket/prefix; else backup.to." placeholder:"TO"`
-		Layers     *bool  `negatable:"" help:"With the layers, each once; else backup.layers says."`
-		Recipient  string `help:"age public key (age1…) that may read the identity, or none to leave it out; else backup.recipient, else a passphrase."`
-		Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
-		Keep       int    `help:"Then remove older sets until so many are left; 0: remove none."`
-	} `cmd:"" default:"withargs" help:"Make a backup of identity, records and settings; also while the hold runs."`
-	List struct {
-		From string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
-	} `cmd:"" help:"List the sets of a target."`
-	Verify struct {
-		unlock
-		From  string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
-		At    string `help:"Name of the set; else the newest." placeholder:"NAME"`
-		Quick bool   `help:"Don't read the layers, only look whether they are there."`
-	} `cmd:"" help:"Check a set without restoring it: every file, the records' signature, every layer's digest."`
+// target opens what was named, or backup.to. A folder that was named needs no configuration.
+func (c *backupCommands) target(std *cli.IO, to string) (backup.Target, error) {
+	if to != "" && !strings.HasPrefix(to, "s3:") {
+		return openTarget(to, config.Backup{})
+	}
+	settled, _, err := c.load(std)
+	if err != nil {
+		return nil, err
+	}
+	return openTarget(cmp.Or(to, settled.Backup.To), settled.Backup)
 }
 
 type restoreCommand struct {
 	unlock
-	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
+	holdFile
 	From   string `arg:"" help:"Folder or s3://bucket/prefix of the backups."`
 	At     string `help:"Name of the set; else the newest." placeholder:"NAME"`
 	Layers bool   `default:"true" negatable:"" help:"Bring the layers of the set into storage, too."`
@@ -118,52 +116,28 @@ func schedule(c *config.Hold, log *slog.Logger) (*hold.BackupSchedule, error) {
 	return o.Schedule(c.Backup.Every, func(context.Context) (backup.Target, error) { return openTarget(c.Backup.To, c.Backup) }), nil
 }
 
-func runBackup(ctx context.Context, verb string, c *backupCommands, stdout, stderr io.Writer) error {
-	verb, _, _ = strings.Cut(verb, " ")
-	to := map[string]string{"create": c.Create.Output, "list": c.List.From, "verify": c.Verify.From}[verb]
-	settled := config.DefaultHold()
-	if verb == "create" || to == "" || strings.HasPrefix(to, "s3:") { // others are about a folder alone
-		var err error
-		if settled, _, err = config.LoadHold(c.Config, os.Environ()); err != nil {
-			return err
-		}
-		if to == "" {
-			to = settled.Backup.To
-		}
-	}
-	t, err := openTarget(to, settled.Backup)
-	if err != nil {
-		return err
-	}
-	switch verb {
-	case "list":
-		return listSets(ctx, t, stdout)
-	case "verify":
-		return verifySet(ctx, t, c, stdout)
-	}
-	return createSet(ctx, t, c, settled, stdout, stderr)
+type backupCreateCommand struct {
+	Output     string `short:"o" help:"Folder or s3://bucket/prefix; else backup.to." placeholder:"TO"`
+	Layers     *bool  `negatable:"" help:"With the layers, each once; else backup.layers says."`
+	Recipient  string `help:"age public key (age1…) that may read the identity, or none to leave it out; else backup.recipient, else a passphrase."`
+	Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
+	Keep       int    `help:"Then remove older sets until so many are left; 0: remove none."`
 }
 
-func createSet(ctx context.Context, t backup.Target, c *backupCommands, settled *config.Hold, stdout, stderr io.Writer) (err error) {
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	o, err := backupOptions(settled, log)
-	if err == nil {
-		err = recipient(&o, "--recipient", c.Create.Recipient)
-	}
+func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands, work *scrypt) (err error) {
+	settled, h, err := all.load(std)
 	if err != nil {
 		return err
 	}
-	if len(o.Recipients) == 0 && !o.NoIdentity {
-		one, err := byPassphrase(c.Create.Passphrase, c.scryptWork)
-		if err != nil {
-			return fmt.Errorf("who may read the identity? give --recipient, or set backup.recipient: %w", err)
-		}
-		o.Recipients = []age.Recipient{one}
+	t, err := openTarget(cmp.Or(c.Output, settled.Backup.To), settled.Backup)
+	if err != nil {
+		return err
 	}
-	if c.Create.Layers != nil {
-		o.Layers = *c.Create.Layers
+	o, err := c.options(settled, h.Log, work)
+	if err != nil {
+		return err
 	}
-	parts, err := hold.ReadParts(ctx, settings(settled, log))
+	parts, err := hold.ReadParts(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -172,15 +146,36 @@ func createSet(ctx context.Context, t backup.Target, c *backupCommands, settled 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s: %s\n", m.Name, describe(m))
-	if c.Create.Keep <= 0 {
+	fmt.Fprintf(std.Out, "%s: %s\n", m.Name, describe(m))
+	if c.Keep <= 0 {
 		return nil
 	}
-	gone, err := backup.Prune(ctx, t, parts, c.Create.Keep)
+	gone, err := backup.Prune(ctx, t, parts, c.Keep)
 	for _, name := range gone {
-		fmt.Fprintln(stdout, "removed", name)
+		fmt.Fprintln(std.Out, "removed", name)
 	}
 	return err
+}
+
+func (c *backupCreateCommand) options(settled *config.Hold, log *slog.Logger, work *scrypt) (backup.Options, error) {
+	o, err := backupOptions(settled, log)
+	if err == nil {
+		err = recipient(&o, "--recipient", c.Recipient)
+	}
+	if err != nil {
+		return o, err
+	}
+	if len(o.Recipients) == 0 && !o.NoIdentity {
+		one, err := byPassphrase(c.Passphrase, work.work)
+		if err != nil {
+			return o, fmt.Errorf("who may read the identity? give --recipient, or set backup.recipient: %w", err)
+		}
+		o.Recipients = []age.Recipient{one}
+	}
+	if c.Layers != nil {
+		o.Layers = *c.Layers
+	}
+	return o, nil
 }
 
 func describe(m *backup.Manifest) string {
@@ -197,12 +192,20 @@ func describe(m *backup.Manifest) string {
 	return text
 }
 
-func listSets(ctx context.Context, t backup.Target, stdout io.Writer) error {
+type backupListCommand struct {
+	From string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
+}
+
+func (c *backupListCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands) error {
+	t, err := all.target(std, c.From)
+	if err != nil {
+		return err
+	}
 	sets, err := backup.List(ctx, t)
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 	for _, s := range sets {
 		text := "not whole: broken off, or being made"
 		switch {
@@ -241,12 +244,23 @@ func (u *unlock) keys() ([]age.Identity, error) {
 	return []age.Identity{one}, err
 }
 
-func verifySet(ctx context.Context, t backup.Target, c *backupCommands, stdout io.Writer) error {
-	keys, err := c.Verify.keys()
+type backupVerifyCommand struct {
+	unlock
+	From  string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
+	At    string `help:"Name of the set; else the newest." placeholder:"NAME"`
+	Quick bool   `help:"Don't read the layers, only look whether they are there."`
+}
+
+func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands) error {
+	t, err := all.target(std, c.From)
 	if err != nil {
 		return err
 	}
-	rep, err := backup.Verify(ctx, t, c.Verify.At, backup.VerifyOptions{Keys: keys, Quick: c.Verify.Quick})
+	keys, err := c.keys()
+	if err != nil {
+		return err
+	}
+	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Quick: c.Quick})
 	if err != nil {
 		return err
 	}
@@ -257,12 +271,12 @@ func verifySet(ctx context.Context, t backup.Target, c *backupCommands, stdout i
 	case !rep.Manifest.HasIdentity():
 		who = "not in it"
 	}
-	_, err = fmt.Fprintf(stdout, "%s is good: %s; identity %s\n", rep.Manifest.Name, describe(rep.Manifest), who)
+	_, err = fmt.Fprintf(std.Out, "%s is good: %s; identity %s\n", rep.Manifest.Name, describe(rep.Manifest), who)
 	return err
 }
 
-func runRestore(ctx context.Context, c *restoreCommand, stdout, stderr io.Writer) error {
-	settled, _, err := config.LoadHold(c.Config, os.Environ())
+func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
+	settled, cfg, err := c.load(std)
 	if err != nil {
 		return err
 	}
@@ -274,7 +288,6 @@ func runRestore(ctx context.Context, c *restoreCommand, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	cfg := settings(settled, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	res, err := backup.Restore(ctx, t, c.At, cfg, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
 	if err != nil {
 		return err
@@ -283,14 +296,14 @@ func runRestore(ctx context.Context, c *restoreCommand, stdout, stderr io.Writer
 	if c.DryRun {
 		done = "dry run; this would be restored"
 	}
-	fmt.Fprintf(stdout, "%s into %s: %s\n", done, cfg.Dir, describe(res.Manifest))
+	fmt.Fprintf(std.Out, "%s into %s: %s\n", done, cfg.Dir, describe(res.Manifest))
 	if res.Layers+res.Present > 0 {
-		fmt.Fprintf(stdout, "layers: %d brought, %d were there\n", res.Layers, res.Present)
+		fmt.Fprintf(std.Out, "layers: %d brought, %d were there\n", res.Layers, res.Present)
 	}
 	if res.Missing > 0 {
-		fmt.Fprintf(stderr, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n", res.Missing)
+		fmt.Fprintf(std.Err, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n", res.Missing)
 		for _, d := range res.First {
-			fmt.Fprintln(stderr, " ", d)
+			fmt.Fprintln(std.Err, " ", d)
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,18 +16,26 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
-func (r *identityRun) show(ctx context.Context, id *identity.Identity) error {
+type showCommand struct{ cli.JSONFlag }
+
+func (c *showCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+	r, id, err := all.with(std)
+	if err != nil {
+		return err
+	}
 	rep, err := identity.Describe(ctx, id, r.cfg)
 	if err != nil {
 		return err
 	}
-	if r.c.Show.JSON {
-		return printJSON(r.stdout, rep)
-	}
-	w := tabwriter.NewWriter(r.stdout, 0, 0, 2, ' ', 0)
+	return c.Print(std, rep, func() error { return printIdentity(std.Out, rep) })
+}
+
+func printIdentity(out io.Writer, rep *identity.Report) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(what string, values ...string) {
 		for i, v := range values {
 			if i > 0 {
@@ -73,36 +80,46 @@ func orNone(s string) string {
 	return s
 }
 
-func (r *identityRun) log(ctx context.Context, id *identity.Identity) error {
+type logCommand struct{ cli.JSONFlag }
+
+func (c *logCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+	r, id, err := all.with(std)
+	if err != nil {
+		return err
+	}
 	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
 	if err != nil {
 		return err
 	}
 	history := log.History()
-	if r.c.Log.JSON {
-		return printJSON(r.stdout, history)
-	}
+	return c.Print(std, history, func() error { return printHistory(std.Out, history) })
+}
+
+func printHistory(w io.Writer, history []identity.PLCEvent) error {
 	for _, e := range history {
 		note := ""
 		if e.Nullified {
 			note = ", undone"
 		}
-		fmt.Fprintf(r.stdout, "%s  %s%s\n  signed by %s, rotation key %d\n", e.Time.UTC().Format(time.RFC3339), e.CID, note, e.Signer, e.Rank)
+		fmt.Fprintf(w, "%s  %s%s\n  signed by %s, rotation key %d\n", e.Time.UTC().Format(time.RFC3339), e.CID, note, e.Signer, e.Rank)
 		for _, c := range e.Changes {
-			fmt.Fprintln(r.stdout, "  "+c)
+			fmt.Fprintln(w, "  "+c)
 		}
 	}
 	return nil
 }
 
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+type exportCommand struct {
+	File       string   `arg:"" help:"File to write; - is standard output."`
+	Recipient  []string `help:"age public key (age1…) that may read it; else a passphrase."`
+	Passphrase string   `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
 }
 
-func (r *identityRun) export() error {
-	c := &r.c.Export
+func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) error {
+	r, err := all.open(std)
+	if err != nil {
+		return err
+	}
 	var to []age.Recipient
 	for _, text := range c.Recipient {
 		parsed, err := age.ParseRecipients(strings.NewReader(text))
@@ -112,7 +129,7 @@ func (r *identityRun) export() error {
 		to = append(to, parsed...)
 	}
 	if len(to) == 0 {
-		one, err := byPassphrase(c.Passphrase, r.c.scryptWork)
+		one, err := byPassphrase(c.Passphrase, work.work)
 		if err != nil {
 			return err
 		}
@@ -123,18 +140,32 @@ func (r *identityRun) export() error {
 		return err
 	}
 	if c.File == "-" {
-		_, err := r.stdout.Write(file.Bytes())
+		_, err := r.std.Out.Write(file.Bytes())
 		return err
 	}
 	if err := durable.CreateFile(c.File, file.Bytes(), 0o600); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(r.stdout, "written: %s. It is all that is needed to be this hold, and to change who it is: keep it where the hold is not.\n", c.File)
+	_, err = fmt.Fprintf(r.std.Out, "written: %s. It is all that is needed to be this hold, and to change who it is: keep it where the hold is not.\n", c.File)
 	return err
 }
 
-func (r *identityRun) importFile() error {
-	c := &r.c.Import
+type importCommand struct {
+	change
+	File       string `arg:"" help:"File of an export; - is standard input."`
+	AgeKey     string `help:"File of age private keys; else a passphrase." placeholder:"FILE"`
+	Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
+}
+
+func (c *importCommand) Run(std *cli.IO, all *identityCommands) error {
+	r, err := all.open(std)
+	if err != nil {
+		return err
+	}
+	return r.locked(func() error { return r.importFile(c) })
+}
+
+func (r *identityRun) importFile(c *importCommand) error {
 	var keys []age.Identity
 	if c.AgeKey != "" {
 		f, err := os.Open(c.AgeKey)
@@ -156,7 +187,7 @@ func (r *identityRun) importFile() error {
 		}
 		keys = append(keys, one)
 	}
-	in := r.stdin
+	in := r.std.In
 	if c.File != "-" {
 		f, err := os.Open(c.File)
 		if err != nil {
@@ -168,13 +199,13 @@ func (r *identityRun) importFile() error {
 	if c.DryRun {
 		did, _, err := backup.Check(in, keys...)
 		if err == nil {
-			_, err = fmt.Fprintf(r.stdout, "dry run; this would become %s in %s\n", did, r.hold.Dir)
+			_, err = fmt.Fprintf(r.std.Out, "dry run; this would become %s in %s\n", did, r.hold.Dir)
 		}
 		return err
 	}
 	did, err := backup.Import(in, r.cfg, keys...)
 	if err == nil {
-		_, err = fmt.Fprintf(r.stdout, "imported %s into %s\n", did, r.hold.Dir)
+		_, err = fmt.Fprintf(r.std.Out, "imported %s into %s\n", did, r.hold.Dir)
 	}
 	return err
 }

@@ -13,90 +13,63 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
 )
 
 type commands struct {
-	Serve struct {
-		Config string `help:"Configuration file: YAML, or TOML by its name." placeholder:"FILE"`
-	} `cmd:"" help:"Run the hold."`
+	Serve  serveCommand `cmd:"" help:"Run the hold."`
 	Config struct {
-		Init struct {
-			File string `arg:"" optional:"" help:"File to write; standard output without."`
-		} `cmd:"" help:"Write a configuration with every setting, explained."`
-		Check struct {
-			Config string `help:"Configuration file." placeholder:"FILE"`
-		} `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
+		Init  cli.ConfigInit `cmd:"" help:"Write a configuration with every setting, explained."`
+		Check checkCommand   `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
 	} `cmd:"" help:"Make or check a configuration."`
 	Identity identityCommands `cmd:"" help:"Look after the hold's DID and keys."`
 	Repo     repoCommands     `cmd:"" help:"Carry the hold's records away, check them, bring them back."`
 	Backup   backupCommands   `cmd:"" help:"Back the hold up, and look after its backups."`
 	Restore  restoreCommand   `cmd:"" help:"Bring a hold back from a backup, into an empty data folder."`
-	Version  struct{}         `cmd:"" help:"Say what this was built from."`
+	cli.Common
 }
+
+// scrypt is the work factor of files that are encrypted by passphrase, a power of two; 0 is age's own, a second for each guess. Tests
+// lower it.
+type scrypt struct{ work int }
 
 func main() { program(0) }
 
-// program runs the command line. scryptWork is the work factor of files that are encrypted by passphrase, a power of two; 0 is age's own,
-// a second for each guess. Tests lower it.
 func program(scryptWork int) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	var c commands
-	c.Identity.scryptWork, c.Backup.scryptWork = scryptWork, scryptWork
-	command := kong.Parse(&c, kong.Name("atcr-hold"), kong.Description("Stores layers of container images.")).Command()
-	if err := run(ctx, command, &c, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "atcr-hold:", err)
-		os.Exit(1)
-	}
+	cli.Main(cli.Program{
+		Name: "atcr-hold", Summary: "Stores layers of container images.", Grammar: &commands{}, Defaults: config.DefaultHold(),
+		Bind: []any{&scrypt{scryptWork}},
+	})
 }
 
-func run(ctx context.Context, command string, c *commands, stdout, stderr io.Writer) error {
-	switch command {
-	case "version":
-		_, err := fmt.Fprintln(stdout, "atcr-hold", config.Version())
-		return err
-	case "serve":
-		return serve(ctx, c.Serve.Config, stderr)
-	case "config check":
-		return checkConfig(c.Config.Check.Config, stdout)
+// holdFile is embedded by verbs that are about the hold of a configuration.
+type holdFile struct{ cli.ConfigFile }
+
+// load reads the configuration, for a verb that logs warnings only.
+func (f holdFile) load(std *cli.IO) (*config.Hold, hold.Config, error) {
+	settled, _, err := config.LoadHold(f.Config, std.Environ)
+	if err != nil {
+		return nil, hold.Config{}, err
 	}
-	if verb, ok := strings.CutPrefix(command, "identity "); ok {
-		return runIdentity(ctx, verb, &c.Identity, os.Stdin, stdout, stderr)
-	}
-	if verb, ok := strings.CutPrefix(command, "repo "); ok {
-		return runRepo(ctx, verb, &c.Repo, os.Stdin, stdout, stderr)
-	}
-	if verb, ok := strings.CutPrefix(command, "backup "); ok {
-		return runBackup(ctx, verb, &c.Backup, stdout, stderr)
-	}
-	if strings.HasPrefix(command, "restore ") {
-		return runRestore(ctx, &c.Restore, stdout, stderr)
-	}
-	return config.Init(c.Config.Init.File, stdout, config.DefaultHold())
+	return settled, settings(settled, cli.Logger(std, slog.LevelWarn)), nil
 }
 
-// checkConfig prints what LoadHold warns of, and what is wrong with the name that a hold would get; errors are what keeps it from starting.
-func checkConfig(file string, stdout io.Writer) error {
-	c, warnings, err := config.LoadHold(file, os.Environ())
+type checkCommand struct{ holdFile }
+
+// Run prints what LoadHold warns of, and what is wrong with the name that a hold would get; errors are what keeps it from starting.
+func (c *checkCommand) Run(std *cli.IO) error {
+	settled, warnings, err := config.LoadHold(c.Config, std.Environ)
 	if err != nil {
 		return err
 	}
-	h := settings(c, slog.New(slog.DiscardHandler))
-	if h.Backup, err = schedule(c, h.Log); err != nil {
+	h := settings(settled, slog.New(slog.DiscardHandler))
+	if h.Backup, err = schedule(settled, h.Log); err != nil {
 		return err
 	}
 	cfg, err := h.IdentityConfig()
@@ -109,37 +82,36 @@ func checkConfig(file string, stdout io.Writer) error {
 	}
 	warnings = append(warnings, identity.NameWarnings(did, cfg.PublicURL, cfg.TestMode)...)
 	for _, w := range warnings {
-		fmt.Fprintln(stdout, "warning:", w)
+		fmt.Fprintln(std.Out, "warning:", w)
 	}
 	name := did.String()
 	if did == "" {
 		name = "a did:plc that is made at the first start"
 	}
-	_, err = fmt.Fprintf(stdout, "the configuration is good; the hold is %s\n", name)
+	_, err = fmt.Fprintf(std.Out, "the configuration is good; the hold is %s\n", name)
 	return err
 }
 
-func serve(ctx context.Context, file string, stderr io.Writer) (err error) {
-	c, warnings, err := config.LoadHold(file, os.Environ())
+type serveCommand struct{ holdFile }
+
+func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
+	settled, warnings, err := config.LoadHold(c.Config, std.Environ)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.Level(c.LogLevel)}))
-	slog.SetDefault(log)
-	for _, warning := range warnings {
-		log.Warn(warning)
-	}
-	cfg := settings(c, log)
-	if cfg.Backup, err = schedule(c, log); err != nil {
-		return err
-	}
-	server, err := hold.New(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	log.Info("serving", "addr", c.Server.Addr, "url", c.Server.PublicURL)
-	return server.Run(ctx)
+	return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
+		cfg := settings(settled, log)
+		var err error
+		if cfg.Backup, err = schedule(settled, log); err != nil {
+			return nil, err
+		}
+		server, err := hold.New(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.PublicURL)
+		return server, nil
+	})
 }
 
 func settings(c *config.Hold, log *slog.Logger) hold.Config {

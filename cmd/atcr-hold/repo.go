@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,88 +14,64 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"github.com/atcr-dev/atcr/hold"
-	"github.com/atcr-dev/atcr/internal/config"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
 )
 
 type repoCommands struct {
-	Config string `help:"Configuration file of the hold." placeholder:"FILE"`
+	holdFile
 
-	Export struct {
-		Output string `short:"o" help:"File to write; without, standard output. It appears when it is whole." placeholder:"FILE"`
-		Since  string `help:"Only what is newer than this revision." placeholder:"REV"`
-		Blobs  bool   `default:"true" negatable:"" help:"With the blobs that records name (not layers)."`
-	} `cmd:"" help:"Write the repository as a CAR; also while the hold runs."`
-	Import struct {
-		Files  []string `arg:"" name:"file" help:"CARs, of this hold or others; - is standard input. The last one wins."`
-		DryRun bool     `help:"Say what would change; change nothing."`
-		Key    string   `help:"did:key that must have signed the CARs; else the one of the CAR's DID." placeholder:"KEY"`
-		AnyKey bool     `help:"Don't look at signatures."`
-		Blobs  string   `help:"Folder with the blobs that records name, each in a file named by its CID." placeholder:"DIR" type:"path"`
-	} `cmd:"" help:"Create and update the records of CARs in one commit; others stay. The hold must be stopped, unless its repository is in PostgreSQL (database.url)."`
-	Verify struct {
-		What string `arg:"" name:"file|did" help:"CAR to check; - is standard input. Or the DID of any account, whose repository is then fetched from its server."`
-		DID  string `name:"did" help:"Whose the CAR must be."`
-		Key  string `help:"did:key that must have signed it; else the one of the CAR's DID." placeholder:"KEY"`
-	} `cmd:"" help:"Check a repository: signature, tree, every block. The first error is told with its offset."`
-	Ls struct {
-		Collection string `arg:"" optional:"" help:"Without: the collections."`
-	} `cmd:"" help:"List collections, or the records of one."`
-	Get struct {
-		Path string `arg:"" help:"collection/rkey."`
-	} `cmd:"" help:"Print a record as JSON."`
-	Diff struct {
-		A string `arg:"" help:"CAR."`
-		B string `arg:"" help:"CAR."`
-	} `cmd:"" help:"Tell what records differ between two CARs: - is in A only, + in B only, ~ in both."`
-	JumpSeq struct {
-		Seq int64 `arg:"" help:"Number that the next event gets at least."`
-	} `cmd:"" help:"Raise the firehose's event number, after a restore. The hold must be stopped, unless its repository is in PostgreSQL."`
+	Export  repoExportCommand  `cmd:"" help:"Write the repository as a CAR; also while the hold runs."`
+	Import  repoImportCommand  `cmd:"" help:"Create and update the records of CARs in one commit; others stay. The hold must be stopped, unless its repository is in PostgreSQL (database.url)."`
+	Verify  repoVerifyCommand  `cmd:"" help:"Check a repository: signature, tree, every block. The first error is told with its offset."`
+	Ls      repoLsCommand      `cmd:"" help:"List collections, or the records of one."`
+	Get     repoGetCommand     `cmd:"" help:"Print a record as JSON."`
+	Diff    repoDiffCommand    `cmd:"" help:"Tell what records differ between two CARs: - is in A only, + in B only, ~ in both."`
+	JumpSeq repoJumpSeqCommand `cmd:"" help:"Raise the firehose's event number, after a restore. The hold must be stopped, unless its repository is in PostgreSQL."`
 }
 
-type repoRun struct {
-	c      *repoCommands
-	hold   hold.Config
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
+// read opens the repository, also of a running hold.
+func (c *repoCommands) read(ctx context.Context, std *cli.IO, f func(*repo.Repo) error) error {
+	return c.with(ctx, std, hold.ReadRepo, f)
 }
 
-func runRepo(ctx context.Context, verb string, c *repoCommands, stdin io.Reader, stdout, stderr io.Writer) error {
-	r := &repoRun{c: c, stdin: stdin, stdout: stdout, stderr: stderr}
-	verb, _, _ = strings.Cut(verb, " ")
-	if verb == "diff" {
-		return r.diff(ctx)
-	}
-	settled, _, err := config.LoadHold(c.Config, os.Environ())
+// write opens the repository of a stopped hold, or one in PostgreSQL.
+func (c *repoCommands) write(ctx context.Context, std *cli.IO, f func(*repo.Repo) error) error {
+	return c.with(ctx, std, hold.OpenRepo, f)
+}
+
+func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, hold.Config) (*hold.OfflineRepo, error), f func(*repo.Repo) error) error {
+	_, h, err := c.load(std)
 	if err != nil {
 		return err
 	}
-	r.hold = settings(settled, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
-	switch verb {
-	case "verify":
-		return r.verify(ctx)
-	case "import", "jump-seq":
-		return r.with(ctx, hold.OpenRepo, map[string]func(context.Context, *repo.Repo) error{"import": r.importCARs, "jump-seq": r.jumpSeq}[verb])
-	}
-	return r.with(ctx, hold.ReadRepo, map[string]func(context.Context, *repo.Repo) error{"export": r.export, "ls": r.ls, "get": r.get}[verb])
-}
-
-func (r *repoRun) with(ctx context.Context, open func(context.Context, hold.Config) (*hold.OfflineRepo, error), f func(context.Context, *repo.Repo) error) error {
-	o, err := open(ctx, r.hold)
+	o, err := open(ctx, h)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(ctx, o.Repo), o.Close())
+	return errors.Join(f(o.Repo), o.Close())
 }
 
-func (r *repoRun) export(ctx context.Context, from *repo.Repo) error {
-	o := &repo.ExportOptions{Since: r.c.Export.Since, Blobs: r.c.Export.Blobs, Progress: r.progress()}
-	if r.c.Export.Output == "" {
-		return repo.ExportCAR(ctx, from, r.stdout, o)
-	}
-	dir, name := filepath.Split(r.c.Export.Output)
+type repoExportCommand struct {
+	Output string `short:"o" help:"File to write; without, standard output. It appears when it is whole." placeholder:"FILE"`
+	Since  string `help:"Only what is newer than this revision." placeholder:"REV"`
+	Blobs  bool   `default:"true" negatable:"" help:"With the blobs that records name (not layers)."`
+}
+
+func (c *repoExportCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+	return all.read(ctx, std, func(from *repo.Repo) error {
+		o := &repo.ExportOptions{Since: c.Since, Blobs: c.Blobs, Progress: progress(std.Err)}
+		if c.Output == "" {
+			return repo.ExportCAR(ctx, from, std.Out, o)
+		}
+		return c.toFile(func(w io.Writer) error { return repo.ExportCAR(ctx, from, w, o) })
+	})
+}
+
+// toFile makes the file appear when it is whole.
+func (c *repoExportCommand) toFile(write func(io.Writer) error) error {
+	dir, name := filepath.Split(c.Output)
 	if dir == "" {
 		dir = "."
 	}
@@ -105,47 +80,63 @@ func (r *repoRun) export(ctx context.Context, from *repo.Repo) error {
 		return err
 	}
 	defer os.Remove(f.Name()) //nolint:errcheck // it was renamed
-	err = repo.ExportCAR(ctx, from, f, o)
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), r.c.Export.Output); err != nil {
+	if err := os.Rename(f.Name(), c.Output); err != nil {
 		return err
 	}
 	return durable.SyncDir(dir)
 }
 
 // progress tells people on a terminal how far it is.
-func (r *repoRun) progress() func(records, bytes int64) {
-	f, ok := r.stderr.(*os.File)
+func progress(stderr io.Writer) func(records, bytes int64) {
+	f, ok := stderr.(*os.File)
 	if !ok {
 		return nil
 	}
 	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
 		return nil
 	}
-	return func(records, bytes int64) { fmt.Fprintf(r.stderr, "\r%d records, %d MB ", records, bytes>>20) }
+	return func(records, bytes int64) { fmt.Fprintf(stderr, "\r%d records, %d MB ", records, bytes>>20) }
 }
 
-func (r *repoRun) importCARs(ctx context.Context, to *repo.Repo) error {
-	o := r.c.Import
+type repoImportCommand struct {
+	Files  []string `arg:"" name:"file" help:"CARs, of this hold or others; - is standard input. The last one wins."`
+	DryRun bool     `help:"Say what would change; change nothing."`
+	Key    string   `help:"did:key that must have signed the CARs; else the one of the CAR's DID." placeholder:"KEY"`
+	AnyKey bool     `help:"Don't look at signatures."`
+	Blobs  string   `help:"Folder with the blobs that records name, each in a file named by its CID." placeholder:"DIR" type:"path"`
+}
+
+func (c *repoImportCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+	return all.write(ctx, std, func(to *repo.Repo) error { return c.importCARs(ctx, std, all, to) })
+}
+
+func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *repoCommands, to *repo.Repo) error {
 	key, err := publicKey(o.Key)
 	if err != nil {
 		return err
 	}
+	_, h, err := all.load(std)
+	if err != nil {
+		return err
+	}
+	net := &network{hold: h, stderr: std.Err}
 	var srcs []repo.Source
 	for _, name := range o.Files {
-		f, err := r.open(name)
+		f, err := open(std, name)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
 		srcs = append(srcs, repo.Source{Reader: f, Name: name, Key: key})
 	}
-	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: r.keyOf}
+	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: net.keyOf}
 	if o.Blobs != "" {
 		im.Blob = func(c repo.CID) ([]byte, error) {
 			data, err := os.ReadFile(filepath.Join(o.Blobs, c.String()))
@@ -159,7 +150,7 @@ func (r *repoRun) importCARs(ctx context.Context, to *repo.Repo) error {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(r.stdout)
+	out := bufio.NewWriter(std.Out)
 	if o.DryRun {
 		for _, k := range got.Keys {
 			fmt.Fprintln(out, k.Action, k.Path)
@@ -176,9 +167,9 @@ func (r *repoRun) importCARs(ctx context.Context, to *repo.Repo) error {
 	return out.Flush()
 }
 
-func (r *repoRun) open(name string) (io.ReadCloser, error) {
+func open(std *cli.IO, name string) (io.ReadCloser, error) {
 	if name == "-" {
-		return io.NopCloser(r.stdin), nil
+		return io.NopCloser(std.In), nil
 	}
 	return os.Open(name)
 }
@@ -194,16 +185,24 @@ func publicKey(didKey string) (atcrypto.PublicKey, error) {
 	return key, nil
 }
 
-func (r *repoRun) ls(ctx context.Context, from *repo.Repo) error {
-	out := bufio.NewWriter(r.stdout)
-	if r.c.Ls.Collection == "" {
+type repoLsCommand struct {
+	Collection string `arg:"" optional:"" help:"Without: the collections."`
+}
+
+func (c *repoLsCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+	return all.read(ctx, std, func(from *repo.Repo) error { return c.list(ctx, std, from) })
+}
+
+func (c *repoLsCommand) list(ctx context.Context, std *cli.IO, from *repo.Repo) error {
+	out := bufio.NewWriter(std.Out)
+	if c.Collection == "" {
 		names, err := from.Collections(ctx)
 		for _, n := range names {
 			fmt.Fprintln(out, n)
 		}
 		return errors.Join(err, out.Flush())
 	}
-	for rec, err := range from.List(ctx, r.c.Ls.Collection, "", false) {
+	for rec, err := range from.List(ctx, c.Collection, "", false) {
 		if err != nil {
 			return err
 		}
@@ -212,27 +211,40 @@ func (r *repoRun) ls(ctx context.Context, from *repo.Repo) error {
 	return out.Flush()
 }
 
-func (r *repoRun) get(ctx context.Context, from *repo.Repo) error {
-	coll, rkey, ok := strings.Cut(r.c.Get.Path, "/")
+type repoGetCommand struct {
+	Path string `arg:"" help:"collection/rkey."`
+}
+
+func (c *repoGetCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+	coll, rkey, ok := strings.Cut(c.Path, "/")
 	if !ok {
-		return fmt.Errorf("%q: want collection/rkey", r.c.Get.Path)
+		return cli.Usagef("%q: want collection/rkey", c.Path)
 	}
+	return all.read(ctx, std, func(from *repo.Repo) error { return c.get(ctx, std, from, coll, rkey) })
+}
+
+func (c *repoGetCommand) get(ctx context.Context, std *cli.IO, from *repo.Repo, coll, rkey string) error {
 	rec, err := from.Get(ctx, coll, rkey)
 	if err != nil {
 		return err
 	}
 	js, err := rec.JSON()
 	if err == nil {
-		_, err = fmt.Fprintf(r.stdout, "%s\n", js)
+		_, err = fmt.Fprintf(std.Out, "%s\n", js)
 	}
 	return err
 }
 
-// diff walks two CARs side by side.
-func (r *repoRun) diff(ctx context.Context) error {
+type repoDiffCommand struct {
+	A string `arg:"" help:"CAR."`
+	B string `arg:"" help:"CAR."`
+}
+
+// Run walks two CARs side by side.
+func (c *repoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
 	var next [2]func() (repo.Record, error, bool)
-	for i, name := range []string{r.c.Diff.A, r.c.Diff.B} {
-		f, err := r.open(name)
+	for i, name := range []string{c.A, c.B} {
+		f, err := open(std, name)
 		if err != nil {
 			return err
 		}
@@ -246,7 +258,7 @@ func (r *repoRun) diff(ctx context.Context) error {
 		defer stop()
 		next[i] = n
 	}
-	out := bufio.NewWriter(r.stdout)
+	out := bufio.NewWriter(std.Out)
 	a, err, moreA := next[0]()
 	b, errB, moreB := next[1]()
 	for err = errors.Join(err, errB); err == nil && (moreA || moreB); {
@@ -270,13 +282,19 @@ func (r *repoRun) diff(ctx context.Context) error {
 	return errors.Join(err, out.Flush())
 }
 
-func (r *repoRun) jumpSeq(ctx context.Context, to *repo.Repo) error {
-	if err := to.JumpSeq(ctx, r.c.JumpSeq.Seq); err != nil {
+type repoJumpSeqCommand struct {
+	Seq int64 `arg:"" help:"Number that the next event gets at least."`
+}
+
+func (c *repoJumpSeqCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+	return all.write(ctx, std, func(to *repo.Repo) error {
+		if err := to.JumpSeq(ctx, c.Seq); err != nil {
+			return err
+		}
+		seq, err := to.Seq(ctx)
+		if err == nil {
+			_, err = fmt.Fprintln(std.Out, "the next event comes after number", seq)
+		}
 		return err
-	}
-	seq, err := to.Seq(ctx)
-	if err == nil {
-		_, err = fmt.Fprintln(r.stdout, "the next event comes after number", seq)
-	}
-	return err
+	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 )
@@ -63,9 +63,7 @@ func TestRepoDiff(t *testing.T) {
 		{b, empty, strings.ReplaceAll(plus, "+", "-")},
 	} {
 		var out bytes.Buffer
-		cmds := &repoCommands{}
-		cmds.Diff.A, cmds.Diff.B = c.a, c.b
-		if err := runRepo(t.Context(), "diff <a> <b>", cmds, nil, &out, &out); err != nil || out.String() != c.want {
+		if err := (&repoDiffCommand{A: c.a, B: c.b}).Run(t.Context(), &cli.IO{Out: &out}); err != nil || out.String() != c.want {
 			t.Errorf("%v\n%swant\n%s", err, out.String(), c.want)
 		}
 	}
@@ -76,9 +74,7 @@ func TestRepoDiff(t *testing.T) {
 	if err := os.WriteFile(a, torn[:len(torn)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmds := &repoCommands{}
-	cmds.Diff.A, cmds.Diff.B = b, a
-	if err := runRepo(context.Background(), "diff <a> <b>", cmds, nil, &bytes.Buffer{}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
+	if err := (&repoDiffCommand{A: b, B: a}).Run(t.Context(), &cli.IO{Out: &bytes.Buffer{}}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
 		t.Errorf("a torn CAR: %v", err)
 	}
 }

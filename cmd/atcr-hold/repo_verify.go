@@ -13,7 +13,9 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -24,8 +26,14 @@ const (
 	fetchWait  = 12 * time.Hour
 )
 
-// network is how other accounts are looked up and asked; call done at last.
-func (r *repoRun) network() (dir *identity.Resolver, client *http.Client, done func(), err error) {
+// network is how other accounts are looked up and asked.
+type network struct {
+	hold   hold.Config
+	stderr io.Writer
+}
+
+// open makes what asks; call done at last.
+func (r *network) open() (dir *identity.Resolver, client *http.Client, done func(), err error) {
 	who, err := r.hold.IdentityConfig()
 	if err != nil {
 		return nil, nil, nil, err
@@ -39,12 +47,12 @@ func (r *repoRun) network() (dir *identity.Resolver, client *http.Client, done f
 
 // keyOf asks the network for an account's signing key. One that can't be found is told and let pass: the account's server
 // may be what was lost.
-func (r *repoRun) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
+func (r *network) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
 	id, err := syntax.ParseDID(did)
 	if err != nil {
 		return nil, err
 	}
-	dir, _, done, err := r.network()
+	dir, _, done, err := r.open()
 	if err != nil {
 		return nil, err
 	}
@@ -60,20 +68,35 @@ func (r *repoRun) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 	return doc.PublicKey()
 }
 
-func (r *repoRun) verify(ctx context.Context) error {
-	key, err := publicKey(r.c.Verify.Key)
+type repoVerifyCommand struct {
+	What string `arg:"" name:"file|did" help:"CAR to check; - is standard input. Or the DID of any account, whose repository is then fetched from its server."`
+	DID  string `name:"did" help:"Whose the CAR must be."`
+	Key  string `help:"did:key that must have signed it; else the one of the CAR's DID." placeholder:"KEY"`
+}
+
+func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+	key, err := publicKey(c.Key)
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(r.c.Verify.What, "did:") {
-		return r.verifyAccount(ctx, r.c.Verify.What, key)
+	_, h, err := all.load(std)
+	if err != nil {
+		return err
 	}
-	f, err := r.open(r.c.Verify.What)
+	r := &network{hold: h, stderr: std.Err}
+	if strings.HasPrefix(c.What, "did:") {
+		info, err := r.verifyAccount(ctx, c.What, key)
+		if err != nil {
+			return err
+		}
+		return verified(std, info, "good")
+	}
+	f, err := open(std, c.What)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: r.c.Verify.What, DID: r.c.Verify.DID, Key: key})
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: c.What, DID: c.DID, Key: key})
 	if err != nil {
 		return err
 	}
@@ -89,57 +112,53 @@ func (r *repoRun) verify(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.verified(car.Info, signature)
+	return verified(std, car.Info, signature)
 }
 
 // verifyAccount fetches the repository of an account from its server and verifies it as it comes. Unlike a CAR's, its key
 // must be known.
-func (r *repoRun) verifyAccount(ctx context.Context, did string, key atcrypto.PublicKey) error {
+func (r *network) verifyAccount(ctx context.Context, did string, key atcrypto.PublicKey) (none repo.CARInfo, err error) {
 	id, err := syntax.ParseDID(did)
 	if err != nil {
-		return err
+		return none, err
 	}
-	dir, client, done, err := r.network()
+	dir, client, done, err := r.open()
 	if err != nil {
-		return err
+		return none, err
 	}
 	defer done()
 	doc, err := dir.LookupDID(ctx, id)
 	if err != nil {
-		return err
+		return none, err
 	}
 	if key == nil {
 		if key, err = doc.PublicKey(); err != nil {
-			return fmt.Errorf("signing key of %s: %w", did, err)
+			return none, fmt.Errorf("signing key of %s: %w", did, err)
 		}
 	}
 	server := strings.TrimRight(doc.PDSEndpoint(), "/")
 	if server == "" {
-		return fmt.Errorf("the document of %s names no server that has its repository", did)
+		return none, fmt.Errorf("the document of %s names no server that has its repository", did)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(did), nil)
 	if err != nil {
-		return err
+		return none, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return none, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		var e struct{ Error, Message string }
 		body, _ := httpx.ReadLimited(resp, 64<<10)
 		_ = json.Unmarshal(body, &e)
-		return fmt.Errorf("com.atproto.sync.getRepo of %s answers %d %.100q %.200q", server, resp.StatusCode, e.Error, e.Message)
+		return none, fmt.Errorf("com.atproto.sync.getRepo of %s answers %d %.100q %.200q", server, resp.StatusCode, e.Error, e.Message)
 	}
-	info, err := repo.VerifyCAR(ctx, repo.Source{Reader: io.LimitReader(resp.Body, maxFetched), Name: "the repository from " + server, DID: did, Key: key})
-	if err != nil {
-		return err
-	}
-	return r.verified(info, "good")
+	return repo.VerifyCAR(ctx, repo.Source{Reader: io.LimitReader(resp.Body, maxFetched), Name: "the repository from " + server, DID: did, Key: key})
 }
 
-func (r *repoRun) verified(i repo.CARInfo, signature string) error {
-	_, err := fmt.Fprintf(r.stdout, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
+func verified(std *cli.IO, i repo.CARInfo, signature string) error {
+	_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
@@ -19,19 +20,59 @@ const (
 	rotateLook = 200 * time.Millisecond // between looks at how far it is
 )
 
+type rotateCommand struct {
+	change
+	Signing  bool   `xor:"which" required:"" help:"The key that signs commits and service tokens."`
+	Rotation bool   `xor:"which" required:"" help:"The key that may change the did:plc."`
+	Type     string `default:"k256" enum:"k256,p256" help:"Of the new key."`
+}
+
+func (c *rotateCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+	r, id, err := all.with(std)
+	if err != nil {
+		return err
+	}
+	return (&rotateRun{r, c}).run(ctx, id)
+}
+
+// rotateRun is one run of it.
+type rotateRun struct {
+	*identityRun
+	c *rotateCommand
+}
+
+// run rotates while no hold runs, or has the one that does do it.
+func (r *rotateRun) run(ctx context.Context, id *identity.Identity) error {
+	err := r.alter(r.c.DryRun, func() error { return r.offline(ctx, id) })
+	var busy *durable.LockedError
+	if errors.As(err, &busy) {
+		return r.rotateBeside(ctx, id, busy)
+	}
+	return err
+}
+
+// offline rotates, and tells followers of the repository.
+func (r *rotateRun) offline(ctx context.Context, id *identity.Identity) error {
+	fresh, done, err := r.rotation()(ctx, id, r.cfg, r.c.Type, r.c.DryRun)
+	if err := r.report(done, err); err != nil || !done.Submitted || r.c.Rotation {
+		return err
+	}
+	return hold.AnnounceIdentity(ctx, r.hold, fresh)
+}
+
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
 // share, so that it may run in another container of this machine. On another one, with the folder on a network share, only where locks
 // reach there (durable.LockDir): else this is never called, and the key is rotated as if the hold were stopped. The hold takes such a key over at
 // its next look at the directory (identity.FinishRotations), hours later.
-func (r *identityRun) rotateBeside(ctx context.Context, id *identity.Identity, busy *durable.LockedError) error {
-	if _, _, err := r.rotation()(ctx, id, r.cfg, r.c.RotateKey.Type, true); err != nil {
+func (r *rotateRun) rotateBeside(ctx context.Context, id *identity.Identity, busy *durable.LockedError) error {
+	if _, _, err := r.rotation()(ctx, id, r.cfg, r.c.Type, true); err != nil {
 		return err // nothing is asked of it that can't be done
 	}
 	next, err := r.askRotation(id)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.stdout, "the hold runs (process %d): it is asked to take %s into use\n", busy.PID, next.DIDKey())
+	fmt.Fprintf(r.std.Out, "the hold runs (process %d): it is asked to take %s into use\n", busy.PID, next.DIDKey())
 	ctx, stop := context.WithTimeout(ctx, rotateWait)
 	defer stop()
 	for {
@@ -54,28 +95,28 @@ func (r *identityRun) rotateBeside(ctx context.Context, id *identity.Identity, b
 	}
 }
 
-func (r *identityRun) rotation() func(context.Context, *identity.Identity, identity.Config, string, bool) (*identity.Identity, *identity.PLCChange, error) {
-	if r.c.RotateKey.Rotation {
+func (r *rotateRun) rotation() func(context.Context, *identity.Identity, identity.Config, string, bool) (*identity.Identity, *identity.PLCChange, error) {
+	if r.c.Rotation {
 		return identity.RotateRotationKey
 	}
 	return identity.RotateSigningKey
 }
 
-func (r *identityRun) askRotation(id *identity.Identity) (atcrypto.PublicKey, error) {
-	if r.c.RotateKey.Rotation {
-		return identity.AskRotationKey(id, r.cfg, r.c.RotateKey.Type)
+func (r *rotateRun) askRotation(id *identity.Identity) (atcrypto.PublicKey, error) {
+	if r.c.Rotation {
+		return identity.AskRotationKey(id, r.cfg, r.c.Type)
 	}
-	return identity.AskSigningKey(r.cfg, r.c.RotateKey.Type)
+	return identity.AskSigningKey(r.cfg, r.c.Type)
 }
 
 // current answers the identity on disk, and whether it has the new key.
-func (r *identityRun) current(next atcrypto.PublicKey) (*identity.Identity, bool, error) {
+func (r *rotateRun) current(next atcrypto.PublicKey) (*identity.Identity, bool, error) {
 	id, err := identity.Load(r.cfg)
 	if err != nil {
 		return nil, false, err
 	}
 	key := id.Key
-	if r.c.RotateKey.Rotation {
+	if r.c.Rotation {
 		key = id.Rotation
 	}
 	if key == nil {
@@ -86,9 +127,9 @@ func (r *identityRun) current(next atcrypto.PublicKey) (*identity.Identity, bool
 }
 
 // rotated: the new key is the hold's, and a new signing key has signed, so that followers know of it.
-func (r *identityRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool, error) {
+func (r *rotateRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool, error) {
 	_, ours, err := r.current(next)
-	if err != nil || !ours || r.c.RotateKey.Rotation {
+	if err != nil || !ours || r.c.Rotation {
 		return ours, err
 	}
 	o, err := hold.ReadRepo(ctx, r.hold)
@@ -103,36 +144,36 @@ func (r *identityRun) rotated(ctx context.Context, next atcrypto.PublicKey) (boo
 }
 
 // rotateStopped does what is left to do of a rotation when the hold was stopped meanwhile; it has the folder's lock.
-func (r *identityRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) error {
+func (r *rotateRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) error {
 	id, ours, err := r.current(next)
 	if err != nil {
 		return err
 	}
 	if !ours {
-		return r.offline(ctx, "rotate-key", id)
+		return r.offline(ctx, id)
 	}
-	if err := r.reportRotated(ctx, id, next); err != nil || r.c.RotateKey.Rotation {
+	if err := r.reportRotated(ctx, id, next); err != nil || r.c.Rotation {
 		return err
 	}
 	return hold.AnnounceIdentity(ctx, r.hold, id)
 }
 
 // reportRotated prints what the directory now says.
-func (r *identityRun) reportRotated(ctx context.Context, id *identity.Identity, next atcrypto.PublicKey) error {
+func (r *rotateRun) reportRotated(ctx context.Context, id *identity.Identity, next atcrypto.PublicKey) error {
 	if id.DID.Method() != "plc" {
-		_, err := fmt.Fprintf(r.stdout, "done: %s shows %s\n", id.DID, next.DIDKey())
+		_, err := fmt.Fprintf(r.std.Out, "done: %s shows %s\n", id.DID, next.DIDKey())
 		return err
 	}
 	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
 	if err != nil {
-		_, err := fmt.Fprintf(r.stdout, "done: the hold has %s; the directory can't be asked for its log now: %v\n", next.DIDKey(), err)
+		_, err := fmt.Fprintf(r.std.Out, "done: the hold has %s; the directory can't be asked for its log now: %v\n", next.DIDKey(), err)
 		return err
 	}
 	history := log.History()
 	last := history[len(history)-1]
 	for _, line := range last.Changes {
-		fmt.Fprintln(r.stdout, line)
+		fmt.Fprintln(r.std.Out, line)
 	}
-	_, err = fmt.Fprintf(r.stdout, "done: operation %s of %s\n", last.CID, id.DID)
+	_, err = fmt.Fprintf(r.std.Out, "done: operation %s of %s\n", last.CID, id.DID)
 	return err
 }

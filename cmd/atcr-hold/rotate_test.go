@@ -14,6 +14,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
@@ -22,8 +23,7 @@ import (
 // command does the rotation itself, with the key that was made.
 func TestRotateBesideNoHold(t *testing.T) {
 	ctx := t.Context()
-	r := &identityRun{c: &identityCommands{}, stdout: &bytes.Buffer{}}
-	r.c.RotateKey.Signing = true
+	r := &rotateRun{&identityRun{std: &cli.IO{Out: &bytes.Buffer{}}}, &rotateCommand{Signing: true, Type: "k256"}}
 	r.hold = hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if r.cfg, err = r.hold.IdentityConfig(); err != nil {
@@ -46,7 +46,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	err = r.alter(short, "rotate-key", before)
+	err = r.run(short, before)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprintf("(process %d) has not taken it into use", os.Getpid())) {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	}
 	asked := identity.RotationAsked(before, r.cfg)
 	done := make(chan error, 1)
-	go func() { done <- r.alter(ctx, "rotate-key", before) }()
+	go func() { done <- r.run(ctx, before) }()
 	err = realtest.WaitFor(30*time.Second, func() error {
 		if identity.RotationAsked(before, r.cfg).Equal(asked) {
 			return errors.New("it did not ask again")

@@ -19,6 +19,14 @@ const (
 	HoldPrefix    = "HOLD"
 )
 
+// Prefix is that of the environment variables of a [Hold] or an [AppView].
+func Prefix(c any) string {
+	if _, ok := c.(*Hold); ok {
+		return HoldPrefix
+	}
+	return AppViewPrefix
+}
+
 // LoadAppView reads and checks an AppView's configuration. An empty file name means defaults and environment only.
 // The warnings are for the log, once, at start. The error says every problem it found, one a line, with file and line
 // where it has one.
