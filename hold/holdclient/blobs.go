@@ -198,6 +198,14 @@ type Blob struct {
 // are not checked against the digest here: the reader does. There is no time limit on Body but the context's.
 // Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrRangeNotSatisfiable, ErrUnavailable, ….
 func (c *Client) GetBlob(ctx context.Context, userDID string, d digest.Digest, byteRange string) (*Blob, error) {
+	b, err := c.getBlob(ctx, userDID, d, byteRange)
+	if c.refusedToken(err) {
+		b, err = c.getBlob(ctx, userDID, d, byteRange)
+	}
+	return b, err
+}
+
+func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, byteRange string) (*Blob, error) {
 	resp, err := c.send(ctx, blobRequest(http.MethodGet, userDID, d, byteRange))
 	if err != nil {
 		return nil, err

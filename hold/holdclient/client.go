@@ -54,6 +54,8 @@ type host struct {
 	challenged map[string]bool      // methods that answered 401 or 403 without a token
 	missing    map[string]time.Time // methods the hold lacks, and when that was seen
 	direct     bool                 // parts go to uploadPart at the hold
+
+	directUntil time.Time // until then readers of a public hold are sent to getBlob itself
 }
 
 // A hold may be upgraded while we run: what it lacked is asked again after this.

@@ -152,6 +152,20 @@ func (c *Client) call(ctx context.Context, verb, method string, query url.Values
 func (c *Client) callFor(ctx context.Context, limit time.Duration, verb, method string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	err := c.callOnce(ctx, verb, method, query, in, out)
+	if verb == http.MethodGet && c.refusedToken(err) {
+		err = c.callOnce(ctx, verb, method, query, in, out)
+	}
+	return err
+}
+
+// refusedToken reports whether a query is to be made once more, with another token: net/http sends a GET again by itself when
+// a connection breaks, with the same token, which a hold takes once.
+func (c *Client) refusedToken(err error) bool {
+	return c.token != nil && errors.Is(err, ErrUnauthorized)
+}
+
+func (c *Client) callOnce(ctx context.Context, verb, method string, query url.Values, in, out any) error {
 	if c.h.isMissing(method) {
 		return &Error{Kind: ErrNotSupported, Method: method, URL: c.h.url, Name: "MethodNotImplemented"}
 	}

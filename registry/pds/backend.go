@@ -51,7 +51,6 @@ type Backend struct {
 	silentHolds *memo[string, error]             // holds that did not answer just now
 	present     *memo[string, string]            // the hold that an owner's pushes go to
 	leased      *memo[string, place]             // blobs that the present hold was asked for lately
-	bare        *memo[string, struct{}]          // public holds that give bytes, not addresses
 	deaf        *memo[string, struct{}]          // holds that refused to hear of an anonymous pull
 	skipped     atomic.Int64                     // records that broke their lexicon
 	mismatched  atomic.Int64                     // records whose bytes are not those of their digest
@@ -115,7 +114,6 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		silentHolds: newMemo[string, error](10_000),
 		present:     newMemo[string, string](10_000),
 		leased:      newMemo[string, place](10_000),
-		bare:        newMemo[string, struct{}](10_000),
 		sampled:     newMemo[string, struct{}](10_000),
 		rekeyed:     newMemo[string, struct{}](10_000),
 		proofs:      semaphore.NewWeighted(maxProofs),

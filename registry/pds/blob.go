@@ -3,10 +3,7 @@ package pds
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -144,124 +141,28 @@ func (b *Backend) placesOf(ctx context.Context, owner, repository string, d dige
 	return out, sqlx.Wrap(rows.Err())
 }
 
-// blobAt answers a blob that the actor may read at a hold.
+// blobAt returns a blob that the actor may read at a hold.
 func (b *Backend) blobAt(ctx context.Context, actor registry.Actor, owner string, d digest.Digest, p place) (registry.Blob, error) {
 	c, err := b.holdAs(ctx, p.Hold, actor.Session)
 	if err != nil {
 		return registry.Blob{}, err
 	}
-	if p.Size <= 0 {
-		if p.Size, err = c.StatBlob(ctx, owner, d); err != nil {
-			return registry.Blob{}, holdError(p.Hold, err)
-		}
-	}
-	out := registry.Blob{Digest: d, Size: p.Size}
-	out.Open = func(ctx context.Context, rng registry.Range) (io.ReadCloser, error) {
-		return b.relay(ctx, c, owner, d, rng)
-	}
-	if b.redirect != RedirectNever {
-		if out.Link, err = b.linkTo(ctx, c, owner, d); err != nil {
+	o := holdclient.LocateOptions{Size: p.Size, NoLink: b.redirect == RedirectNever}
+	if !o.NoLink {
+		anyone, err := b.rights(ctx, p.Hold, "")
+		if err != nil {
 			return registry.Blob{}, err
 		}
+		o.Public = anyone.Public
 	}
-	return out, nil
-}
-
-// linkTo asks the hold for an address to send a reader to; empty when the hold gives bytes. A public hold that gives
-// bytes to everyone is named itself.
-func (b *Backend) linkTo(ctx context.Context, c *holdclient.Client, owner string, d digest.Digest) (string, error) {
-	direct := c.URL() + "/xrpc/com.atproto.sync.getBlob?" + url.Values{"did": {owner}, "cid": {d.String()}}.Encode()
-	now := b.clock()
-	rights, err := b.rights(ctx, c.DID(), "")
+	at, err := c.Locate(ctx, owner, d, o)
 	if err != nil {
-		return "", err
+		return registry.Blob{}, holdError(p.Hold, err)
 	}
-	if _, ok := b.bare.get(c.DID(), now); ok && rights.Public {
-		return direct, nil
-	}
-	// One byte is enough to see how the hold answers.
-	got, err := again(func() (*holdclient.Blob, error) { return c.GetBlob(ctx, owner, d, "bytes=0-0") })
-	if errors.Is(err, holdclient.ErrRangeNotSatisfiable) { // of an empty blob
-		return "", nil
-	}
-	if err != nil {
-		return "", holdError(c.DID(), err)
-	}
-	if got.URL != "" {
-		return got.URL, nil
-	}
-	got.Body.Close()
-	if rights.Public {
-		b.bare.put(c.DID(), struct{}{}, now.Add(rightsFor))
-		return direct, nil
-	}
-	return "", nil
-}
-
-// relay passes bytes of a hold on. The hold's bytes are not hashed here: clients check what they pull.
-func (b *Backend) relay(ctx context.Context, c *holdclient.Client, owner string, d digest.Digest, rng registry.Range) (io.ReadCloser, error) {
-	header := ""
-	switch {
-	case rng.End > 0:
-		header = fmt.Sprintf("bytes=%d-%d", rng.Start, rng.End-1)
-	case rng.Start > 0:
-		header = fmt.Sprintf("bytes=%d-", rng.Start)
-	}
-	got, err := again(func() (*holdclient.Blob, error) { return c.GetBlob(ctx, owner, d, header) })
-	if errors.Is(err, holdclient.ErrRangeNotSatisfiable) {
-		return http.NoBody, nil
-	}
-	if err != nil {
-		return nil, holdError(c.DID(), err)
-	}
-	body, partial := got.Body, got.ContentRange != ""
-	if got.URL != "" {
-		if body, partial, err = b.follow(ctx, got.URL, header); err != nil {
-			return nil, err
-		}
-	}
-	if partial || header == "" {
-		return body, nil
-	}
-	// The whole came although a range was asked.
-	if _, err := io.CopyN(io.Discard, body, rng.Start); err != nil {
-		body.Close()
-		return nil, fmt.Errorf("blob %s at %s: skip to %d: %w", d, c.DID(), rng.Start, err)
-	}
-	if rng.End > 0 {
-		return readCloser{io.LimitReader(body, rng.End-rng.Start), body}, nil
-	}
-	return body, nil
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
-}
-
-// follow gets the bytes at an address that a hold gave. No token goes there.
-func (b *Backend) follow(ctx context.Context, link, byteRange string) (io.ReadCloser, bool, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
-	if err != nil {
-		return nil, false, registry.ErrUnavailable.With("the hold gave an address that is none").Wrap(err)
-	}
-	req.Header.Set("Accept-Encoding", "identity")
-	if byteRange != "" {
-		req.Header.Set("Range", byteRange)
-	}
-	resp, err := b.http.Do(req)
-	if err != nil {
-		return nil, false, registry.ErrUnavailable.With("the hold's storage does not answer: try again later").Wrap(err)
-	}
-	switch resp.StatusCode {
-	case http.StatusOK, http.StatusPartialContent:
-		return resp.Body, resp.StatusCode == http.StatusPartialContent, nil
-	case http.StatusRequestedRangeNotSatisfiable:
-		resp.Body.Close()
-		return http.NoBody, true, nil
-	}
-	resp.Body.Close()
-	return nil, false, registry.ErrUnavailable.With("the hold's storage answers %d: try again later", resp.StatusCode)
+	return registry.Blob{Digest: d, Size: at.Size, Link: at.Link, Open: func(ctx context.Context, r registry.Range) (io.ReadCloser, error) {
+		body, err := at.Open(ctx, r.Start, r.End)
+		return body, holdError(p.Hold, err)
+	}}, nil
 }
 
 // Mount makes a blob present that already lies in the hold that pushes go to.

@@ -81,16 +81,6 @@ func (b *Backend) holdAs(ctx context.Context, did, session string) (*holdclient.
 	}), nil
 }
 
-// again does a query of a hold once more when its token was refused: net/http sends a GET again by itself when a connection
-// breaks, with the same token, which a hold takes once.
-func again[T any](f func() (T, error)) (T, error) {
-	v, err := f()
-	if errors.Is(err, holdclient.ErrUnauthorized) {
-		v, err = f()
-	}
-	return v, err
-}
-
 // rights answers what a DID may do at a hold, at most a minute old; while the hold is silent, what it last said.
 func (b *Backend) rights(ctx context.Context, hold, did string) (holdclient.Rights, error) {
 	key := did + "\n" + hold
@@ -275,5 +265,5 @@ func holdError(hold string, err error) error {
 		return with(registry.ErrManifestInvalid, "the hold %s refuses it%s", hold, message)
 	}
 	wait = max(wait, 5*time.Second)
-	return with(registry.ErrUnavailable, "the hold %s does not answer: try again later", hold)
+	return with(registry.ErrUnavailable, "the hold %s does not answer%s: try again later", hold, message)
 }

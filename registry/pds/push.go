@@ -104,7 +104,7 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		return nil
 	})
 	g.Go(func() error {
-		q, err := again(func() (holdclient.Quota, error) { return c.GetQuota(gctx, o.DID) })
+		q, err := c.GetQuota(gctx, o.DID)
 		switch {
 		case errors.Is(err, holdclient.ErrNotSupported):
 			return nil
@@ -134,7 +134,7 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 		if err != nil {
 			continue
 		}
-		body, err := r.b.relay(ctx, c, o.DID, d, registry.Range{})
+		body, err := c.OpenBlob(ctx, o.DID, d, 0, 0)
 		if err != nil {
 			continue
 		}
