@@ -217,7 +217,7 @@ func (h *runningHold) restored(f *follower, some *randomRecords) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = repo.MirrorCAR(t.Context(), store, repo.Source{Reader: &backup}, nil)
+	_, err = repo.MirrorCAR(t.Context(), store, repo.Source{Reader: &backup, AnyKey: true}, nil)
 	if err := errors.Join(err, store.Close()); err != nil {
 		t.Fatal(err)
 	}

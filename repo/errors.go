@@ -24,7 +24,7 @@ var (
 	ErrInvalidProof = errors.New("invalid proof")
 	// ErrInvalidCAR: a CAR is malformed, damaged, badly signed or of another DID; see [CARError] for where.
 	ErrInvalidCAR = errors.New("invalid CAR")
-	// ErrInvalidOptions: Options lack something or contradict the store.
+	// ErrInvalidOptions: Options or a Source lack something, or contradict the store.
 	ErrInvalidOptions = errors.New("invalid repository options")
 	// ErrCorrupt: what the store gave back is not what was put in. Nothing is written any more on such a path.
 	ErrCorrupt = errors.New("repository corrupt")

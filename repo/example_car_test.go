@@ -60,13 +60,17 @@ func ExampleVerifyCAR() {
 		log.Fatal(err)
 	}
 	info, err := repo.VerifyCAR(ctx, repo.Source{Reader: bytes.NewReader(car.Bytes()), Key: r.PublicKey()})
-	fmt.Println(info.DID, info.Records, info.Streaming, err)
+	fmt.Println(info.DID, info.Records, info.SignatureChecked, err)
 
 	torn := car.Bytes()[:20]
-	_, err = repo.VerifyCAR(ctx, repo.Source{Reader: bytes.NewReader(torn)})
+	_, err = repo.VerifyCAR(ctx, repo.Source{Reader: bytes.NewReader(torn), Key: r.PublicKey()})
 	var where *repo.CARError
 	fmt.Println(errors.Is(err, repo.ErrInvalidCAR), errors.As(err, &where) && where.Offset == 0)
+
+	_, err = repo.VerifyCAR(ctx, repo.Source{Reader: bytes.NewReader(car.Bytes())}) // by whose key?
+	fmt.Println(errors.Is(err, repo.ErrInvalidOptions))
 	// Output:
 	// did:web:a.example 0 true <nil>
 	// true true
+	// true
 }

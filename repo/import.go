@@ -16,8 +16,8 @@ type Importer struct {
 	DryRun bool
 	// Keys is how many of the records that change are listed in the answer; 0 is 1000.
 	Keys int
-	// AnyKey takes a CAR whose Source has no Key without looking at its signature. Otherwise such a CAR must be of
-	// the repository's own DID and key.
+	// AnyKey takes a CAR whose Source has no Key without looking at its signature, as Source.AnyKey does for one. Otherwise such
+	// a CAR must be of the repository's own DID and key.
 	AnyKey bool
 	// KeyOf, when not nil, answers the signing key of another account, for CARs whose Source has none. A nil key means
 	// that it can't be known: the CAR is taken without looking at its signature.
@@ -71,16 +71,16 @@ func (o Importer) Import(ctx context.Context, r *Repo, srcs ...Source) (_ Import
 		}
 	}()
 	for i, src := range srcs {
-		c, err := OpenCAR(ctx, src)
+		c, err := openCAR(ctx, src)
 		if err != nil {
 			return Imported{}, fmt.Errorf("import into %s: %w", r.did, err)
 		}
 		im.cars = append(im.cars, c)
-		im.out.Sources = append(im.out.Sources, c.Info)
 		im.total += c.Info.Records
 		if err := im.trust(ctx, c); err != nil {
 			return Imported{}, fmt.Errorf("import into %s: CAR %d: %w", r.did, i+1, err)
 		}
+		im.out.Sources = append(im.out.Sources, c.Info)
 	}
 	if o.DryRun {
 		err = r.store.View(ctx, func(s Reader) error { return im.plan(ctx, s) })
@@ -107,7 +107,7 @@ type importing struct {
 
 // trust looks at the signature of a CAR for which no key was given.
 func (im *importing) trust(ctx context.Context, c *CAR) error {
-	if c.src.Key != nil || im.AnyKey {
+	if c.src.Key != nil || c.src.AnyKey || im.AnyKey {
 		return nil
 	}
 	key, whose := im.r.PublicKey(), "the repository's"
@@ -132,6 +132,7 @@ func (im *importing) trust(ctx context.Context, c *CAR) error {
 	if err != nil {
 		return bad(fmt.Errorf("the commit's signature is not of %s key: %w", whose, err))
 	}
+	c.Info.SignatureChecked = true
 	return nil
 }
 

@@ -8,10 +8,10 @@ import (
 )
 
 // MirrorCAR restores a repository as it was, with the same commit and DID, into a store that holds none. Unlike
-// [ImportCAR] it signs nothing: give the Source DID and Key to know whose it is. The next commit of a [Repo] opened on the
+// [ImportCAR] it signs nothing, so the Source needs a Key (or says AnyKey, as for [VerifyCAR]) and should have a DID. The next commit of a [Repo] opened on the
 // store follows on. Blobs are taken from the CAR; one that is not there is left out. clock may be nil.
 //
-// Errors: [ErrInvalidCAR]; [ErrExists] when the store has a repository; the store's. After each of them nothing has changed.
+// Errors: [ErrInvalidCAR]; [ErrInvalidOptions] for a Source without Reader or Key; [ErrExists] when the store has a repository; the store's. After each of them nothing has changed.
 func MirrorCAR(ctx context.Context, store Store, src Source, clock func() time.Time) (CARInfo, error) {
 	if clock == nil {
 		clock = time.Now

@@ -13,15 +13,18 @@ import (
 
 // Source is a CAR from somewhere: a file, a body, standard input.
 type Source struct {
-	// Reader gives the CAR. One that is an io.ReaderAt and io.Seeker (a file) is read where it lies, from its present
+	// Reader gives the CAR; it is required. One that is an io.ReaderAt and io.Seeker (a file) is read where it lies, from its present
 	// position; anything else is copied, beyond 4 MiB to a temporary file that is removed in the end.
 	Reader io.Reader
 	// Name stands in errors.
 	Name string
 	// DID, when not empty, is whose repository it must be.
 	DID string
-	// Key, when not nil, must have signed the commit. Without it everything but the signature is checked.
+	// Key must have signed the commit. It is required, unless AnyKey is set or an [Importer] knows the key.
 	Key atcrypto.PublicKey
+	// AnyKey takes a CAR without Key: everything but the signature is checked, so anybody may have made it. A Key is checked all
+	// the same.
+	AnyKey bool
 	// TempDir is for the temporary file; empty is the system's.
 	TempDir string
 }
@@ -39,6 +42,10 @@ type CARInfo struct {
 	Blobs       int64 // that travel with the records
 	Streaming   bool  // the specification's order, which can be verified in one pass
 
+	// What was checked beside the form: that the commit is of the DID that Source.DID names, and that the key that was given has
+	// signed it. False: nothing was given to check it by.
+	DIDChecked, SignatureChecked bool
+
 	block  []byte // the commit
 	at     int64  // of the commit
 	height int
@@ -48,7 +55,11 @@ type CARInfo struct {
 // place, order and height, each record's canonical DAG-CBOR, and that nothing is missing or too much. A CAR in streaming
 // order is read once with little memory; any other order takes an index of 16 bytes a block.
 //
-// Errors: [CARError], of kind [ErrInvalidCAR]: the first one met, with its offset; errors of reading as they are.
+// The signature can be checked only by a key: a Source without Key is refused unless it says AnyKey, and the answer's
+// SignatureChecked is then false.
+//
+// Errors: [CARError], of kind [ErrInvalidCAR]: the first one met, with its offset; [ErrInvalidOptions] for a Source without Reader or
+// Key; errors of reading as they are.
 func VerifyCAR(ctx context.Context, src Source) (CARInfo, error) {
 	c, err := OpenCAR(ctx, src)
 	if err != nil {
@@ -71,6 +82,17 @@ type CAR struct {
 
 // OpenCAR verifies a CAR and keeps it readable until Close. Errors are those of [VerifyCAR].
 func OpenCAR(ctx context.Context, src Source) (*CAR, error) {
+	if src.Key == nil && !src.AnyKey && src.Reader != nil {
+		return nil, fmt.Errorf("%w: Source.Key is missing, by which the signature is checked; set Source.AnyKey to do without", ErrInvalidOptions)
+	}
+	return openCAR(ctx, src)
+}
+
+// openCAR is OpenCAR for those who look at the signature themselves when no key was given.
+func openCAR(ctx context.Context, src Source) (*CAR, error) {
+	if src.Reader == nil {
+		return nil, fmt.Errorf("%w: Source.Reader is missing", ErrInvalidOptions)
+	}
 	file, first := newSpool(src.Reader, src.TempDir)
 	c := &CAR{src: src, file: file, blobs: map[CID]carPlace{}}
 	err := c.verify(ctx, first)
@@ -88,7 +110,8 @@ func OpenCAR(ctx context.Context, src Source) (*CAR, error) {
 // Close removes the temporary file; the Source's reader stays the caller's.
 func (c *CAR) Close() error { return c.file.Close() }
 
-// VerifySignature checks the commit's signature, for a key that is known only after the CAR was looked at. Errors: [CARError].
+// VerifySignature checks the commit's signature, for a key that is known only after the CAR was looked at, which was opened with
+// AnyKey. When it is good Info says so. Errors: [CARError].
 func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
 	b, err := decodeCommit(c.Info.block)
 	if err == nil {
@@ -97,6 +120,7 @@ func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
 	if err != nil {
 		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err}
 	}
+	c.Info.SignatureChecked = true
 	return nil
 }
 
@@ -127,6 +151,7 @@ func (c *CAR) verify(ctx context.Context, first io.Reader) error {
 	c.named = w.named
 	c.Info = w.info
 	c.Info.Blobs = int64(len(c.blobs))
+	c.Info.DIDChecked, c.Info.SignatureChecked = c.src.DID != "", c.src.Key != nil
 	return err
 }
 

@@ -249,7 +249,7 @@ func (c *repoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
 			return err
 		}
 		defer f.Close()
-		car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: name})
+		car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: name, AnyKey: true})
 		if err != nil {
 			return err
 		}

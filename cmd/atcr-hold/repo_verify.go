@@ -96,7 +96,7 @@ func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoComma
 		return err
 	}
 	defer f.Close()
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: c.What, DID: c.DID, Key: key})
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: c.What, DID: c.DID, Key: key, AnyKey: true})
 	if err != nil {
 		return err
 	}

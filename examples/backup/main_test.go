@@ -45,7 +45,7 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	info, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: f, DID: h.DID()})
+	info, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: f, DID: h.DID(), AnyKey: true})
 	if err != nil || info.Records == 0 {
 		t.Fatalf("%+v, %v", info, err)
 	}

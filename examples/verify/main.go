@@ -3,7 +3,7 @@
 //	go run ./examples/verify < account.car
 //	go run ./examples/verify did:key:z… < account.car     # and that this key has signed it
 //
-// The first error is told with the byte where it is.
+// The first error is printed with the byte where it is.
 package main
 
 import (
@@ -26,7 +26,7 @@ func main() {
 }
 
 func verify(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
-	src := repo.Source{Reader: in}
+	src := repo.Source{Reader: in, AnyKey: len(args) == 0}
 	if len(args) > 0 {
 		if src.Key, err = atcrypto.ParsePublicDIDKey(args[0]); err != nil {
 			return err
@@ -43,6 +43,10 @@ func verify(ctx context.Context, args []string, in io.Reader, out io.Writer) (er
 		}
 		fmt.Fprintln(out, rec.Path(), rec.CID)
 	}
-	fmt.Fprintf(out, "%s at revision %s: %d records\n", car.Info.DID, car.Info.Rev, car.Info.Records)
+	signature := "good"
+	if !car.Info.SignatureChecked {
+		signature = "not checked: give the key that should have signed it"
+	}
+	fmt.Fprintf(out, "%s at revision %s: %d records, signature %s\n", car.Info.DID, car.Info.Rev, car.Info.Records, signature)
 	return nil
 }

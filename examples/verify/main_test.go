@@ -36,6 +36,13 @@ func TestVerify(t *testing.T) {
 	if !strings.Contains(out.String(), "io.atcr.tag/a bafyrei") || !strings.Contains(out.String(), ": 1 records") {
 		t.Errorf("%s", &out)
 	}
+	if !strings.HasSuffix(out.String(), "signature good\n") {
+		t.Errorf("%s", &out)
+	}
+	out.Reset()
+	if err := verify(t.Context(), nil, bytes.NewReader(whole), &out); err != nil || !strings.Contains(out.String(), "signature not checked") {
+		t.Errorf("without a key: %v, %s", err, &out)
+	}
 	if err := verify(t.Context(), nil, bytes.NewReader(whole[:len(whole)-1]), &out); !errors.Is(err, repo.ErrInvalidCAR) {
 		t.Errorf("a torn one: %v", err)
 	}
