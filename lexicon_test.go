@@ -25,7 +25,7 @@ func catalog(t *testing.T) *lexicon.BaseCatalog {
 
 // Each file is a lexicon that indigo takes, lies where its name says, allows sha512 digests, and names an NSID of ours.
 func TestLexiconFiles(t *testing.T) {
-	source, err := os.ReadFile("nsid.go")
+	source, err := os.ReadFile("atcr.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,3 +75,10 @@ func (t *Tag) Time() time.Time {
 	}
 	return t.CreatedAt.Time()
 }
+
+// NewTag makes the record of a tag that points to the manifest record at uri.
+func NewTag(repository, tag string, uri URI, d digest.Digest, mediaType string, now time.Time) *Tag {
+	t := &Tag{Repository: repository, Tag: tag}
+	t.Point(uri, d, mediaType, now)
+	return t
+}
