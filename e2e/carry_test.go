@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/atcr-dev/atcr/hold"
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
 	"github.com/atcr-dev/atcr/repo"
@@ -52,7 +52,11 @@ func (p *program) run(args ...string) string {
 // open is the hold's repository, while no program runs on it.
 func (p *program) open(f func(*repo.Repo)) {
 	p.t.Helper()
-	o, err := hold.OpenRepo(p.t.Context(), hold.Config{Dir: p.dir, PublicURL: p.url, TestMode: true, OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", Identity: identity.Config{}})
+	dir, err := hold.Config{Dir: p.dir, PublicURL: p.url, TestMode: true, OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}.DataDir()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	o, err := datadir.OpenRepo(p.t.Context(), dir)
 	if err != nil {
 		p.t.Fatal(err)
 	}

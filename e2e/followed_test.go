@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
@@ -69,11 +70,21 @@ func (h *runningHold) stop() {
 	}
 }
 
+// dataDir is where the hold lies.
+func (h *runningHold) dataDir() datadir.Config {
+	h.t.Helper()
+	dir, err := h.cfg.DataDir()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return dir
+}
+
 // offline does something to the repository while the hold is stopped, and starts it again.
 func (h *runningHold) offline(f func(*repo.Repo)) {
 	h.t.Helper()
 	h.stop()
-	o, err := hold.OpenRepo(h.t.Context(), h.cfg)
+	o, err := datadir.OpenRepo(h.t.Context(), h.dataDir())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -89,7 +100,7 @@ func (h *runningHold) offline(f func(*repo.Repo)) {
 // read looks at the repository, beside the running hold.
 func (h *runningHold) read(f func(*repo.Repo)) {
 	h.t.Helper()
-	o, err := hold.ReadRepo(h.t.Context(), h.cfg)
+	o, err := datadir.ReadRepo(h.t.Context(), h.dataDir())
 	if err != nil {
 		h.t.Fatal(err)
 	}

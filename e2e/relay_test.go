@@ -242,10 +242,7 @@ func (h *runningHold) restored(f *follower, some *randomRecords) {
 func (h *runningHold) rotateKey() {
 	h.t.Helper()
 	h.stop()
-	cfg, err := h.cfg.IdentityConfig()
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	cfg := h.dataDir().Identity
 	id, err := identity.Load(cfg)
 	if err != nil {
 		h.t.Fatal(err)

@@ -73,7 +73,7 @@ type Config struct {
 	// StoragePath is the folder of the default storage; empty: Dir/blobs.
 	StoragePath string
 	// DatabaseURL is a PostgreSQL database, as in postgres://user:password@host/database, that holds the repository in place of
-	// Dir/repo.db; everything else stays in Dir. Other processes may then write the repository, as OpenRepo does, but it has one
+	// Dir/repo.db; everything else stays in Dir. Other processes may then write the repository, as datadir.OpenRepo does, but it has one
 	// server. The password is never shown.
 	DatabaseURL string
 	// Repo is the hold's repository, signed by the key of its identity; nil: in DatabaseURL or Dir/repo.db. The caller's is not closed.

@@ -32,8 +32,8 @@
 // process at a time has the folder; a second is refused with the first one's pid. Each of repository, storage,
 // directory, clock and log can be given instead.
 //
-// hold/backup carries all that away and brings it back, by [Parts] and [BeginRestore]; a [BackupSchedule] has a running hold do so
-// by itself.
+// hold/datadir opens the folder without a server, from [Config.DataDir]; hold/backup backs it up and restores it, and a [BackupSchedule]
+// has a running hold do so by itself.
 //
 // # What stays true
 //

@@ -39,23 +39,3 @@ func ExampleNew() {
 	fmt.Println(h.DID(), doc.ID == h.DID())
 	// Output: did:web:hold.example.com true
 }
-
-// The records of a hold, read without its server. While that runs, ReadRepo is the way; with Config.DatabaseURL, this one, too.
-func ExampleOpenRepo() {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "hold")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer os.RemoveAll(dir)
-	o, err := hold.OpenRepo(ctx, hold.Config{Dir: dir, PublicURL: "https://hold.example.com", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz"})
-	if err != nil {
-		fmt.Println(err) // hold.ErrLocked, with the pid of the server that runs
-		return
-	}
-	defer o.Close()
-	head, err := o.Repo.Head(ctx)
-	fmt.Println(o.Identity.DID, head.Seq, err)
-	// Output: did:web:hold.example.com 0 <nil>
-}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
@@ -333,4 +334,12 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// dataDir is where the hold of a configuration lies.
+func dataDir(t testing.TB, cfg hold.Config) datadir.Config {
+	t.Helper()
+	dir, err := cfg.DataDir()
+	must(t, err)
+	return dir
 }

@@ -1,20 +1,12 @@
 package hold
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/hold/datadir"
+	"github.com/atcr-dev/atcr/hold/internal/disk"
 	"github.com/atcr-dev/atcr/internal/httpx"
-	"github.com/atcr-dev/atcr/repo"
 )
-
-const repoFile = "repo.db" // in Config.Dir
 
 const (
 	identityWait  = 15 * time.Second // longest time that a start waits for the PLC directory
@@ -25,16 +17,22 @@ const (
 	identityRetryMost = 10 * time.Minute
 )
 
-// IdentityConfig answers what package identity is asked with, for programs that look after a hold's identity while it is
-// stopped: Identity with all that New fills in. Errors are those of New for a configuration.
-func (c Config) IdentityConfig() (identity.Config, error) {
+// DataDir returns where the hold's data lie, for programs that work on them without the server (hold/datadir, hold/backup). Its Identity
+// is Config.Identity with all that New fills in. Errors are those of New for a configuration.
+func (c Config) DataDir() (datadir.Config, error) {
 	if err := c.check(); err != nil {
-		return identity.Config{}, err
+		return datadir.Config{}, err
 	}
 	if c.Identity.HTTP == nil {
 		c.Identity.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: c.guard(), Timeout: identityWait, UserAgent: "atcr-hold"})
 	}
-	return c.Identity, nil
+	return datadir.Config{
+		Dir: c.Dir, Identity: c.Identity, DatabaseURL: c.DatabaseURL, Storage: c.Storage, StoragePath: c.StoragePath, Clock: c.Clock, Log: c.Log,
+	}, nil
+}
+
+func (c *Config) places() disk.Places {
+	return disk.Places{Dir: c.Dir, StoragePath: c.StoragePath, DatabaseURL: c.DatabaseURL, Clock: c.Clock, Log: c.Log}
 }
 
 // guard opens what test mode and the operator open: the hosts of configured URLs, and private networks.
@@ -44,35 +42,4 @@ func (c *Config) guard() httpx.Guard {
 		g.Hosts = httpx.HostsOf(c.PublicURL, c.PLCURL, c.HandleResolverURL)
 	}
 	return g
-}
-
-// AnnounceIdentity writes to the repository of a hold that is stopped what followers must see after its DID document has
-// changed: an #identity event, and when the signing key is new a commit by it. Call it while holding Dir's lock. A hold
-// that has no repository yet has no followers.
-func AnnounceIdentity(ctx context.Context, cfg Config, id *identity.Identity) (err error) {
-	if _, err := os.Stat(filepath.Join(cfg.Dir, repoFile)); cfg.DatabaseURL == "" && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	store, done, err := cfg.openStore(ctx, 0)
-	if err != nil {
-		return fmt.Errorf("announce the identity: %w", err)
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	if _, err := store.Read(ctx).Head(); errors.Is(err, repo.ErrNotFound) {
-		return nil
-	}
-	r, err := repo.Open(ctx, store, repo.Options{DID: id.DID.String(), Key: id.Key, Clock: cfg.Clock, Log: cfg.Log})
-	if err != nil {
-		return fmt.Errorf("announce the identity: %w", err)
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	signed, err := r.Signed(ctx)
-	if err != nil {
-		return err
-	}
-	if signed {
-		return r.Announce(ctx, id.Handle.String())
-	}
-	_, err = r.Resign(ctx, id.Handle.String())
-	return err
 }

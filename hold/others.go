@@ -9,7 +9,7 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 )
 
-// Where the repository lies in a database, other processes may write it (OpenRepo): what this one keeps of it in memory and in its
+// Where the repository lies in a database, other processes may write it (datadir.OpenRepo): what this one keeps of it in memory and in its
 // own tables has to follow. Captain and crew follow within a second, and the configuration wins again as at a start. The index of layers
 // decides about writes, so that each of them makes sure, under the repository's lock, that nobody came between.
 

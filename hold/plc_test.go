@@ -23,6 +23,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/backup"
@@ -201,7 +202,7 @@ func TestPLCHold(t *testing.T) {
 	must(t, err)
 	fresh, _, err = identity.RotateSigningKey(t.Context(), fresh, cfg, "", false)
 	must(t, err)
-	must(t, hold.AnnounceIdentity(t.Context(), h.cfg, fresh))
+	must(t, datadir.AnnounceIdentity(t.Context(), dataDir(t, h.cfg), fresh))
 	must(t, lock.Close())
 	offline := h.events()
 	if got := strings.Join(offline[len(kinds):], " "); got != "#identity #commit" {
@@ -283,8 +284,7 @@ func TestPLCHoldMachineLost(t *testing.T) {
 	h.start()
 	did := h.server.DID()
 	h.stop()
-	cfg, err := h.cfg.IdentityConfig()
-	must(t, err)
+	cfg := dataDir(t, h.cfg).Identity
 	key, err := age.GenerateX25519Identity()
 	must(t, err)
 	var file bytes.Buffer

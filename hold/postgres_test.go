@@ -17,6 +17,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
@@ -56,7 +57,7 @@ func car(t *testing.T, records map[string]string) []byte {
 // importInto imports as the verb does, beside whatever runs.
 func importInto(t *testing.T, cfg hold.Config, car []byte) repo.Imported {
 	t.Helper()
-	o, err := hold.OpenRepo(t.Context(), cfg)
+	o, err := datadir.OpenRepo(t.Context(), dataDir(t, cfg))
 	must(t, err)
 	got, err := repo.Importer{AnyKey: true}.Import(t.Context(), o.Repo, repo.Source{Reader: bytes.NewReader(car)})
 	must(t, err)
@@ -147,7 +148,7 @@ func importBeside(t *testing.T, in func(*hold.Config)) {
 // checkRepo makes sure of the repository, beside the server.
 func checkRepo(t *testing.T, cfg hold.Config) {
 	t.Helper()
-	o, err := hold.ReadRepo(t.Context(), cfg)
+	o, err := datadir.ReadRepo(t.Context(), dataDir(t, cfg))
 	must(t, err)
 	defer o.Close()
 	var out bytes.Buffer
@@ -201,7 +202,7 @@ func beforeTheFirstStart(t *testing.T, in func(*hold.Config)) {
 	n := newNetwork(t)
 	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", TestMode: true, OwnerDID: n.user("owner").did, Directory: n.dir}
 	in(&cfg)
-	if _, err := hold.ReadRepo(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no identity") {
+	if _, err := datadir.ReadRepo(t.Context(), dataDir(t, cfg)); err == nil || !strings.Contains(err.Error(), "no identity") {
 		t.Errorf("nothing to read: %v", err)
 	}
 	member, crew := crewRecord(n.user("bob").did)

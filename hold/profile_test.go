@@ -9,6 +9,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -33,7 +34,7 @@ func TestProfile(t *testing.T) {
 
 	h.stop()
 	picture := []byte("\x89PNG")
-	o, err := hold.OpenRepo(t.Context(), h.cfg)
+	o, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	rec, err := repo.RecordFrom(map[string]any{
 		"$type": atcr.NSIDBskyProfile, "displayName": "by hand", "description": strings.Repeat("long", 1000), "createdAt": "yesterday", "pinned": "kept",

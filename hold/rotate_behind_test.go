@@ -22,8 +22,7 @@ func TestPromotedBehind(t *testing.T) {
 	proxy := realtest.NewFaultProxy(t, real.PLC)
 	h := newPLCHold(t, proxy.URL, real.Account("alice").DID)
 	h.start()
-	cfg, err := h.cfg.IdentityConfig()
-	must(t, err)
+	cfg := dataDir(t, h.cfg).Identity
 	id, err := identity.Load(cfg)
 	must(t, err)
 	old, err := id.Key.PublicKey()
@@ -56,8 +55,7 @@ func TestRotateBeforeRegistered(t *testing.T) {
 	proxy.SetTarget("http://127.0.0.1:1")
 	h := newPLCHold(t, proxy.URL, real.Account("alice").DID)
 	h.start()
-	cfg, err := h.cfg.IdentityConfig()
-	must(t, err)
+	cfg := dataDir(t, h.cfg).Identity
 	asked, err := identity.AskSigningKey(cfg, "")
 	must(t, err)
 	proxy.SetTarget(real.PLC)
@@ -74,8 +72,7 @@ func TestRotateBeforeRegistered(t *testing.T) {
 func TestGivenRepoGetsTheKey(t *testing.T) {
 	h := newHold(t, newNetwork(t))
 	h.stop()
-	cfg, err := h.cfg.IdentityConfig()
-	must(t, err)
+	cfg := dataDir(t, h.cfg).Identity
 	id, err := identity.Load(cfg)
 	must(t, err)
 	r, err := repo.Open(t.Context(), memstore.New(), repo.Options{DID: h.DID(), Key: id.Key, Log: h.cfg.Log})

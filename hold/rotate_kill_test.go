@@ -49,8 +49,7 @@ func TestKilledRotating(t *testing.T) {
 			cfg := hold.Config{
 				Dir: h.cfg.Dir, PublicURL: "http://" + h.cfg.Addr, OwnerDID: h.cfg.Owner, TestMode: true, PLCURL: real.PLC, Log: slog.New(slog.DiscardHandler),
 			}
-			who, err := cfg.IdentityConfig()
-			must(t, err)
+			who := dataDir(t, cfg).Identity
 			id, err := identity.Load(who)
 			must(t, err)
 			old, err := id.Key.PublicKey()

@@ -24,6 +24,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/realtest"
@@ -150,7 +151,7 @@ func (r *runningPLCHold) stored() []realtest.Event {
 
 func storedEvents(t *testing.T, cfg hold.Config) (all []realtest.Event) {
 	t.Helper()
-	o, err := hold.ReadRepo(t.Context(), cfg)
+	o, err := datadir.ReadRepo(t.Context(), dataDir(t, cfg))
 	must(t, err)
 	for e, err := range o.Repo.Events(t.Context(), 0) {
 		must(t, err)
@@ -223,8 +224,7 @@ func TestRotateRunning(t *testing.T) {
 	}
 
 	// Through the folder, as the command does. Nobody asks twice.
-	cfg, err := h.cfg.IdentityConfig()
-	must(t, err)
+	cfg := dataDir(t, h.cfg).Identity
 	asked, err := identity.AskSigningKey(cfg, "")
 	must(t, err)
 	again, err := identity.AskSigningKey(cfg, "")

@@ -8,17 +8,18 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
 
-// BackupSchedule has the running hold backed up at regular times. hold/backup makes Run.
+// BackupSchedule has the running hold backed up at regular times. Options.Job of hold/backup makes Run.
 type BackupSchedule struct {
 	// Every is the time between two backups. They keep it whatever time one takes; one that is late leaves out those it
 	// overran. After a restart the time goes on from the last backup that succeeded.
 	Every time.Duration
 	// Run makes one backup. It is never called twice at a time. Its error is logged and counted, and it is called again after
 	// ten minutes, or Every if that is shorter.
-	Run func(context.Context, *Parts) error
+	Run func(context.Context, *datadir.Contents) error
 }
 
 const (
@@ -73,7 +74,7 @@ func nextDue(due, now time.Time, every time.Duration) time.Time {
 
 func (s *Server) backupNow(ctx context.Context, due time.Time) error {
 	began := s.clock()
-	if err := s.cfg.Backup.Run(ctx, s.Parts()); err != nil {
+	if err := s.cfg.Backup.Run(ctx, s.Contents()); err != nil {
 		s.metrics.backups.WithLabelValues("failed").Inc()
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -28,7 +29,7 @@ func TestBackupSchedule(t *testing.T) {
 	running := 0
 	setFail := func(err error) { mu.Lock(); defer mu.Unlock(); fail = err }
 	h := newHold(t, n, func(c *hold.Config) {
-		c.Backup = &hold.BackupSchedule{Every: time.Hour, Run: func(ctx context.Context, p *hold.Parts) error {
+		c.Backup = &hold.BackupSchedule{Every: time.Hour, Run: func(ctx context.Context, p *datadir.Contents) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if running++; running > 1 {
@@ -161,14 +162,14 @@ func restoreInto(t *testing.T, from string, cfg hold.Config) {
 	t.Helper()
 	source := cfg
 	source.Dir = from
-	p, err := hold.ReadParts(t.Context(), source)
+	p, err := datadir.Read(t.Context(), dataDir(t, source))
 	must(t, err)
 	defer p.Close()
 	var car bytes.Buffer
 	must(t, repo.ExportCAR(t.Context(), p.Repo, &car, nil))
 	seq, err := p.Repo.Seq(t.Context())
 	must(t, err)
-	r, err := hold.BeginRestore(cfg, syntax.DID(p.Repo.DID()), "test")
+	r, err := datadir.BeginRestore(dataDir(t, cfg), syntax.DID(p.Repo.DID()), "test")
 	must(t, err)
 	defer r.Close()
 	must(t, os.CopyFS(filepath.Join(cfg.Dir, "keys"), os.DirFS(filepath.Join(from, "keys"))))

@@ -16,6 +16,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/atcr-dev/atcr/hold/datadir"
+	"github.com/atcr-dev/atcr/hold/internal/disk"
+	"github.com/atcr-dev/atcr/hold/internal/schema"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
@@ -24,9 +27,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/firehose"
-	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage"
-	"github.com/atcr-dev/atcr/storage/filestore"
 )
 
 // ErrLocked: another process has the folder; the error's text names its pid.
@@ -126,6 +127,11 @@ func (s *Server) Metrics() []prometheus.Collector {
 	return append(s.metrics.all(), s.verifier.Metrics()...)
 }
 
+// Contents of the running hold, for hold/backup; good until Close.
+func (s *Server) Contents() *datadir.Contents {
+	return &datadir.Contents{Dir: s.cfg.Dir, Repo: s.repo, Identity: s.cfg.Identity, Layers: s.store, DB: s.db}
+}
+
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
 // keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey), makes the backups of
 // Config.Backup, and asks relays to follow its firehose.
@@ -183,7 +189,7 @@ func (s *Server) openFolder(context.Context) error {
 	if err := durable.RemoveTemp(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.notBefore, err = checkRestored(s.cfg.Dir, s.clock()); err != nil {
+	if s.notBefore, err = disk.Restored(s.cfg.Dir, s.clock()); err != nil {
 		return err
 	}
 	if s.linkKey, err = loadLinkKey(filepath.Join(s.cfg.Dir, "link.key")); err != nil {
@@ -224,24 +230,20 @@ func (s *Server) openIdentity(ctx context.Context) error {
 }
 
 func (s *Server) openDatabase(ctx context.Context) error {
-	db, err := s.cfg.openDatabase(ctx)
+	db, err := s.cfg.places().OpenTables(ctx)
 	if err != nil {
 		return err
 	}
 	s.db = db
 	s.onClose(db.Close)
-	return sqlx.Migrate(ctx, db, migrations(), "hold_version")
-}
-
-func (c *Config) openDatabase(ctx context.Context) (*sqlx.DB, error) {
-	return sqlite.Open(ctx, filepath.Join(c.Dir, "hold.db"))
+	return schema.Migrate(ctx, db)
 }
 
 func (s *Server) openStorage(ctx context.Context) error {
 	if s.store = s.cfg.Storage; s.store != nil {
 		return nil
 	}
-	store, err := filestore.Open(s.cfg.storagePath(), &filestore.Options{Log: s.log, Clock: s.clock})
+	store, err := s.cfg.places().OpenLayers()
 	if err != nil {
 		return err
 	}
@@ -265,12 +267,12 @@ func (s *Server) findRepo(ctx context.Context) error {
 		}
 		return s.rekeyGiven(ctx)
 	}
-	store, done, err := s.cfg.openStore(ctx, mapped)
+	store, done, err := s.cfg.places().OpenStore(ctx, disk.Mapped)
 	if err != nil {
 		return err
 	}
 	s.onClose(done)
-	r, err := openRepository(ctx, store, repo.Options{DID: s.DID(), Key: s.self().Key, Clock: s.clock, Log: s.log})
+	r, err := disk.OpenRepo(ctx, store, repo.Options{DID: s.DID(), Key: s.self().Key, Clock: s.clock, Log: s.log})
 	if err != nil {
 		return err
 	}

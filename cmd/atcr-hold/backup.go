@@ -17,6 +17,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/backup/s3target"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
 )
@@ -113,7 +114,9 @@ func schedule(c *config.Hold, log *slog.Logger) (*hold.BackupSchedule, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.Schedule(c.Backup.Every, func(context.Context) (backup.Target, error) { return openTarget(c.Backup.To, c.Backup) }), nil
+	return &hold.BackupSchedule{
+		Every: c.Backup.Every, Run: o.Job(func(context.Context) (backup.Target, error) { return openTarget(c.Backup.To, c.Backup) }),
+	}, nil
 }
 
 type backupCreateCommand struct {
@@ -137,7 +140,11 @@ func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupC
 	if err != nil {
 		return err
 	}
-	parts, err := hold.ReadParts(ctx, h)
+	dir, err := h.DataDir()
+	if err != nil {
+		return err
+	}
+	parts, err := datadir.Read(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -288,7 +295,14 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	res, err := backup.Restore(ctx, t, c.At, cfg, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+	dir, err := cfg.DataDir()
+	if err != nil {
+		return err
+	}
+	res, err := backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+	if errors.Is(err, datadir.ErrNotEmpty) {
+		return fmt.Errorf("%w (Dir is database.path)", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -36,9 +36,9 @@ type identityCommands struct {
 
 // identityRun is one run of a verb.
 type identityRun struct {
-	hold hold.Config
-	cfg  identity.Config
-	std  *cli.IO
+	dir datadir.Config
+	cfg identity.Config
+	std *cli.IO
 }
 
 // open reads the configuration.
@@ -47,11 +47,11 @@ func (c *identityCommands) open(std *cli.IO) (*identityRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := h.IdentityConfig()
+	dir, err := h.DataDir()
 	if err != nil {
 		return nil, err
 	}
-	return &identityRun{hold: h, cfg: cfg, std: std}, nil
+	return &identityRun{dir: dir, cfg: dir.Identity, std: std}, nil
 }
 
 // with reads the hold's identity, too.
@@ -66,10 +66,10 @@ func (c *identityCommands) with(std *cli.IO) (*identityRun, *identity.Identity, 
 
 // locked keeps a running hold out.
 func (r *identityRun) locked(f func() error) error {
-	if err := durable.MkdirAll(r.hold.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(r.dir.Dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := durable.LockDir(r.hold.Dir)
+	lock, err := durable.LockDir(r.dir.Dir)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *identityCommand
 			return err
 		}
 		fmt.Fprintf(std.Out, "Set server.public_url to %s before the hold starts again, or it moves back.\n", c.PublicURL)
-		return hold.AnnounceIdentity(ctx, r.hold, id)
+		return datadir.AnnounceIdentity(ctx, r.dir, id)
 	})
 }
 
@@ -163,7 +163,7 @@ func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *identityComm
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
 		}
-		return hold.AnnounceIdentity(ctx, r.hold, id)
+		return datadir.AnnounceIdentity(ctx, r.dir, id)
 	})
 }
 

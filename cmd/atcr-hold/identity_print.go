@@ -199,13 +199,13 @@ func (r *identityRun) importFile(c *importCommand) error {
 	if c.DryRun {
 		did, _, err := backup.Check(in, keys...)
 		if err == nil {
-			_, err = fmt.Fprintf(r.std.Out, "dry run; this would become %s in %s\n", did, r.hold.Dir)
+			_, err = fmt.Fprintf(r.std.Out, "dry run; this would become %s in %s\n", did, r.dir.Dir)
 		}
 		return err
 	}
 	did, err := backup.Import(in, r.cfg, keys...)
 	if err == nil {
-		_, err = fmt.Fprintf(r.std.Out, "imported %s into %s\n", did, r.hold.Dir)
+		_, err = fmt.Fprintf(r.std.Out, "imported %s into %s\n", did, r.dir.Dir)
 	}
 	return err
 }

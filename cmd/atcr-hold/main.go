@@ -72,10 +72,11 @@ func (c *checkCommand) Run(std *cli.IO) error {
 	if h.Backup, err = schedule(settled, h.Log); err != nil {
 		return err
 	}
-	cfg, err := h.IdentityConfig()
+	dir, err := h.DataDir()
 	if err != nil {
 		return err
 	}
+	cfg := dir.Identity
 	did, err := identity.Preview(cfg)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
@@ -33,20 +33,24 @@ type repoCommands struct {
 
 // read opens the repository, also of a running hold.
 func (c *repoCommands) read(ctx context.Context, std *cli.IO, f func(*repo.Repo) error) error {
-	return c.with(ctx, std, hold.ReadRepo, f)
+	return c.with(ctx, std, datadir.ReadRepo, f)
 }
 
 // write opens the repository of a stopped hold, or one in PostgreSQL.
 func (c *repoCommands) write(ctx context.Context, std *cli.IO, f func(*repo.Repo) error) error {
-	return c.with(ctx, std, hold.OpenRepo, f)
+	return c.with(ctx, std, datadir.OpenRepo, f)
 }
 
-func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, hold.Config) (*hold.OfflineRepo, error), f func(*repo.Repo) error) error {
+func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*repo.Repo) error) error {
 	_, h, err := c.load(std)
 	if err != nil {
 		return err
 	}
-	o, err := open(ctx, h)
+	dir, err := h.DataDir()
+	if err != nil {
+		return err
+	}
+	o, err := open(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -34,14 +34,14 @@ type network struct {
 
 // open makes what asks; call done at last.
 func (r *network) open() (dir *identity.Resolver, client *http.Client, done func(), err error) {
-	who, err := r.hold.IdentityConfig()
+	folder, err := r.hold.DataDir()
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	guard := httpx.Guard{Loopback: r.hold.TestMode, Allow: r.hold.AllowNetworks}
 	look := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
 	client = httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold", Timeout: fetchWait})
-	dir = identity.NewResolver(identity.ResolverOptions{HTTP: look, PLCURL: who.PLCURL, TestMode: r.hold.TestMode, Log: r.hold.Log})
+	dir = identity.NewResolver(identity.ResolverOptions{HTTP: look, PLCURL: folder.Identity.PLCURL, TestMode: r.hold.TestMode, Log: r.hold.Log})
 	return dir, client, func() { look.CloseIdleConnections(); client.CloseIdleConnections() }, nil
 }
 

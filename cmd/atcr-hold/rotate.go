@@ -9,7 +9,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -57,7 +57,7 @@ func (r *rotateRun) offline(ctx context.Context, id *identity.Identity) error {
 	if err := r.report(done, err); err != nil || !done.Submitted || r.c.Rotation {
 		return err
 	}
-	return hold.AnnounceIdentity(ctx, r.hold, fresh)
+	return datadir.AnnounceIdentity(ctx, r.dir, fresh)
 }
 
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
@@ -132,7 +132,7 @@ func (r *rotateRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool,
 	if err != nil || !ours || r.c.Rotation {
 		return ours, err
 	}
-	o, err := hold.ReadRepo(ctx, r.hold)
+	o, err := datadir.ReadRepo(ctx, r.dir)
 	if errors.Is(err, fs.ErrNotExist) { // it is only starting
 		return false, nil
 	}
@@ -155,7 +155,7 @@ func (r *rotateRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) 
 	if err := r.reportRotated(ctx, id, next); err != nil || r.c.Rotation {
 		return err
 	}
-	return hold.AnnounceIdentity(ctx, r.hold, id)
+	return datadir.AnnounceIdentity(ctx, r.dir, id)
 }
 
 // reportRotated prints what the directory now says.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -24,12 +25,13 @@ import (
 func TestRotateBesideNoHold(t *testing.T) {
 	ctx := t.Context()
 	r := &rotateRun{&identityRun{std: &cli.IO{Out: &bytes.Buffer{}}}, &rotateCommand{Signing: true, Type: "k256"}}
-	r.hold = hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
+	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
 	var err error
-	if r.cfg, err = r.hold.IdentityConfig(); err != nil {
+	if r.dir, err = cfg.DataDir(); err != nil {
 		t.Fatal(err)
 	}
-	server, err := hold.New(ctx, r.hold)
+	r.cfg = r.dir.Identity
+	server, err := hold.New(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +42,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock, err := durable.LockDir(r.hold.Dir)
+	lock, err := durable.LockDir(r.dir.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +52,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprintf("(process %d) has not taken it into use", os.Getpid())) {
 		t.Fatal(err)
 	}
-	path := filepath.Join(r.hold.Dir, "keys", "signing.key.next")
+	path := filepath.Join(r.dir.Dir, "keys", "signing.key.next")
 	next, err := identity.LoadKey(path)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("left over: %v", err)
 	}
-	o, err := hold.ReadRepo(ctx, r.hold)
+	o, err := datadir.ReadRepo(ctx, r.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

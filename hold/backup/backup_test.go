@@ -22,6 +22,7 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	identitybackup "github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/repo"
@@ -58,7 +59,7 @@ func TestCreateRestore(t *testing.T) {
 	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
 	dry := ro
 	dry.DryRun = true
-	res, err := backup.Restore(t.Context(), to, m.Name, cfg, dry)
+	res, err := backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), dry)
 	must(t, err)
 	if res.Layers != 5 || res.Missing != 0 {
 		t.Errorf("dry run: %+v", res)
@@ -66,7 +67,7 @@ func TestCreateRestore(t *testing.T) {
 	if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a dry run wrote: %v", err)
 	}
-	res, err = backup.Restore(t.Context(), to, m.Name, cfg, ro)
+	res, err = backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), ro)
 	must(t, err)
 	if res.Layers != 5 || res.Present != 0 || res.Missing != 0 {
 		t.Errorf("restored %+v", res)
@@ -76,7 +77,7 @@ func TestCreateRestore(t *testing.T) {
 		t.Errorf("notes %q, want %q", got, want)
 	}
 
-	if _, err := backup.Restore(t.Context(), to, m.Name, cfg, ro); !errors.Is(err, hold.ErrNotEmpty) {
+	if _, err := backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), ro); !errors.Is(err, datadir.ErrNotEmpty) {
 		t.Errorf("over a hold: %v", err)
 	}
 }
@@ -92,7 +93,7 @@ func TestRestoreBesideLayers(t *testing.T) {
 	cfg.StoragePath = filepath.Join(t.TempDir(), "elsewhere")
 	must(t, os.Rename(filepath.Join(h.cfg.Dir, "blobs"), cfg.StoragePath))
 	must(t, os.Remove(layerFile(cfg.StoragePath, h.layers[1])))
-	res, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}})
+	res, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}})
 	must(t, err)
 	if res.Missing != 1 || !slices.Equal(res.First, []digest.Digest{h.layers[1]}) {
 		t.Errorf("missing %d, %v", res.Missing, res.First)
@@ -116,7 +117,7 @@ func TestWithoutIdentity(t *testing.T) {
 	}
 	did, records, seq := state(t, h.cfg)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
-	if _, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
+	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
 		t.Fatalf("into a folder without identity: %v", err)
 	}
 	key, err := age.GenerateX25519Identity()
@@ -127,11 +128,10 @@ func TestWithoutIdentity(t *testing.T) {
 	must(t, identitybackup.Export(file, p.Identity, key.Recipient()))
 	_, err = file.Seek(0, 0)
 	must(t, err)
-	who, err := cfg.IdentityConfig()
-	must(t, err)
+	who := dataDir(t, cfg).Identity
 	_, err = identitybackup.Import(file, who, key)
 	must(t, err)
-	_, err = backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{})
+	_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{})
 	must(t, err)
 	same(t, cfg, did, records, seq, h.layers)
 }
@@ -149,7 +149,7 @@ func TestRefusals(t *testing.T) {
 		s, err := hold.New(t.Context(), cfg)
 		must(t, err)
 		defer s.Close()
-		if _, err := backup.Create(t.Context(), to, s.Parts(), o); !errors.Is(err, backup.ErrForeign) {
+		if _, err := backup.Create(t.Context(), to, s.Contents(), o); !errors.Is(err, backup.ErrForeign) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -157,7 +157,7 @@ func TestRefusals(t *testing.T) {
 		s, err := hold.New(t.Context(), h.cfg)
 		must(t, err)
 		defer s.Close()
-		_, err = backup.Restore(t.Context(), to, "", h.cfg, ro)
+		_, err = backup.Restore(t.Context(), to, "", dataDir(t, h.cfg), ro)
 		if !errors.Is(err, hold.ErrLocked) || !strings.Contains(err.Error(), "process "+strconv.Itoa(os.Getpid())) {
 			t.Errorf("%v", err)
 		}
@@ -166,17 +166,17 @@ func TestRefusals(t *testing.T) {
 	t.Run("not empty", func(t *testing.T) {
 		cfg := config(t.TempDir())
 		must(t, os.WriteFile(filepath.Join(cfg.Dir, "letter.txt"), nil, 0o600))
-		_, err := backup.Restore(t.Context(), to, "", cfg, ro)
-		if !errors.Is(err, hold.ErrNotEmpty) || !strings.Contains(err.Error(), "letter.txt") {
+		_, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro)
+		if !errors.Is(err, datadir.ErrNotEmpty) || !strings.Contains(err.Error(), "letter.txt") {
 			t.Errorf("%v", err)
 		}
 	})
 	t.Run("keys", func(t *testing.T) {
 		cfg := config(filepath.Join(t.TempDir(), "new"))
-		if _, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
 			t.Errorf("without: %v", err)
 		}
-		if _, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
 			t.Errorf("another: %v", err)
 		}
 		if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
@@ -262,7 +262,7 @@ func TestDamage(t *testing.T) {
 					return // a restore does not use it
 				}
 				cfg := config(filepath.Join(t.TempDir(), "new"))
-				_, err = backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}})
+				_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}})
 				if !errors.Is(err, want) || want == backup.ErrDamaged && !strings.Contains(err.Error(), base) {
 					t.Errorf("restore: %v", err)
 				}
@@ -285,7 +285,7 @@ func TestPrune(t *testing.T) {
 	extra := h.layers[0]
 	var names []string
 	names = append(names, h.create(to, o).Name)
-	r, err := hold.OpenRepo(t.Context(), h.cfg)
+	r, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	for rec, err := range r.Repo.List(t.Context(), atcr.NSIDLayer, "", false) {
 		must(t, err)
@@ -393,7 +393,7 @@ func TestRestoreOfAnother(t *testing.T) {
 	h.create(to, o)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
 	cfg.Identity.DID = "did:web:other.example.com"
-	if _, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
+	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
 		t.Errorf("restored: %v", err)
 	}
 	if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
@@ -407,7 +407,7 @@ func TestPruneByDamagedList(t *testing.T) {
 	_, o := keyPair(t)
 	h.create(to, o)
 	older := h.create(to, o)
-	r, err := hold.OpenRepo(t.Context(), h.cfg)
+	r, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	for rec, err := range r.Repo.List(t.Context(), atcr.NSIDLayer, "", false) {
 		must(t, err)
@@ -456,7 +456,7 @@ func TestBesidePushes(t *testing.T) {
 	store, err := sqlstore.Open(t.Context(), filepath.Join(h.cfg.Dir, "repo.db"))
 	must(t, err)
 	defer store.Close()
-	off, err := hold.ReadRepo(t.Context(), h.cfg)
+	off, err := datadir.ReadRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	r, err := repo.Open(t.Context(), store, repo.Options{DID: off.Identity.DID.String(), Key: off.Identity.Key})
 	must(t, err)
@@ -528,7 +528,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	h, to := makeHold(t, 3), folder(t)
 	_, o := keyPair(t)
 	p := h.parts()
-	w, err := hold.OpenRepo(t.Context(), h.cfg)
+	w, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	defer w.Close()
 	fired := 0
@@ -575,7 +575,7 @@ func TestRotatedMeanwhile(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := backup.Create(ctx, to, s.Parts(), o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := backup.Create(ctx, to, s.Contents(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("rotated at %s: %v", at, err)
 		}
 	}
@@ -586,12 +586,12 @@ func TestRotatedMeanwhile(t *testing.T) {
 			t.Errorf("set %s", set.Name)
 		}
 	}
-	m, err := backup.Create(t.Context(), to, s.Parts(), o)
+	m, err := backup.Create(t.Context(), to, s.Contents(), o)
 	must(t, err)
 	must(t, s.Close())
 	did, records, seq := state(t, h.cfg)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
-	_, err = backup.Restore(t.Context(), to, m.Name, cfg, backup.RestoreOptions{Keys: []age.Identity{key}})
+	_, err = backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}})
 	must(t, err)
 	same(t, cfg, did, records, seq, h.layers)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 )
 
@@ -55,11 +56,15 @@ func child(text string) error {
 	if err != nil {
 		return err
 	}
-	if c.Verb == "restore" {
-		_, err = backup.Restore(ctx, t, "", config(c.Dir), backup.RestoreOptions{Keys: []age.Identity{key}})
+	cfg, err := config(c.Dir).DataDir()
+	if err != nil {
 		return err
 	}
-	p, err := hold.ReadParts(ctx, config(c.Dir))
+	if c.Verb == "restore" {
+		_, err = backup.Restore(ctx, t, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}})
+		return err
+	}
+	p, err := datadir.Read(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -135,20 +140,20 @@ func TestKillDuringRestore(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			cfg := config(filepath.Join(t.TempDir(), "new"))
 			die(t, childConfig{"restore", cfg.Dir, to.String(), key.String(), point})
-			if s, err := hold.New(t.Context(), cfg); !errors.Is(err, hold.ErrRestoring) {
+			if s, err := hold.New(t.Context(), cfg); !errors.Is(err, datadir.ErrRestoreInProgress) {
 				t.Errorf("a hold restored in part starts: %v, %v", s, err)
 			}
-			if o, err := hold.OpenRepo(t.Context(), cfg); !errors.Is(err, hold.ErrRestoring) {
+			if o, err := datadir.OpenRepo(t.Context(), dataDir(t, cfg)); !errors.Is(err, datadir.ErrRestoreInProgress) {
 				t.Errorf("its repository opens: %v, %v", o, err)
 			}
-			if p, err := hold.ReadParts(t.Context(), cfg); !errors.Is(err, hold.ErrRestoring) {
+			if p, err := datadir.Read(t.Context(), dataDir(t, cfg)); !errors.Is(err, datadir.ErrRestoreInProgress) {
 				t.Errorf("it can be backed up: %v, %v", p, err)
 			}
 			later := h.create(to, o) // the newest set is another now
-			if _, err := backup.Restore(t.Context(), to, later.Name, cfg, ro); !errors.Is(err, hold.ErrRestoring) {
+			if _, err := backup.Restore(t.Context(), to, later.Name, dataDir(t, cfg), ro); !errors.Is(err, datadir.ErrRestoreInProgress) {
 				t.Errorf("another set over it: %v", err)
 			}
-			res, err := backup.Restore(t.Context(), to, "", cfg, ro)
+			res, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro)
 			must(t, err)
 			if res.Manifest.Name == later.Name {
 				t.Error("it went on with another set")

@@ -16,7 +16,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	identitybackup "github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
@@ -40,7 +40,7 @@ type Options struct {
 	Layers bool
 	// Config is the configuration's text, without secrets; empty: none. It is for people: a restore does not use it.
 	Config []byte
-	// Keep is how many sets [Options.Schedule] leaves at the target; 0 keeps all.
+	// Keep is how many sets [Options.Job] leaves at the target; 0 keeps all.
 	Keep int
 	// Version of the program, for the manifest.
 	Version string
@@ -63,10 +63,10 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// Schedule is Create and then [Prune], for hold.Config.Backup. open is called for each backup, so that a target that is not there at
-// the start, or goes away, harms nothing.
-func (o Options) Schedule(every time.Duration, open func(context.Context) (Target, error)) *hold.BackupSchedule {
-	return &hold.BackupSchedule{Every: every, Run: func(ctx context.Context, p *hold.Parts) error {
+// Job is Create and then [Prune], for Run of a hold.BackupSchedule. open is called for each backup, so that a target that is not
+// there at the start, or goes away, harms nothing.
+func (o Options) Job(open func(context.Context) (Target, error)) func(context.Context, *datadir.Contents) error {
+	return func(ctx context.Context, p *datadir.Contents) error {
 		t, err := open(ctx)
 		if err != nil {
 			return err
@@ -89,13 +89,13 @@ func (o Options) Schedule(every time.Duration, open func(context.Context) (Targe
 			o.Log.Info("old backups removed", "sets", gone)
 		}
 		return err
-	}}
+	}
 }
 
 // Create makes one set and answers its manifest. Before it removes what backups that were broken off left. The repository is verified
-// before it counts. Errors: [ErrNoIdentity], [ErrForeign], hold.ErrLocked while another process makes one, those of the target and
-// of the hold's parts. After an error the target has no new set; layers that arrived are used by the next.
-func Create(ctx context.Context, t Target, p *hold.Parts, o Options) (_ *Manifest, err error) {
+// before it counts. Errors: [ErrNoIdentity], [ErrForeign], datadir.ErrLocked while another process makes one, those of the target and
+// of the hold's contents. After an error the target has no new set; layers that arrived are used by the next.
+func Create(ctx context.Context, t Target, p *datadir.Contents, o Options) (_ *Manifest, err error) {
 	if err := o.fill(); err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
@@ -116,7 +116,7 @@ func Create(ctx context.Context, t Target, p *hold.Parts, o Options) (_ *Manifes
 type creating struct {
 	Options
 	t Target
-	p *hold.Parts
+	p *datadir.Contents
 	m Manifest
 
 	work      string
@@ -342,7 +342,7 @@ func (c *creating) writeNotes(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.drop()) }()
-	if err := c.p.WriteNotes(ctx, s); err != nil {
+	if err := c.p.WriteMetadata(ctx, s); err != nil {
 		return err
 	}
 	return s.put(ctx, c.t, &c.m, notesFile)

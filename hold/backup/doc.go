@@ -1,12 +1,13 @@
-// Package backup carries a hold away and brings it back: identity, repository, notes, configuration and, if wanted, layers, as sets
-// in a folder or a bucket.
+// Package backup backs up and restores a hold: identity, repository, metadata, configuration and, if wanted, layers, as sets in a
+// folder or a bucket.
 //
 //	to, err := backup.OpenFolder("/mnt/backups")               // or hold/backup/s3target
-//	parts, err := hold.ReadParts(ctx, cfg)                     // of a stopped hold, or beside its running server
-//	set, err := backup.Create(ctx, to, parts, backup.Options{Recipients: recipients, Layers: true})
-//	err = backup.Restore(ctx, to, "", cfg, backup.RestoreOptions{Keys: keys})  // into an empty data folder
+//	cfg, err := holdConfig.DataDir()                           // of the hold.Config that the server has
+//	c, err := datadir.Read(ctx, cfg)                           // of a stopped hold, or beside its running server
+//	set, err := backup.Create(ctx, to, c, backup.Options{Recipients: recipients, Layers: true})
+//	_, err = backup.Restore(ctx, to, "", cfg, backup.RestoreOptions{Keys: keys})  // into an empty data folder
 //
-// A running hold makes its own: [Options.Schedule] for hold.Config.Backup.
+// A running hold makes its own: [Options.Job] for hold.Config.Backup.
 //
 // # A set
 //

@@ -40,7 +40,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	set, err := backup.Create(ctx, to, h.Parts(), backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true})
+	set, err := backup.Create(ctx, to, h.Contents(), backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -51,7 +51,12 @@ func Example() {
 	}
 
 	cfg.Dir = filepath.Join(tmp, "new")
-	if _, err := backup.Restore(ctx, to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
+	dir, err := cfg.DataDir()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := backup.Restore(ctx, to, "", dir, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -66,7 +71,7 @@ func Example() {
 }
 
 // A hold backs itself up every hour while it runs, and keeps a month of it.
-func ExampleOptions_Schedule() {
+func ExampleOptions_Job() {
 	ctx := context.Background()
 	me, err := age.ParseX25519Recipient("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p") // the private half is elsewhere
 	if err != nil {
@@ -76,9 +81,9 @@ func ExampleOptions_Schedule() {
 	h, err := hold.New(ctx, hold.Config{
 		Dir: "/var/lib/hold", PublicURL: "https://hold.example.com", Addr: ":8080", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		DatabaseURL: "postgres://hold@db.example.com/hold?sslmode=verify-full", // or empty: in Dir
-		Backup: o.Schedule(time.Hour, func(context.Context) (backup.Target, error) {
-			return backup.OpenFolder("/mnt/backups") // not there: told, and tried again after ten minutes
-		}),
+		Backup: &hold.BackupSchedule{Every: time.Hour, Run: o.Job(func(context.Context) (backup.Target, error) {
+			return backup.OpenFolder("/mnt/backups") // not there: logged, and tried again after ten minutes
+		})},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage"
@@ -88,7 +89,7 @@ func (h *made) push(n int) {
 	if n == 0 {
 		return
 	}
-	o, err := hold.OpenRepo(h.t.Context(), h.cfg)
+	o, err := datadir.OpenRepo(h.t.Context(), dataDir(h.t, h.cfg))
 	must(h.t, err)
 	store, err := filestore.Open(filepath.Join(h.cfg.Dir, "blobs"), nil)
 	must(h.t, err)
@@ -129,9 +130,9 @@ func pushLayer(t testing.TB, to *repo.Repo, store storage.Store, n int) (digest.
 	return d, c.Results[0].RKey
 }
 
-func (h *made) parts() *hold.Parts {
+func (h *made) parts() *datadir.Contents {
 	h.t.Helper()
-	p, err := hold.ReadParts(h.t.Context(), h.cfg)
+	p, err := datadir.Read(h.t.Context(), dataDir(h.t, h.cfg))
 	must(h.t, err)
 	h.t.Cleanup(func() { p.Close() })
 	return p
@@ -140,7 +141,7 @@ func (h *made) parts() *hold.Parts {
 // create makes one backup.
 func (h *made) create(t backup.Target, o backup.Options) *backup.Manifest {
 	h.t.Helper()
-	p, err := hold.ReadParts(h.t.Context(), h.cfg)
+	p, err := datadir.Read(h.t.Context(), dataDir(h.t, h.cfg))
 	must(h.t, err)
 	m, err := backup.Create(h.t.Context(), t, p, o)
 	must(h.t, err)
@@ -151,7 +152,7 @@ func (h *made) create(t backup.Target, o backup.Options) *backup.Manifest {
 // state is what must be the same after a restore.
 func state(t testing.TB, cfg hold.Config) (did string, records []string, seq int64) {
 	t.Helper()
-	o, err := hold.ReadRepo(t.Context(), cfg)
+	o, err := datadir.ReadRepo(t.Context(), dataDir(t, cfg))
 	must(t, err)
 	defer o.Close()
 	colls, err := o.Repo.Collections(t.Context())
@@ -180,7 +181,7 @@ func same(t testing.TB, got hold.Config, did string, records []string, seq int64
 	if gotSeq <= seq || gotSeq <= time.Now().UnixMicro() {
 		t.Errorf("event numbers go on at %d, seen were %d", gotSeq, seq)
 	}
-	r, err := got.LayerReader()
+	r, err := dataDir(t, got).Layers()
 	must(t, err)
 	for i, d := range layers {
 		f, _, err := r.Open(t.Context(), d)
@@ -201,11 +202,11 @@ func same(t testing.TB, got hold.Config, did string, records []string, seq int64
 
 func notes(t testing.TB, cfg hold.Config) string {
 	t.Helper()
-	p, err := hold.ReadParts(t.Context(), cfg)
+	p, err := datadir.Read(t.Context(), dataDir(t, cfg))
 	must(t, err)
 	defer p.Close()
 	var b strings.Builder
-	must(t, p.WriteNotes(t.Context(), &b))
+	must(t, p.WriteMetadata(t.Context(), &b))
 	return b.String()
 }
 
@@ -221,4 +222,12 @@ func folder(t testing.TB) *backup.Folder {
 	f, err := backup.OpenFolder(filepath.Join(t.TempDir(), "target"))
 	must(t, err)
 	return f
+}
+
+// dataDir is where the hold of a configuration lies.
+func dataDir(t testing.TB, cfg hold.Config) datadir.Config {
+	t.Helper()
+	dir, err := cfg.DataDir()
+	must(t, err)
+	return dir
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
@@ -74,14 +75,14 @@ func TestRestoreFull(t *testing.T) {
 	}{"layers": {300 << 10, storage.ErrNoSpace}, "database": {600 << 10, repo.ErrNoSpace}} {
 		t.Run(what, func(t *testing.T) {
 			cfg := config(filepath.Join(realtest.NewSmallDisk(t, c.size).Dir, "hold"))
-			if _, err := backup.Restore(t.Context(), to, "", cfg, ro); !errors.Is(err, c.want) {
+			if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro); !errors.Is(err, c.want) {
 				t.Fatalf("on a small disk: %v", err)
 			}
-			if s, err := hold.New(t.Context(), cfg); !errors.Is(err, hold.ErrRestoring) {
+			if s, err := hold.New(t.Context(), cfg); !errors.Is(err, datadir.ErrRestoreInProgress) {
 				t.Errorf("a hold restored in part starts: %v, %v", s, err)
 			}
 			must(t, syscall.Mount("tmpfs", filepath.Dir(cfg.Dir), "tmpfs", syscall.MS_REMOUNT, "size=64m"))
-			_, err := backup.Restore(t.Context(), to, "", cfg, ro)
+			_, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro)
 			must(t, err)
 			same(t, cfg, did, records, seq, h.layers)
 		})

@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -139,7 +139,7 @@ func atTarget(ctx context.Context, t Target) (size func(digest.Digest) (int64, e
 
 // copyLayers brings the layers that are not at the target yet, and writes the list of those of the set. missing are those that the
 // hold hasn't, or not as they should be.
-func copyLayers(ctx context.Context, t Target, from hold.LayerReader, digests []digest.Digest, list io.Writer) (sum Layers, missing []digest.Digest, err error) {
+func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, list io.Writer) (sum Layers, missing []digest.Digest, err error) {
 	size, stop := atTarget(ctx, t)
 	defer stop()
 	c := newCopier(ctx)
@@ -192,7 +192,7 @@ func copyLayers(ctx context.Context, t Target, from hold.LayerReader, digests []
 }
 
 // copyLayer copies one, and hashes it on the way: what does not have its digest does not arrive, and is not whole.
-func copyLayer(ctx context.Context, t Target, from hold.LayerReader, d digest.Digest) (whole bool, err error) {
+func copyLayer(ctx context.Context, t Target, from datadir.LayerReader, d digest.Digest) (whole bool, err error) {
 	r, info, err := from.Open(ctx, d)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil

@@ -18,7 +18,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// Errors. Those of hold.BeginRestore and identity/backup come through as they are.
+// Errors. Those of datadir.BeginRestore and identity/backup come through as they are.
 var (
 	// ErrNoSet: there is no set, or none of that name.
 	ErrNoSet = errors.New("no such backup")

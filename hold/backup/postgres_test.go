@@ -9,6 +9,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
@@ -30,7 +31,7 @@ func TestPostgres(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(filepath.Join(t.TempDir(), "new"))
 			cfg.DatabaseURL = url
-			_, err := backup.Restore(t.Context(), to, "", cfg, ro)
+			_, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro)
 			must(t, err)
 			same(t, cfg, did, records, seq, h.layers)
 		})
@@ -39,7 +40,7 @@ func TestPostgres(t *testing.T) {
 		h.push(1)
 		cfg := config(filepath.Join(t.TempDir(), "new"))
 		cfg.DatabaseURL = h.cfg.DatabaseURL
-		if _, err := backup.Restore(t.Context(), to, "", cfg, ro); !errors.Is(err, hold.ErrNotEmpty) {
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro); !errors.Is(err, datadir.ErrNotEmpty) {
 			t.Errorf("%v", err)
 		}
 		if got, _, _ := state(t, h.cfg); got != did {

@@ -9,14 +9,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 )
 
 // Prune removes whole sets until keep are left, the newest ones, and layers that no set that is left names. It answers the names of what it
 // removed. First the newest set is read back; one that is damaged is told by the error, does not count, and then the newest one that
 // is good stays whatever keep says. No layer is removed while the list of one set that is left is damaged. Files that no backup made
-// are left alone. Errors: [ErrDamaged], [ErrForeign], hold.ErrLocked, those of the target.
-func Prune(ctx context.Context, t Target, p *hold.Parts, keep int) (removed []string, err error) {
+// are left alone. Errors: [ErrDamaged], [ErrForeign], datadir.ErrLocked, those of the target.
+func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (removed []string, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("remove old backups from %s: %w", t, err)

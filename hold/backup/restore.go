@@ -10,7 +10,7 @@ import (
 	"filippo.io/age"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	identitybackup "github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
@@ -41,12 +41,12 @@ type Restored struct {
 
 // Restore brings a hold back from a set, the newest one for an empty name, into the empty data folder of cfg and its database and
 // storage. All of the set is checked before anything is written, each layer as it is copied. A restore that was broken off is
-// called again: the folder is no hold until it succeeded (hold.ErrRestoring), and an empty name then means the set that was begun.
+// called again: the folder is no hold until it succeeded (datadir.ErrRestoreInProgress), and an empty name then means the set that was begun.
 //
 // Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrForeign] when the configuration names another DID;
-// [ErrNoIdentity]; hold.ErrNotEmpty; hold.ErrRestoring; hold.ErrLocked with the pid of the server that runs there;
+// [ErrNoIdentity]; datadir.ErrNotEmpty; datadir.ErrRestoreInProgress; datadir.ErrLocked with the pid of the server that runs there;
 // identity/backup's ErrDecrypt.
-func Restore(ctx context.Context, t Target, name string, cfg hold.Config, o RestoreOptions) (*Restored, error) {
+func Restore(ctx context.Context, t Target, name string, cfg datadir.Config, o RestoreOptions) (*Restored, error) {
 	r := &restoring{RestoreOptions: o, t: t, cfg: cfg}
 	err := r.run(ctx, name)
 	if err = errors.Join(err, r.close()); err != nil {
@@ -58,12 +58,12 @@ func Restore(ctx context.Context, t Target, name string, cfg hold.Config, o Rest
 type restoring struct {
 	RestoreOptions
 	t   Target
-	cfg hold.Config
+	cfg datadir.Config
 	m   *Manifest
 	out Restored
 
-	to      *hold.Restore // nil in a dry run
-	have    hold.LayerReader
+	to      *datadir.Restore // nil in a dry run
+	have    datadir.LayerReader
 	copies  []digest.Digest // to be copied, in order
 	closers []func() error
 }
@@ -78,7 +78,7 @@ func (r *restoring) close() error {
 
 func (r *restoring) run(ctx context.Context, name string) (err error) {
 	if name == "" {
-		if name, err = hold.Interrupted(r.cfg.Dir); err != nil {
+		if name, err = datadir.RestoreInProgress(r.cfg.Dir); err != nil {
 			return err
 		}
 	}
@@ -115,21 +115,21 @@ func (r *restoring) run(ctx context.Context, name string) (err error) {
 // begin takes the data folder.
 func (r *restoring) begin(who []byte) error {
 	if who == nil {
-		cfg, err := r.cfg.IdentityConfig()
-		if err != nil {
-			return err
+		who := r.cfg.Identity
+		if who.Dir == "" {
+			who.Dir = r.cfg.Dir
 		}
-		id, err := identity.Load(cfg)
+		id, err := identity.Load(who)
 		if err != nil || id.DID != r.m.DID {
 			return fmt.Errorf("%w: import the identity of %s first (atcr-hold identity import)", ErrNoIdentity, r.m.DID)
 		}
 	}
 	if r.DryRun {
-		store, err := r.cfg.LayerReader()
+		store, err := r.cfg.Layers()
 		r.have = store
-		return errors.Join(err, hold.CheckRestore(r.cfg, r.m.DID, r.m.Name))
+		return errors.Join(err, datadir.CheckRestore(r.cfg, r.m.DID, r.m.Name))
 	}
-	to, err := hold.BeginRestore(r.cfg, r.m.DID, r.m.Name)
+	to, err := datadir.BeginRestore(r.cfg, r.m.DID, r.m.Name)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 		return err
 	}
 	if who != nil {
-		if _, err := identitybackup.Import(bytes.NewReader(who), r.to.IdentityConfig(), r.Keys...); err != nil {
+		if _, err := identitybackup.Import(bytes.NewReader(who), r.to.Identity(), r.Keys...); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 	if err != nil {
 		return err
 	}
-	if err := r.to.Notes(ctx, in); err != nil {
+	if err := r.to.Metadata(ctx, in); err != nil {
 		return err
 	}
 	return r.to.Done()

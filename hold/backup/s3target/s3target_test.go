@@ -65,11 +65,11 @@ func carry(t *testing.T, to backup.Target) {
 	}
 	o := backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true}
 	for range 3 {
-		if _, err := backup.Create(t.Context(), to, h.Parts(), o); err != nil {
+		if _, err := backup.Create(t.Context(), to, h.Contents(), o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if gone, err := backup.Prune(t.Context(), to, h.Parts(), 1); err != nil || len(gone) != 2 {
+	if gone, err := backup.Prune(t.Context(), to, h.Contents(), 1); err != nil || len(gone) != 2 {
 		t.Errorf("pruned %v, %v", gone, err)
 	}
 	if err := h.Close(); err != nil {
@@ -80,7 +80,11 @@ func carry(t *testing.T, to backup.Target) {
 		t.Errorf("verify: %+v, %v", rep, err)
 	}
 	cfg.Dir = filepath.Join(t.TempDir(), "new")
-	if _, err := backup.Restore(t.Context(), to, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
+	dir, err := cfg.DataDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Restore(t.Context(), to, "", dir, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
 		t.Fatal(err)
 	}
 	again, err := hold.New(t.Context(), cfg)

@@ -1,4 +1,4 @@
-package hold
+package disk
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 )
 
-// openRepository opens a hold's repository in its store. One that is made by this tells its followers that its account is active
-// here; so does a restored one, see Restore.Repo.
-func openRepository(ctx context.Context, store repo.Store, o repo.Options) (*repo.Repo, error) {
+// OpenRepo opens a hold's repository in its store. One that is made by this announces to its followers that its account is active
+// here; so does a restored one, see datadir.Restore.
+func OpenRepo(ctx context.Context, store repo.Store, o repo.Options) (*repo.Repo, error) {
 	_, err := store.Read(ctx).Head()
 	made := errors.Is(err, repo.ErrNotFound)
 	r, err := repo.Open(ctx, store, o)

@@ -1,0 +1,145 @@
+package datadir
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/hold/internal/disk"
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/sqldb"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+// Contents are what a hold consists of, for reading: what hold/backup takes. Those of a running hold come from hold.Server.Contents,
+// those of any data folder from [Read].
+type Contents struct {
+	// Dir is the data folder.
+	Dir string
+	// Repo is the repository: who may do what, and which layers are whose.
+	Repo *repo.Repo
+	// Identity is what package identity/backup exports by.
+	Identity identity.Config
+	// Layers are the blobs.
+	Layers LayerReader
+	// DB has the hold's tables.
+	DB *sqldb.DB
+
+	closers []func() error
+}
+
+// LayerReader reads blobs as a [storage.Store] does.
+type LayerReader interface {
+	Stat(ctx context.Context, d digest.Digest) (storage.Info, error)
+	Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, storage.Info, error)
+}
+
+// WriteMetadata writes what the hold knows beyond its repository and can't find out again, as lines of JSON: which manifests were
+// pushed here, so that their pulls are counted. Uploads, leases and the index of layers are not among it.
+func (c *Contents) WriteMetadata(ctx context.Context, w io.Writer) error {
+	return writeMetadata(ctx, c.DB, w)
+}
+
+// Close closes what [Read] opened. Those of a running hold need no Close.
+func (c *Contents) Close() error {
+	var err error
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, c.closers[i]())
+	}
+	return err
+}
+
+// Read opens the contents of a hold for reading, stopped or beside its running server. A hold that was never started is
+// fs.ErrNotExist, one that is restored in part [ErrRestoreInProgress]. Close them.
+func Read(ctx context.Context, cfg Config) (_ *Contents, err error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	if _, err := disk.Restored(cfg.Dir, time.Now()); err != nil {
+		return nil, err
+	}
+	o, err := ReadRepo(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &Contents{Dir: cfg.Dir, Repo: o.Repo, Identity: cfg.Identity, closers: []func() error{o.Close}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	if c.Layers, err = cfg.Layers(); err != nil {
+		return nil, err
+	}
+	if c.DB, err = cfg.places().OpenTables(ctx); err != nil {
+		return nil, fmt.Errorf("hold: database: %w", err)
+	}
+	c.closers = append(c.closers, c.DB.Close)
+	return c, nil
+}
+
+// Layers reads the hold's layers, also beside its running server. It needs no Close.
+func (c Config) Layers() (LayerReader, error) {
+	if c.Storage != nil {
+		return c.Storage, nil
+	}
+	return c.places().ReadLayers()
+}
+
+// pushed is a manifest that was pushed here.
+type pushed struct {
+	DID        string `json:"did"`
+	Repository string `json:"repository"`
+	Digest     string `json:"digest"`
+	URI        string `json:"uri"`
+}
+
+func writeMetadata(ctx context.Context, db *sqlx.DB, w io.Writer) error {
+	rows, err := db.Read().QueryContext(ctx, `select did, repository, digest, uri from hold_manifest order by did, repository, digest`)
+	if err != nil {
+		return fmt.Errorf("read metadata: %w", sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	enc := json.NewEncoder(w)
+	for rows.Next() {
+		var n pushed
+		if err := rows.Scan(&n.DID, &n.Repository, &n.Digest, &n.URI); err != nil {
+			return fmt.Errorf("read metadata: %w", sqlx.Wrap(err))
+		}
+		if err := enc.Encode(n); err != nil {
+			return err
+		}
+	}
+	return sqlx.Wrap(rows.Err())
+}
+
+// readMetadata restores what writeMetadata wrote. Rows that are there already stay.
+func readMetadata(ctx context.Context, db *sqlx.DB, r io.Reader) error {
+	tx, err := db.Write().BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("write metadata: %w", sqlx.Wrap(err))
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	dec := json.NewDecoder(r)
+	for line := 1; ; line++ {
+		var n pushed
+		if err := dec.Decode(&n); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("metadata, line %d: %w", line, err)
+		}
+		_, err := tx.ExecContext(ctx, `insert into hold_manifest (did, repository, digest, uri) values ($1, $2, $3, $4)
+			on conflict do nothing`, n.DID, n.Repository, n.Digest, n.URI)
+		if err != nil {
+			return fmt.Errorf("write metadata: %w", sqlx.Wrap(err))
+		}
+	}
+	return sqlx.Wrap(tx.Commit())
+}

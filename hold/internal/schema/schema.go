@@ -1,0 +1,28 @@
+// Package schema has the migrations of a hold's tables: one set and one version table for all seven, whichever package reads them.
+//
+//	hold_upload, hold_part                                             hold/internal/upload
+//	hold_lease, hold_layer, hold_manifest, hold_counted, hold_meta     hold/internal/ledger
+package schema
+
+import (
+	"context"
+	"embed"
+	"io/fs"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// VersionTable is where goose keeps which migrations a database has.
+const VersionTable = "hold_version"
+
+// Migrate creates the tables, or brings those of an earlier version to this one.
+func Migrate(ctx context.Context, db *sqlx.DB) error {
+	migrations, err := fs.Sub(files, "migrations")
+	if err != nil {
+		return err
+	}
+	return sqlx.Migrate(ctx, db, migrations, VersionTable)
+}
