@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
 // programs is the folder into which the tests build what they start.
@@ -18,6 +20,6 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		programs = dir
-		return m.Run()
+		return realtest.Main(m)
 	}())
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
 // childConfig is what a hold in a process of its own is told, by the environment.
@@ -45,7 +46,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, child(text))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(realtest.Main(m))
 }
 
 // child runs a hold until it is killed, by the parent or by itself at its crash point.

@@ -77,7 +77,7 @@ func (b *bench) startPostgres(ctx context.Context) (large, small string, err err
 	o := &outside{ctx: ctx}
 	b.close = append(b.close, o.stop)
 	err = o.try(func() {
-		server := realtest.Postgres(o)
+		server := realtest.NewPostgres(o)
 		large, small = server.Database(o), server.Database(o)
 	})
 	return large, small, err

@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(realtest.Sharing(m), map[string]func(){
 		"atcr-hold":            func() { program(8) }, // at age's own work factor each passphrase costs seconds under the race detector
 		"atcr-hold-as-shipped": main,
 	})

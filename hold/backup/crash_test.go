@@ -18,6 +18,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
 // childConfig is what a process that is to be killed is told.
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, child(text))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(realtest.Main(m))
 }
 
 // child makes a backup or restores one, and kills itself at its crash point.

@@ -8,21 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
-)
-
-// A PDS starts in a second, and in ten where many tests share two cores. Once in
-// some dozens of starts one hangs, so it is killed after startLimit and tried once
-// more. Before that, reading its thousand files is a matter of the machine alone.
-const (
-	loadLimit  = 2 * time.Minute
-	startLimit = 30 * time.Second
 )
 
 // NetworkOptions says what network to start. The zero value is one PDS with the
@@ -54,8 +43,9 @@ type Net struct {
 	AdminPassword string        // for com.atproto.admin.*, user admin
 	Accounts      map[string]Account
 
-	process *Process
-	client  *http.Client // nil: http.DefaultClient
+	stack  *atprotoStack
+	id     int          // of the network in the stack
+	client *http.Client // nil: http.DefaultClient
 }
 
 // An Account is one of a Net's.
@@ -69,97 +59,73 @@ type Account struct {
 
 // Network starts a network and stops it when the test ends. The directory is in
 // memory, the PDSes keep their state in t.TempDir for as long as the test runs.
+// All networks of a test process run in one Node process. Tests may start
+// networks at the same time.
 func Network(t testing.TB, o NetworkOptions) *Net {
 	t.Helper()
 	Need(t, tools.ATProto)
-	count := max(o.PDSes, 1)
-	var proxies []*FaultProxy
-	var ports []string
+	command := stackCommand{Do: "open", State: t.TempDir(), PDS: max(o.PDSes, 1), Accounts: o.Accounts, Hostname: o.Hostname}
+	if o.Accounts == nil {
+		command.Accounts = []string{"alice", "bob"}
+	}
+	n := &Net{}
 	if o.Proxied {
-		for range count {
+		for range command.PDS {
 			p := NewFaultProxy(t, "")
-			proxies = append(proxies, p)
-			ports = append(ports, strconv.Itoa(p.Port()))
+			n.Proxy = append(n.Proxy, p)
+			command.PublicPorts = append(command.PublicPorts, p.Port())
 		}
 	}
-	n, err := startNetwork(t, o, count, ports)
+	if o.On != nil {
+		command.PDSPort, command.PLCPort, n.client = PDSPort, PLCPort, o.On.Client(t)
+	}
+	err := n.open(t, o.On, command)
 	if err != nil {
 		t.Logf("realtest: the PDS did not start, trying again: %v", err)
-		if n, err = startNetwork(t, o, count, ports); err != nil {
+		command.State = t.TempDir()
+		if err = n.open(t, o.On, command); err != nil {
 			t.Fatalf("realtest: %v", err)
 		}
 	}
-	n.Proxy = proxies
-	for i, p := range proxies {
+	if o.On != nil {
+		n.PLC = "https://" + o.PLCName
+	}
+	for i, p := range n.Proxy {
 		p.SetTarget(n.PDSLocal[i])
 	}
 	return n
 }
 
-func startNetwork(t testing.TB, o NetworkOptions, count int, ports []string) (*Net, error) {
-	command, err := tools.StackCommand()
+// open starts the network in the shared stack, or in one of its own on a host.
+func (n *Net) open(t testing.TB, on *Host, command stackCommand) (err error) {
+	if on != nil {
+		if n.stack, err = startStack(on); err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = n.stack.process.Stop() })
+	} else if n.stack, err = sharedStack(n.stack); err != nil {
+		return err
+	}
+	opened, err := n.stack.do(command)
 	if err != nil {
-		return nil, err
-	}
-	names := o.Accounts
-	if names == nil {
-		names = []string{"alice", "bob"}
-	}
-	args := append(command[1:], "--state", t.TempDir(), "--pds", strconv.Itoa(count),
-		"--accounts", strings.Join(names, ","), "--public-ports", strings.Join(ports, ","))
-	c := Command{Name: "atproto stack", Path: command[0], Args: args, Env: []string{"LOG_ENABLED=false", "NODE_COMPILE_CACHE=" + filepath.Join(tools.Dir(), "atproto", "compiled")}}
-	n := &Net{}
-	if o.On != nil {
-		c.Args = append(c.Args, "--hostname", o.Hostname, "--pds-port", strconv.Itoa(PDSPort), "--plc-port", strconv.Itoa(PLCPort))
-		c, n.client = o.On.command(c), o.On.Client(t)
-	}
-	p := Start(t, c)
-	n.process = p
-	_, err = n.answer(loadLimit, "loaded")
-	var line string
-	if err == nil {
-		line, err = n.answer(startLimit, "plc")
-	}
-	if err != nil {
-		_ = p.Kill()
-		return nil, err
-	}
-	var ready struct {
-		PLC           string
-		PDS, PDSLocal []string
-		AdminPassword string
-		Accounts      map[string]Account
-	}
-	if err := json.Unmarshal([]byte(line), &ready); err != nil {
-		return nil, err
-	}
-	n.PLC, n.PDS, n.PDSLocal = ready.PLC, ready.PDS, ready.PDSLocal
-	n.AdminPassword, n.Accounts = ready.AdminPassword, ready.Accounts
-	if o.On != nil {
-		n.PLC = "https://" + o.PLCName
-	}
-	return n, nil
-}
-
-// answer is the script's next line that is an object with the key or "error".
-func (n *Net) answer(limit time.Duration, key string) (string, error) {
-	deadline := time.Now().Add(limit)
-	for {
-		line, err := n.process.Line(time.Until(deadline))
-		if err != nil {
-			return "", err
+		if on != nil {
+			_ = n.stack.process.Kill() // its ports are wanted again
 		}
-		var object map[string]json.RawMessage
-		if json.Unmarshal([]byte(line), &object) != nil {
-			continue
-		}
-		if e, ok := object["error"]; ok && object["level"] == nil {
-			return "", fmt.Errorf("atproto stack: %s", e)
-		}
-		if _, ok := object[key]; ok {
-			return line, nil
-		}
+		return err
 	}
+	stack := n.stack
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("output of the atproto stack, which tests share (last %d lines):\n%s", keepLines, stack.process.Log())
+		}
+		if _, err := stack.do(stackCommand{Do: "close", Network: opened.ID}); err != nil {
+			t.Logf("realtest: close the network: %v", err)
+		}
+	})
+	n.id = opened.ID
+	n.PLC, n.PDS, n.PDSLocal = opened.PLC, opened.PDS, opened.PDSLocal
+	n.AdminPassword, n.Accounts = opened.AdminPassword, opened.Accounts
+	return nil
 }
 
 // Account is the account of that name; an unknown one panics with a clear index
@@ -175,11 +141,7 @@ func (n *Net) StartPDS(t testing.TB, i int) { t.Helper(); n.command(t, "start", 
 
 func (n *Net) command(t testing.TB, verb string, i int) {
 	t.Helper()
-	err := n.process.Send(fmt.Sprintf("%s %d", verb, i))
-	if err == nil {
-		_, err = n.answer(startLimit, "done")
-	}
-	if err != nil {
+	if _, err := n.stack.do(stackCommand{Do: verb, Network: n.id, PDS: i}); err != nil {
 		t.Fatalf("realtest: %s PDS %d: %v", verb, i, err)
 	}
 }

@@ -1,6 +1,7 @@
 package realtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,39 +21,113 @@ import (
 	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
-const postgresLimit = time.Minute // of initdb, a start, a recovery
+const postgresLimit = 2 * time.Minute // of initdb, a start, a recovery
 
-// A PostgresServer is a database cluster of a test's own, with fsync on,
-// reachable by a unix socket alone.
+// sharedPostgres is the cluster that the tests of this process share. Only tests
+// import this package, so it may be a global; Main ends it.
+var sharedPostgres struct {
+	sync.Mutex
+	main   bool // Main runs
+	server *PostgresServer
+}
+
+// A PostgresServer is a database cluster of the tests' own, reachable by a unix
+// socket alone.
 type PostgresServer struct {
 	dir     string // data, and the socket
 	who     *syscall.Credential
+	shared  bool // its processes end with the tests: nothing is asked of the disk
 	process *Process
 	made    atomic.Int64
 }
 
-// Postgres makes a cluster in a temporary folder and runs it until the test
-// ends. It takes about a second: share one between subtests, each with a
-// [PostgresServer.Database] of its own. As root the server runs as the user
-// postgres, since it refuses to be root.
+// Main runs the tests of a package and then ends what they shared:
+//
+//	func TestMain(m *testing.M) { os.Exit(realtest.Main(m)) }
+func Main(m *testing.M) int { return Sharing(m).Run() }
+
+// Sharing is m for testscript.Main, and does what [Main] does.
+func Sharing(m *testing.M) interface{ Run() int } { return sharing{m} }
+
+type sharing struct{ m *testing.M }
+
+func (s sharing) Run() int {
+	sharedPostgres.Lock()
+	sharedPostgres.main = true
+	sharedPostgres.Unlock()
+	defer func() {
+		sharedPostgres.Lock()
+		defer sharedPostgres.Unlock()
+		if server := sharedPostgres.server; server != nil {
+			server.end()
+		}
+	}()
+	return s.m.Run()
+}
+
+// Postgres returns the cluster that the tests of a package share if its TestMain
+// calls [Main], else one of the test's own. Each test and subtest takes a
+// [PostgresServer.Database]; none may end the server: see [NewPostgres].
 func Postgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	Need(t, tools.PostgreSQL)
-	dir, err := os.MkdirTemp("", "pg-") // not t.TempDir: others may not go into it, and a socket's path is short
-	if err != nil {
-		t.Fatal(err)
+	sharedPostgres.Lock()
+	defer sharedPostgres.Unlock()
+	if !sharedPostgres.main {
+		return NewPostgres(t)
 	}
-	s := &PostgresServer{dir: dir}
+	if sharedPostgres.server == nil {
+		s, err := makePostgres()
+		if err != nil {
+			t.Fatalf("realtest: %v", err)
+		}
+		s.shared = true
+		if err := s.run(); err != nil {
+			s.end()
+			t.Fatalf("realtest: %v", err)
+		}
+		sharedPostgres.server = s
+	}
+	return sharedPostgres.server
+}
+
+// NewPostgres makes a cluster in a temporary folder and runs it until the test
+// ends, with fsync on. It takes seconds: it is for tests that kill the server, and
+// for benchmarks.
+func NewPostgres(t testing.TB) *PostgresServer {
+	t.Helper()
+	Need(t, tools.PostgreSQL)
+	s, err := makePostgres()
+	if err != nil {
+		t.Fatalf("realtest: %v", err)
+	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(s.dir); err != nil {
 			t.Error(err)
 		}
 	})
+	s.Start(t)
+	return s
+}
+
+// makePostgres makes the cluster and does not start it. As root the server runs
+// as the user postgres, since it refuses to be root.
+func makePostgres() (_ *PostgresServer, err error) {
+	dir, err := os.MkdirTemp("", "pg-") // not t.TempDir: others may not go into it, and a socket's path is short
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	s := &PostgresServer{dir: dir}
 	if s.who, err = postgresUser(); err == nil && s.who != nil {
 		err = os.Chown(dir, int(s.who.Uid), int(s.who.Gid))
 	}
 	if err != nil {
-		t.Fatalf("realtest: %v", err)
+		return nil, err
 	}
 	initdb := exec.Command(filepath.Join(filepath.Dir(tools.Path(tools.PostgreSQL)), "initdb"),
 		"-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
@@ -59,10 +135,9 @@ func Postgres(t testing.TB) *PostgresServer {
 	initdb.SysProcAttr = dieWithParent()
 	initdb.SysProcAttr.Credential = s.who
 	if out, err := initdb.CombinedOutput(); err != nil {
-		t.Fatalf("realtest: initdb: %v\n%s", err, out)
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	s.Start(t)
-	return s
+	return s, nil
 }
 
 // postgresUser is whom the server runs as: nil is the test's own user.
@@ -106,17 +181,38 @@ func (s *PostgresServer) Database(t testing.TB) string {
 // Start starts a server that was killed and returns when it has recovered.
 func (s *PostgresServer) Start(t testing.TB) {
 	t.Helper()
-	s.process = Start(t, Command{Name: "postgres", Path: tools.Path(tools.PostgreSQL), Dir: s.dir, credential: s.who,
-		// Its locks and memory lie in the folder, so that nothing of it is left elsewhere after a kill.
-		Args: []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "dynamic_shared_memory_type=mmap", "-c", "max_connections=60"}})
-	t.Cleanup(s.stop) // before the polite end, which waits for clients
-	err := WaitFor(postgresLimit, func() error {
+	err := s.run()
+	if s.process != nil {
+		p := s.process
+		t.Cleanup(func() {
+			s.stop()
+			if t.Failed() {
+				t.Logf("output of postgres (last %d lines):\n%s", keepLines, p.Log())
+			}
+		})
+	}
+	if err != nil {
+		t.Fatalf("realtest: %v", err)
+	}
+}
+
+func (s *PostgresServer) run() (err error) {
+	// Its locks and memory lie in the folder, so that nothing of it is left elsewhere after a kill.
+	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "dynamic_shared_memory_type=mmap", "-c", "max_connections=200"}
+	if s.shared {
+		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off")
+	}
+	s.process, err = start(Command{Name: "postgres", Path: tools.Path(tools.PostgreSQL), Dir: s.dir, Args: args, credential: s.who})
+	if err != nil {
+		return err
+	}
+	err = WaitFor(postgresLimit, func() error {
 		select {
 		case <-s.process.Done():
 			return nil
 		default:
 		}
-		db, err := postgres.Open(t.Context(), s.url(url.Values{}))
+		db, err := postgres.Open(context.Background(), s.url(url.Values{}))
 		if err == nil {
 			err = db.Close()
 		}
@@ -124,12 +220,13 @@ func (s *PostgresServer) Start(t testing.TB) {
 	})
 	select {
 	case <-s.process.Done():
-		t.Fatalf("realtest: postgres ended:\n%s", s.process.Log())
+		return fmt.Errorf("postgres ended:\n%s", s.process.Log())
 	default:
 	}
 	if err != nil {
-		t.Fatalf("realtest: postgres: %v\n%s", err, s.process.Log())
+		return fmt.Errorf("postgres: %w\n%s", err, s.process.Log())
 	}
+	return nil
 }
 
 // Kill is kill -9 on every process of the server at once, as when the machine
@@ -163,6 +260,14 @@ func (s *PostgresServer) stop() {
 	case <-time.After(stopLimit):
 		_ = s.process.Kill()
 	}
+}
+
+// end stops the server and removes the cluster.
+func (s *PostgresServer) end() {
+	if s.process != nil {
+		s.stop()
+	}
+	_ = os.RemoveAll(s.dir)
 }
 
 // childrenOf lists the processes that one has started, from /proc.

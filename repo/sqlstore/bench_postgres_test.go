@@ -17,7 +17,7 @@ import (
 // BenchmarkPostgres is what BenchmarkApply, Get and List100 are for SQLite. Each commit is timed next to an appended 4 KiB and fsync
 // on the same disk: "x-append" is the ratio of the medians.
 func BenchmarkPostgres(b *testing.B) {
-	server := realtest.Postgres(b)
+	server := realtest.NewPostgres(b)
 	for _, n := range []int{1_000, 20_000} {
 		r := repotest.Open(b, openPostgres(b, server.Database(b)), repo.Options{})
 		fill(b, r, n)

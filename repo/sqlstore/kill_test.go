@@ -16,6 +16,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(realtest.Main(m))
 }
 
 // writeUntilKilled commits from four goroutines and says on stdout what was acknowledged.

@@ -24,7 +24,7 @@ import (
 	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
-// TestPostgres runs on one server, each part in a schema of its own.
+// TestPostgres runs on one server, each part in a schema of its own, but for the part that kills the server.
 func TestPostgres(t *testing.T) {
 	server := realtest.Postgres(t)
 	rounds := 4
@@ -41,7 +41,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("Cursors", func(t *testing.T) { oddCursors(t, openPostgres(t, server.Database(t))) })
 	t.Run("LostCommits", func(t *testing.T) { lostCommits(t, server.Database(t), openPostgres) })
 	t.Run("LostCommitsWithoutHooks", func(t *testing.T) { lostCommits(t, server.Database(t), openWithoutHooks) })
-	t.Run("KillServer", func(t *testing.T) { killServer(t, server, rounds) }) // the last: the others need a server
+	t.Run("KillServer", func(t *testing.T) { killServer(t, realtest.NewPostgres(t), rounds) })
 }
 
 func openPostgres(t testing.TB, url string) *sqlstore.Store {

@@ -1,44 +1,33 @@
-// Serves one did:plc directory and N reference PDSes from this process, on
-// loopback, and makes accounts. Speaks lines of JSON:
+// Serves did:plc directories and reference PDSes from this process, on loopback,
+// and makes accounts. Loading the packages takes 1 s or, on a busy machine, 20;
+// a network of its own takes each test a fraction of that. Speaks lines of JSON:
 //
-//   stdout, first        {loaded: true}: the packages are there, which takes 1 s or, on a busy machine, 20
-//   stdout, when ready   {plc, pds: [...], adminPassword, accounts: {name: {did, handle, password, pds, index}}}
-//   stdin                "stop N" takes PDS N down, "start N" brings it back on the
-//                        same port and state; each is answered by {"done": "..."} or {"error": "..."}
-//   end of stdin         everything stops, so a test that holds the pipe leaks nothing
-//
-//   node atproto-stack.mjs --state DIR [--pds 1] [--accounts alice,bob] [--password P]
-//                          [--public-ports 1234,1235] [--hostname pds.test --pds-port N --plc-port N]
+//   stdout, first   {loaded: true}: the packages are there
+//   stdin           {id, do: "open", state: DIR, pds: 1, accounts: ["alice"], publicPorts: [],
+//                    hostname, pdsPort, plcPort}     a directory, its PDSes and their accounts
+//                   {id, do: "stop", network, pds}   takes a PDS down
+//                   {id, do: "start", network, pds}  brings it back on the same port and state
+//                   {id, do: "close", network}       ends a network
+//   stdout          {id, error} or {id, …}; of "open": {id, plc, pds: [...], pdsLocal: [...], adminPassword,
+//                   accounts: {name: {did, handle, password, pds, index}}}; the network's name is that id
+//   end of stdin    everything stops, so a test that holds the pipe leaks nothing
 //
 // Handles are NAME.test; accounts are dealt round-robin over the PDSes.
-// --public-ports names the ports that DID documents and PDSes give as their
-// own: a proxy of the test stands there. With --hostname the one PDS calls
-// itself https://HOSTNAME: a proxy that speaks TLS stands there.
+// publicPorts are the ports that DID documents and PDSes give as their own: a
+// proxy of the test stands there. With hostname the one PDS calls itself
+// https://HOSTNAME: a proxy that speaks TLS stands there.
 import fs from 'node:fs/promises'
 import http from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
 import readline from 'node:readline'
 import { randomBytes } from 'node:crypto'
-import { parseArgs } from 'node:util'
 import { Secp256k1Keypair } from '@atproto/crypto'
 import { PDS } from '@atproto/pds'
 import * as plcLib from '@did-plc/lib'
 import * as plcServer from '@did-plc/server'
 
-const { values: opt } = parseArgs({
-  options: {
-    state: { type: 'string' },
-    pds: { type: 'string', default: '1' },
-    accounts: { type: 'string', default: 'alice,bob' },
-    password: { type: 'string', default: 'correct-horse-battery' },
-    'public-ports': { type: 'string', default: '' },
-    hostname: { type: 'string' },
-    'pds-port': { type: 'string' },
-    'plc-port': { type: 'string', default: '0' },
-  },
-})
-
+const password = 'correct-horse-battery'
 const note = (text) => process.stderr.write(`${Math.round(performance.now())} ms: ${text}\n`)
 const say = (v) => process.stdout.write(JSON.stringify(v) + '\n')
 const hex = (n) => randomBytes(n).toString('hex')
@@ -55,7 +44,7 @@ const freePort = () =>
 // a retired key type that current libraries refuse. So GET /{did} is rendered
 // here, in today's form, from the package's own operation log, and the rest is
 // handed to the package behind a loopback listener.
-async function startPlc() {
+async function startPlc(port) {
   const plc = plcServer.PlcServer.create({ db: plcServer.Database.mock() })
   const server = http.createServer(async (req, res) => {
     const m = req.method === 'GET' && /^\/(did:plc:[a-z2-7]{24})$/.exec(decodeURIComponent(req.url))
@@ -65,7 +54,7 @@ async function startPlc() {
       .writeHead(200, { 'content-type': 'application/did+ld+json' })
       .end(JSON.stringify(document(plcLib.opToData(m[1], last))))
   })
-  await new Promise((ok) => server.listen(Number(opt['plc-port']), '127.0.0.1', ok))
+  await new Promise((ok) => server.listen(port, '127.0.0.1', ok))
   return { server, url: `http://localhost:${server.address().port}` }
 }
 
@@ -92,7 +81,7 @@ function document(d) {
   }
 }
 
-async function pdsEnv(i, plcUrl, adminPassword, publicPort) {
+async function pdsEnv(opt, i, plcUrl, adminPassword, publicPort) {
   const dir = path.join(opt.state, `pds${i}`)
   await fs.mkdir(path.join(dir, 'blobs'), { recursive: true })
   const rotation = await Secp256k1Keypair.create({ exportable: true })
@@ -138,61 +127,77 @@ async function createAccount(name, server, index) {
   const res = await fetch(`http://localhost:${server.port}/xrpc/com.atproto.server.createAccount`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ handle, email: `${name}@mail.test`, password: opt.password }),
+    body: JSON.stringify({ handle, email: `${name}@mail.test`, password }),
   })
   const body = await res.json()
   if (!res.ok) throw new Error(`createAccount ${handle}: ${JSON.stringify(body)}`)
-  return { did: body.did, handle, password: opt.password, pds: server.url, index }
+  return { did: body.did, handle, password, pds: server.url, index }
 }
 
-say({ loaded: true })
-const plc = await startPlc()
-note('directory up')
-const adminPassword = hex(8)
-const publicPorts = opt['public-ports'].split(',').filter(Boolean).map(Number)
-const servers = []
-for (let i = 0; i < Number(opt.pds); i++) {
-  const port = opt['pds-port'] ? Number(opt['pds-port']) : await freePort()
-  const publicPort = publicPorts[i] ?? port
-  const url = opt.hostname ? `https://${opt.hostname}` : `http://localhost:${publicPort}`
-  const server = { port, url, local: `http://localhost:${port}` }
-  server.env = await pdsEnv(i, plc.url, adminPassword, publicPort)
-  await startPds(server)
-  note(`PDS ${i} up`)
-  servers.push(server)
+const networks = new Map()
+
+async function openNetwork(opt) {
+  const net = { servers: [] }
+  networks.set(opt.id, net) // what was started of it is stopped even if the rest fails
+  net.plc = await startPlc(opt.plcPort ?? 0)
+  note(`${opt.id}: directory up`)
+  const adminPassword = hex(8)
+  for (let i = 0; i < opt.pds; i++) {
+    const port = opt.pdsPort ?? (await freePort())
+    const publicPort = opt.publicPorts?.[i] ?? port
+    const url = opt.hostname ? `https://${opt.hostname}` : `http://localhost:${publicPort}`
+    const server = { port, url, local: `http://localhost:${port}` }
+    server.env = await pdsEnv(opt, i, net.plc.url, adminPassword, publicPort)
+    await startPds(server)
+    note(`${opt.id}: PDS ${i} up`)
+    net.servers.push(server)
+  }
+  const accounts = {}
+  for (const [n, name] of (opt.accounts ?? []).entries()) {
+    const index = n % net.servers.length
+    accounts[name] = await createAccount(name, net.servers[index], index)
+  }
+  note(`${opt.id}: accounts made`)
+  return {
+    plc: net.plc.url,
+    pds: net.servers.map((s) => s.url),
+    pdsLocal: net.servers.map((s) => s.local),
+    adminPassword,
+    accounts,
+  }
 }
-const accounts = {}
-for (const [n, name] of opt.accounts.split(',').filter(Boolean).entries()) {
-  const index = n % servers.length
-  accounts[name] = await createAccount(name, servers[index], index)
-  note(`account ${name} made`)
+
+async function closeNetwork(id) {
+  const net = networks.get(id)
+  networks.delete(id)
+  await Promise.allSettled(net.servers.map(stopPds))
+  net.plc?.server.closeAllConnections()
+  net.plc?.server.close()
 }
-say({
-  plc: plc.url,
-  pds: servers.map((s) => s.url),
-  pdsLocal: servers.map((s) => s.local),
-  adminPassword,
-  accounts,
-})
 
 async function stopAll() {
-  await Promise.allSettled(servers.map(stopPds))
+  await Promise.allSettled([...networks.keys()].map(closeNetwork))
   process.exit(0)
 }
 process.on('SIGTERM', stopAll)
 process.on('SIGINT', stopAll)
 
-for await (const line of readline.createInterface({ input: process.stdin })) {
-  const [verb, n] = line.trim().split(' ')
+async function answer(command) {
+  const { id } = command
   try {
-    const server = servers[Number(n)]
-    if (!server) throw new Error(`no PDS ${n}`)
-    if (verb === 'stop') await stopPds(server)
-    else if (verb === 'start') await startPds(server)
-    else throw new Error(`unknown command ${verb}`)
-    say({ done: line.trim() })
+    if (command.do === 'open') return say({ id, ...(await openNetwork(command)) })
+    const net = networks.get(command.network)
+    if (!net) throw new Error(`no network ${command.network}`)
+    if (command.do === 'close') await closeNetwork(command.network)
+    else if (command.do === 'stop') await stopPds(net.servers[command.pds])
+    else if (command.do === 'start') await startPds(net.servers[command.pds])
+    else throw new Error(`unknown command ${command.do}`)
+    say({ id })
   } catch (err) {
-    say({ error: `${line.trim()}: ${err.message}` })
+    say({ id, error: err.message })
   }
 }
+
+say({ loaded: true })
+for await (const line of readline.createInterface({ input: process.stdin })) answer(JSON.parse(line))
 await stopAll()
