@@ -21,21 +21,29 @@ func Install(ctx context.Context, w io.Writer, components ...Component) error {
 	if slices.ContainsFunc(components, func(c Component) bool { return c == ATProto && !Installed(c) }) {
 		components = append([]Component{Compiler, NPM}, components...) // it is built with these
 	}
-	var deb []Component
+	var deb, missing []Component
 	for _, c := range components {
-		if _, ok := debTools[c]; ok && !Installed(c) {
+		if Installed(c) || slices.Contains(missing, c) {
+			continue
+		}
+		missing = append(missing, c)
+		if _, ok := debTools[c]; ok {
 			deb = append(deb, c)
 		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(w, "realtest: to install: %v\n", missing)
 	}
 	if len(deb) > 0 {
 		if err := locked(ctx, "apt", func() error { return installDeb(ctx, w, deb) }); err != nil {
 			return err
 		}
 	}
-	for _, c := range components {
+	for i, c := range missing {
 		if Installed(c) {
 			continue
 		}
+		fmt.Fprintf(w, "realtest: installing %s (%d of %d)\n", c, i+1, len(missing))
 		err := locked(ctx, string(c), func() error {
 			if Installed(c) { // another process was faster
 				return nil
@@ -78,6 +86,7 @@ func installDeb(ctx context.Context, w io.Writer, components []Component) error 
 	if os.Getuid() != 0 {
 		return fmt.Errorf("install %v: not root; run: sudo apt-get install --no-install-recommends %s", components, strings.Join(packages, " "))
 	}
+	fmt.Fprintf(w, "realtest: installing Debian's %s\n", strings.Join(packages, ", "))
 	start := time.Now()
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
 	if err := run(ctx, "", env, "apt-get", "update", "-qq"); err != nil {
