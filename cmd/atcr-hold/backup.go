@@ -78,7 +78,7 @@ func openTarget(to string, b config.Backup) (backup.Target, error) {
 func backupOptions(c *config.Hold, log *slog.Logger) (backup.Options, error) {
 	o := backup.Options{Layers: c.Backup.Layers, Keep: c.Backup.Keep, Version: config.Version(), Log: log}
 	var text bytes.Buffer
-	if err := config.Write(&text, c); err != nil {
+	if err := config.Write(&text, config.YAML, c); err != nil {
 		return o, err
 	}
 	o.Config = text.Bytes()

@@ -35,12 +35,13 @@ func (c *versionCommand) Run(std *IO, p *Program) error {
 
 // ConfigInit is the verb `config init`.
 type ConfigInit struct {
-	File string `arg:"" optional:"" help:"File to write; without, standard output."`
+	Format config.Format `enum:",yaml,toml" default:"" help:"yaml or toml; else by the file's name, and YAML without one." placeholder:"FORMAT"`
+	File   string        `arg:"" optional:"" help:"File to write; without, standard output."`
 }
 
 // Run writes the configuration.
 func (c *ConfigInit) Run(std *IO, p *Program) error {
-	return config.Init(c.File, std.Out, p.Defaults)
+	return config.Init(c.File, c.Format, std.Out, p.Defaults)
 }
 
 // Service is what `serve` runs.

@@ -107,6 +107,9 @@ func TestErrors(t *testing.T) {
 		{"nothing near", app("c.yaml", did+"pds: {xyz: 1}\n"), []string{"c.yaml:2: unknown key pds.xyz; it takes serve_stale, verify"}},
 		{"TOML", app("c.toml", "log_level = \"info\"\n[server]\ndefault_hold_did = \"did:web:x.test\"\nadr = \":1\"\n"), []string{"c.toml:4: unknown key server.adr; did you mean server.addr?"}},
 		{"in a list", hold("c.yaml", holdMinimum+"  crew:\n    - member: a.test\n      permisions: []\n"), []string{"c.yaml:7: unknown key registration.crew[0].permisions; did you mean registration.crew[0].permissions?"}},
+		{"all at once", hold("c.yaml", "servr: {}\nlog_level: loud\nstorage: {driver: s3}\nbackup: {keep: many}\n", "HOLD_SERVER_TEST_MODE=perhaps"), []string{
+			"c.yaml:1: unknown key servr", "c.yaml:2: log_level: \"loud\"", "c.yaml:3: storage.driver", "c.yaml:4: backup.keep", "HOLD_SERVER_TEST_MODE: server.test_mode",
+			"server.public_url: is required", "registration.owner_did: is required"}},
 		{"required", app("c.yaml", ""), []string{"server.default_hold_did: is required", "ATCR_SERVER_DEFAULT_HOLD_DID"}},
 		{"hold required", hold("c.yaml", ""), []string{"server.public_url: is required", "registration.owner_did: is required"}},
 		{"bool", app("c.yaml", "server:\n  default_hold_did: did:web:x.test\n  test_mode: maybe\n"), []string{"c.yaml:3: server.test_mode: \"maybe\" must be true or false"}},
@@ -161,67 +164,119 @@ func TestSecretsStayOut(t *testing.T) {
 		"backup: {to: 's3://AKIA:" + secret + "@bucket/holds'}\n", "backup: {to: 's3:AKIA:" + secret + "@bucket'}\n", "backup: {to: 's3://bucket?secretKey=" + secret + "'}\n",
 		"backup: {endpoint: 'https://AKIA:" + secret + "@s3.example.com'}\n", "backup: {endpoint: 'https://AKIA:/" + secret + "@s3.example.com'}\n",
 		"backup: {recipient: AGE-SECRET-KEY-" + secret + "}\n",
+		// A mistake beside the secret, or in it: the parser would print the lines around it.
+		"scanner:\n  secret: " + secret + "\n  secret: " + secret + "\n", "log_level: info\nlog_level: info\nscanner:\n  secret: " + secret + "\n",
+		"scanner:\n  secret: \"" + secret + "\n", "scanner:\n  secret: " + secret + ": x\n", "scanner:\n  secret: [" + secret + "\n", "scanner:\n  - " + secret + "\n",
+		"scanner: " + secret + "\n", "scanner:\n  secret: *" + secret + "\n", "scanner:\n  secret: &" + secret + " " + secret + "\n", "\tx: " + secret + "\n",
 		"database: {url: 'mysql://hold:" + secret + "@db.test/hold'}\n", "database: {url: 'postgres://hold:" + secret + "%@db.test/hold'}\n"} {
 		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum+text), nil)
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+	for _, text := range []string{"secret = " + secret + "\n", "secret = \"" + secret + "\n", "secret = \"" + secret + "\"\nsecret = \"" + secret + "\"\n", "secret = \"" + secret + "\" x\n",
+		"secret = [\"" + secret + "\"]\n", "secret = \"" + secret + "\\q\"\n", "secret = 1e999 # " + secret + "\n"} {
+		_, _, err := LoadHold(file(t, "c.toml", "[scanner]\n"+text), nil)
+		if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "1e999") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 	c := DefaultHold()
 	c.Scanner.Secret = secret
 	var out bytes.Buffer
-	if err := Write(&out, c); err != nil || strings.Contains(out.String(), secret) {
+	if err := Write(&out, YAML, c); err != nil || strings.Contains(out.String(), secret) {
 		t.Error(err, out.String())
 	}
 }
 
 func TestWarnings(t *testing.T) {
-	_, warnings, err := LoadHold(file(t, "c.yaml", holdMinimum+"admin: {enabled: true}\ngc:\n  enabled: false\nquota:\n  tiers: [{name: deckhand, quota: 5GB}]\n  defaults: {new_crew_tier: deckhand}\nscanner:\nstorage: {bucket: x}\n"), []string{"HOLD_SERVR_ADDR=:1", "HOLD_MY_FAITH=x"})
+	path := file(t, "c.yaml", holdMinimum+"admin: {enabled: true}\ngc:\n  enabled: false\nquota:\n  tiers: [{name: deckhand, quota: 5GB}]\n  defaults: {new_crew_tier: deckhand}\nscanner:\nstorage: {bucket: x}\n")
+	_, warnings, err := LoadHold(path, []string{"HOLD_SERVR_ADDR=:1", "HOLD_MY_FAITH=x"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"environment variable HOLD_SERVR_ADDR is no setting; did you mean HOLD_SERVER_ADDR?",
-		"these settings are read but do nothing yet, their feature is not built: admin, gc, storage.bucket, quota.defaults.new_crew_tier",
+		"these settings are read but do nothing yet, their feature is not built: storage.bucket (FILE:12), admin.enabled (FILE:5), quota.defaults.new_crew_tier (FILE:10)",
 		"quota.tiers: the tiers are named and given, but their quotas are not enforced yet: everybody's use is unlimited",
+	}
+	for i := range want {
+		want[i] = strings.ReplaceAll(want[i], "FILE", path)
 	}
 	if !reflect.DeepEqual(warnings, want) {
 		t.Errorf("got %q", warnings)
 	}
 }
 
-// What `config init` prints is read back as the defaults, and every key has a comment.
+// What `config init` prints is read back as the defaults, in both formats and without a warning, and every key has a comment.
 func TestWriteReadsBack(t *testing.T) {
-	var out bytes.Buffer
-	if err := Write(&out, DefaultHold()); err != nil {
-		t.Fatal(err)
+	for _, format := range []Format{YAML, TOML} {
+		var out bytes.Buffer
+		if err := Write(&out, format, DefaultHold()); err != nil {
+			t.Fatal(err)
+		}
+		env := []string{"HOLD_SERVER_PUBLIC_URL=https://h.test", "HOLD_REGISTRATION_OWNER_DID=did:web:x.test"}
+		c, warnings, err := LoadHold(file(t, "c."+string(format), out.String()), env)
+		if err != nil || len(warnings) > 0 {
+			t.Fatal(format, err, warnings)
+		}
+		c.Server.PublicURL, c.Registration.OwnerDID = "", ""
+		equal(t, c, DefaultHold())
+		documented(t, out.String())
+		out.Reset()
+		if err := Write(&out, format, DefaultAppView()); err != nil {
+			t.Fatal(err)
+		}
+		a, warnings, err := LoadAppView(file(t, "c."+string(format), out.String()), []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:x.test"})
+		if err != nil || len(warnings) > 0 {
+			t.Fatal(format, err, warnings)
+		}
+		a.Server.DefaultHoldDID = ""
+		equal(t, a, DefaultAppView())
+		documented(t, out.String())
 	}
-	c, _, err := LoadHold(file(t, "c.yaml", out.String()), []string{"HOLD_SERVER_PUBLIC_URL=https://h.test", "HOLD_REGISTRATION_OWNER_DID=did:web:x.test"})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// Values that need quotes or are lists of objects survive both formats.
+func TestWriteValues(t *testing.T) {
+	want := DefaultHold()
+	want.Server.PublicURL, want.Registration.OwnerDID = "https://hold.example.com", "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+	want.Registration.ProfileName = "a \"b\" \\ c: # d 'e' \t\u00e9\u2028\n[f]"
+	want.Registration.Crew = []CrewMember{{Member: "did:web:a.test", Permissions: []string{"blob:read", "crew:admin"}, Tier: "x, y"}, {Member: "b.test", Permissions: []string{}}}
+	want.Quota.Tiers = []Tier{{Name: "yes", Quota: "5GB", Description: "for = {all}"}}
+	want.Network.Allow = []string{"10.0.0.0/8", "fd00::/8"}
+	want.Backup.Every = 90 * time.Second
+	for _, format := range []Format{YAML, TOML} {
+		var out bytes.Buffer
+		if err := Write(&out, format, want); err != nil {
+			t.Fatal(err)
+		}
+		want.Backup.To, want.Backup.Recipient = "/x", "none"
+		got, _, err := LoadHold(file(t, "c."+string(format), out.String()), []string{"HOLD_BACKUP_TO=/x", "HOLD_BACKUP_RECIPIENT=none"})
+		if err != nil {
+			t.Fatal(format, err, out.String())
+		}
+		equal(t, got, want)
 	}
-	c.Server.PublicURL, c.Registration.OwnerDID = "", ""
-	if got, want := snapshot(reflect.ValueOf(c).Elem()), snapshot(reflect.ValueOf(DefaultHold()).Elem()); !equalSnapshots(got, want) {
-		t.Errorf("got %+v\nwant %+v", got, want)
+}
+
+func equal(t *testing.T, c, want any) {
+	t.Helper()
+	a, b := snapshot(reflect.ValueOf(c).Elem()), snapshot(reflect.ValueOf(want).Elem())
+	if !equalSnapshots(a, b) {
+		t.Errorf("got %+v\nwant %+v", a, b)
 	}
-	out.Reset()
-	if err := Write(&out, DefaultAppView()); err != nil {
-		t.Fatal(err)
-	}
-	a, _, err := LoadAppView(file(t, "c.yaml", out.String()), []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:x.test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Server.DefaultHoldDID = ""
-	if got, want := snapshot(reflect.ValueOf(a).Elem()), snapshot(reflect.ValueOf(DefaultAppView()).Elem()); !equalSnapshots(got, want) {
-		t.Errorf("got %+v\nwant %+v", got, want)
-	}
+}
+
+func documented(t *testing.T, text string) {
+	t.Helper()
 	before := ""
-	for line := range strings.Lines(out.String()) {
-		if strings.Contains(line, ": ") && !strings.HasPrefix(strings.TrimSpace(line), "#") && !strings.HasPrefix(strings.TrimSpace(before), "#") {
+	for line := range strings.Lines(text) {
+		comment := strings.HasPrefix(strings.TrimSpace(line), "#")
+		if strings.ContainsAny(line, ":=") && !comment && !strings.HasPrefix(strings.TrimSpace(before), "#") {
 			t.Errorf("no comment above %q", line)
 		}
-		if len(line) > 101 && strings.HasPrefix(strings.TrimSpace(line), "#") {
+		if len(line) > 141 {
 			t.Errorf("too long: %q", line)
 		}
 		before = line
@@ -246,7 +301,7 @@ func equalSnapshots(a, b map[string]any) bool {
 func TestExampleFiles(t *testing.T) {
 	for name, c := range map[string]any{"config-appview.example.yaml": DefaultAppView(), "config-hold.example.yaml": DefaultHold()} {
 		var want bytes.Buffer
-		if err := Write(&want, c); err != nil {
+		if err := Write(&want, YAML, c); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(filepath.Join("..", "..", name))

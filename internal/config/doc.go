@@ -11,8 +11,9 @@
 // objects is written as YAML ([{member: alice.example.com}]). Variables under the prefix that are no key are
 // left alone, except that one which looks like a misspelt key gives a warning.
 //
-// Keys of features that are not built yet are read and named in one warning, so that a file written for a later version, or
-// for another implementation, works. Values never stand in messages where a field is marked as secret.
+// Keys of features that are not built yet are read, and named in one warning where they ask for something, so that a file written for a later
+// version, or for another implementation, works. Values never stand in messages where a field is marked as secret, nor does text of the file
+// around a mistake.
 //
 // # Tags
 //
@@ -20,5 +21,6 @@
 //	doc     the comment, wrapped when printed; lines after a "\n" stay as they are
 //	also    another path that sets the same field
 //	secret  "true": the value is not shown
-//	unbuilt "true": on a section, any use is named in the warning; on a field, a value other than the default
+//	toml    lines for TOML in place of those after a "\n" of doc
+//	unbuilt "true": a value other than the default is named in the warning; on a section, that of any key in it
 package config

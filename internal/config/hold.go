@@ -47,7 +47,7 @@ type HoldServer struct {
 type Registration struct {
 	OwnerDID           string       `key:"owner_did" doc:"REQUIRED. DID of the captain, who may do everything."`
 	AllowAllCrew       bool         `key:"allow_all_crew" doc:"Anyone who signs in may join the crew, and so store layers."`
-	Crew               []CrewMember `key:"crew" doc:"Members that the hold brings in line when it starts; those it doesn't name here are left alone.\n  - member: alice.example.com   # or a DID\n    permissions: [blob:read, blob:write]   # also crew:admin\n    tier: deckhand"`
+	Crew               []CrewMember `key:"crew" doc:"Members that the hold brings in line when it starts; those it doesn't name here are left alone.\n  - member: alice.example.com   # or a DID\n    permissions: [blob:read, blob:write]   # also crew:admin\n    tier: deckhand" toml:"  {member = \"alice.example.com\", permissions = [\"blob:read\", \"blob:write\"], tier = \"deckhand\"}   # or a DID; also crew:admin"`
 	EnableBlueskyPosts bool         `key:"enable_bluesky_posts" doc:"Announces pushes as posts. For the captain record; posts are not built yet."`
 	ProfileName        string       `key:"profile_name" doc:"Name of the hold in Bluesky's applications, at most 64 characters."`
 	ProfileDescription string       `key:"profile_description" doc:"What they say of it, at most 256 characters."`
@@ -110,7 +110,7 @@ type Admin struct {
 
 // Quota is the section quota.
 type Quota struct {
-	Tiers    []Tier        `key:"tiers" doc:"Tiers, lowest first. quota is read and not enforced yet: sizes in B, KB, MB, GB, TB or PB.\n  - {name: deckhand, quota: 5GB, description: for everyone}"`
+	Tiers    []Tier        `key:"tiers" doc:"Tiers, lowest first. quota is read and not enforced yet: sizes in B, KB, MB, GB, TB or PB.\n  - {name: deckhand, quota: 5GB, description: for everyone}" toml:"  {name = \"deckhand\", quota = \"5GB\", description = \"for everyone\"}"`
 	Defaults QuotaDefaults `key:"defaults" doc:"Tiers of members who have none."`
 }
 

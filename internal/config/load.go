@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -53,12 +52,12 @@ type loader struct {
 	root   reflect.Value
 	also   map[string]leaf   // other paths of fields
 	origin map[string]string // path of a field that was set → "file:line" or the variable
-	used   map[string]bool   // unbuilt sections that were set
+	bad    map[string]bool   // path of a field whose value can't be read
 	errs   []error
 }
 
 func newLoader(root reflect.Value) *loader {
-	return &loader{root: root, also: map[string]leaf{}, origin: map[string]string{}, used: map[string]bool{}}
+	return &loader{root: root, also: map[string]leaf{}, origin: map[string]string{}, bad: map[string]bool{}}
 }
 
 // problem is what a check finds: a field by its path, and what to do.
@@ -73,14 +72,15 @@ func load(c any, prefix, file string, environ []string, check func() []problem) 
 		}
 	}
 	defaults := snapshot(l.root)
-	if err := l.readFile(); err != nil {
-		return nil, err
+	unread := l.readFile()
+	if unread != nil {
+		l.errs = append(l.errs, unread)
 	}
 	warnings := l.readEnv(environ)
-	if len(l.errs) > 0 {
-		return nil, errors.Join(l.errs...)
-	}
 	for _, p := range check() {
+		if l.bad[p.path] || unread != nil && l.origin[p.path] == "" { // said already; or the file may set it
+			continue
+		}
 		l.fail(l.where(p.path), "%s: %s", p.path, p.text)
 	}
 	if len(l.errs) > 0 {
@@ -123,7 +123,7 @@ func (l *loader) readFile() error {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
 	parse := parseYAML
-	if strings.EqualFold(filepath.Ext(l.file), ".toml") {
+	if FormatOf(l.file) == TOML {
 		parse = parseTOML
 	}
 	tree, err := parse(raw)
@@ -161,38 +161,36 @@ func (l *loader) readEnv(environ []string) (warnings []string) {
 		}
 		if err := setText(f.value, value); err != nil {
 			l.fail(name, "%s: %s", f.path, hide(f.secret, err))
+			l.bad[f.path] = true
 			continue
 		}
-		l.set(f.path, name)
+		l.origin[f.path] = name
 	}
 	slices.Sort(warnings)
 	return warnings
 }
 
-func (l *loader) set(path, origin string) {
-	l.origin[path] = origin
-	section, _, _ := strings.Cut(path, ".")
-	l.used[section] = true
-}
-
-// unbuilt is the one warning about settings that do nothing yet.
+// unbuilt is the one warning about settings that do nothing yet: those that were set to something else than the default, which is what
+// `config init` writes.
 func (l *loader) unbuilt(defaults map[string]any) string {
 	var names []string
-	for i := range l.root.NumField() {
-		f := l.root.Type().Field(i)
-		if f.Tag.Get("unbuilt") != "" && l.used[f.Tag.Get("key")] {
-			names = append(names, f.Tag.Get("key"))
-		}
-	}
 	for _, f := range leaves(l.root) {
-		if f.unbuilt && !reflect.DeepEqual(defaults[f.path], f.value.Interface()) {
-			names = append(names, f.path)
+		if f.unbuilt && l.origin[f.path] != "" && !same(reflect.ValueOf(defaults[f.path]), f.value) {
+			names = append(names, fmt.Sprintf("%s (%s)", f.path, l.origin[f.path]))
 		}
 	}
 	if len(names) == 0 {
 		return ""
 	}
 	return "these settings are read but do nothing yet, their feature is not built: " + strings.Join(names, ", ")
+}
+
+// same reports whether two values are equal; no list is an empty one.
+func same(a, b reflect.Value) bool {
+	if a.Kind() == reflect.Slice && a.Len() == 0 && b.Len() == 0 {
+		return true
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
 // EnvName is the environment variable of a key.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
@@ -43,7 +44,7 @@ const (
 func parseYAML(raw []byte) (*node, error) {
 	file, err := parser.ParseBytes(raw, 0)
 	if err != nil {
-		return nil, err
+		return nil, withoutSource(err)
 	}
 	switch len(file.Docs) {
 	case 0:
@@ -53,6 +54,18 @@ func parseYAML(raw []byte) (*node, error) {
 	default:
 		return nil, errors.New("it has more than one YAML document")
 	}
+}
+
+// withoutSource is a parser's error without the lines around it, which it would print: a password may stand there.
+func withoutSource(err error) error {
+	var where yaml.Error
+	if !errors.As(err, &where) {
+		return errors.New("it is no YAML")
+	}
+	if t := where.GetToken(); t != nil && t.Position != nil {
+		return fmt.Errorf("line %d: %s", t.Position.Line, where.GetMessage())
+	}
+	return errors.New(where.GetMessage())
 }
 
 func fromYAML(n ast.Node) (*node, error) {
@@ -137,7 +150,11 @@ func parseTOML(raw []byte) (*node, error) {
 		var where *toml.DecodeError
 		if errors.As(err, &where) {
 			line, _ := where.Position()
-			return nil, fmt.Errorf("line %d: %w", line, err)
+			text := where.Error()
+			if number, _, ok := strings.Cut(text, ": strconv."); ok { // the rest repeats the value
+				text = number
+			}
+			return nil, fmt.Errorf("line %d: %s", line, text)
 		}
 		return nil, err
 	}

@@ -17,18 +17,18 @@ type leaf struct {
 	value   reflect.Value
 }
 
-// leaves answers all fields of a configuration that are no sections.
-func leaves(root reflect.Value) []leaf { return appendLeaves(nil, root, "") }
+// leaves returns all fields of a configuration that are no sections.
+func leaves(root reflect.Value) []leaf { return appendLeaves(nil, root, "", false) }
 
-func appendLeaves(out []leaf, v reflect.Value, prefix string) []leaf {
+func appendLeaves(out []leaf, v reflect.Value, prefix string, unbuilt bool) []leaf {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		path := join(prefix, f.Tag.Get("key"))
 		if f.Type.Kind() == reflect.Struct {
-			out = appendLeaves(out, v.Field(i), path)
+			out = appendLeaves(out, v.Field(i), path, unbuilt || f.Tag.Get("unbuilt") != "")
 			continue
 		}
-		out = append(out, leaf{path, f.Tag.Get("also"), f.Tag.Get("secret") != "", f.Tag.Get("unbuilt") != "", v.Field(i)})
+		out = append(out, leaf{path, f.Tag.Get("also"), f.Tag.Get("secret") != "", unbuilt || f.Tag.Get("unbuilt") != "", v.Field(i)})
 	}
 	return out
 }
@@ -69,10 +69,6 @@ func (l *loader) object(n *node, v reflect.Value, prefix string) {
 			continue
 		}
 		if field.Kind() == reflect.Struct {
-			if member.value.kind != null {
-				section, _, _ := strings.Cut(path, ".")
-				l.used[section] = true
-			}
 			l.object(member.value, field, path)
 			continue
 		}
@@ -93,8 +89,9 @@ func (l *loader) leaf(m member, v reflect.Value, path, name string, secret bool)
 		l.structs(m, v, path)
 	} else if err := setNode(v, m.value); err != nil {
 		l.fail(l.at(m.line), "%s: %s", path, hide(secret, err))
+		l.bad[name] = true
 	}
-	l.set(name, l.at(m.line))
+	l.origin[name] = l.at(m.line)
 }
 
 // structs sets a list of objects.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -11,27 +12,51 @@ import (
 	"time"
 )
 
-// Write prints a configuration as commented YAML: for an [AppView] or a [Hold], every key with its comment and its value. Secrets
+// Format is how a configuration file is written.
+type Format string
+
+// Formats.
+const (
+	YAML Format = "yaml"
+	TOML Format = "toml"
+)
+
+// FormatOf returns the format by which a file is read: TOML when its name ends in .toml.
+func FormatOf(file string) Format {
+	if strings.EqualFold(filepath.Ext(file), ".toml") {
+		return TOML
+	}
+	return YAML
+}
+
+// Write prints a configuration with comments: for an [AppView] or a [Hold], every key with its comment and its value. Secrets
 // are left empty.
-func Write(w io.Writer, c any) error {
-	out := bufio.NewWriter(w)
-	v := reflect.ValueOf(c).Elem()
-	var title, prefix string
+func Write(w io.Writer, format Format, c any) error {
+	out := &writer{Writer: bufio.NewWriter(w), toml: format == TOML}
+	var title string
 	switch c.(type) {
 	case *AppView:
-		title, prefix = "atcr-appview", AppViewPrefix
+		title = "atcr-appview"
 	case *Hold:
-		title, prefix = "atcr-hold", HoldPrefix
+		title = "atcr-hold"
 	default:
 		return fmt.Errorf("config: a %T is no configuration", c)
 	}
-	comment(out, "", fmt.Sprintf("Configuration of %s. Every key is here with its default. An environment variable wins over this "+
+	prefix := Prefix(c)
+	out.comment("", fmt.Sprintf("Configuration of %s. Every key is here with its default. An environment variable wins over this "+
 		"file: %s_ and the path of the key in capitals, as in %s for server.addr. An empty variable counts as unset.", title, prefix, EnvName(prefix, "server.addr")))
-	writeFields(out, v, "", false)
+	out.fields(reflect.ValueOf(c).Elem(), "", "", false)
 	return out.Flush()
 }
 
-func writeFields(out *bufio.Writer, v reflect.Value, indent string, unbuilt bool) {
+// writer prints one of the two formats. In a struct, sections come after the keys, as TOML wants it.
+type writer struct {
+	*bufio.Writer
+	toml bool
+}
+
+// fields prints those of a section. YAML indents them; TOML names the section's path.
+func (w *writer) fields(v reflect.Value, path, indent string, unbuilt bool) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		doc := f.Tag.Get("doc")
@@ -39,22 +64,78 @@ func writeFields(out *bufio.Writer, v reflect.Value, indent string, unbuilt bool
 		if ahead && !unbuilt {
 			doc = strings.TrimSpace(doc + " (Not built yet: read, but without effect.)")
 		}
-		if indent == "" {
-			out.WriteString("\n")
+		if example := f.Tag.Get("toml"); w.toml && example != "" {
+			doc, _, _ = strings.Cut(doc, "\n")
+			doc += "\n" + example
 		}
-		comment(out, indent, doc)
 		key := f.Tag.Get("key")
-		if f.Type.Kind() == reflect.Struct {
-			fmt.Fprintf(out, "%s%s:\n", indent, key)
-			writeFields(out, v.Field(i), indent+"  ", unbuilt || ahead)
+		section := f.Type.Kind() == reflect.Struct
+		if path == "" || section && w.toml {
+			w.WriteString("\n")
+		}
+		w.comment(indent, doc)
+		switch {
+		case section && w.toml:
+			fmt.Fprintf(w, "[%s]\n", join(path, key))
+			w.fields(v.Field(i), join(path, key), "", unbuilt || ahead)
+			continue
+		case section:
+			fmt.Fprintf(w, "%s%s:\n", indent, key)
+			w.fields(v.Field(i), join(path, key), indent+"  ", unbuilt || ahead)
 			continue
 		}
 		value := v.Field(i)
 		if f.Tag.Get("secret") != "" {
 			value = reflect.Zero(f.Type)
 		}
-		fmt.Fprintf(out, "%s%s: %s\n", indent, key, yamlValue(value))
+		if w.toml {
+			fmt.Fprintf(w, "%s = %s\n", key, tomlValue(value))
+		} else {
+			fmt.Fprintf(w, "%s%s: %s\n", indent, key, yamlValue(value))
+		}
 	}
+}
+
+func tomlValue(v reflect.Value) string {
+	if v.Type() == durationType {
+		return strconv.Quote(formatDuration(time.Duration(v.Int())))
+	}
+	var parts []string
+	switch v.Kind() {
+	case reflect.String:
+		return tomlString(v.String())
+	case reflect.Slice:
+		for i := range v.Len() {
+			parts = append(parts, tomlValue(v.Index(i)))
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case reflect.Struct:
+		for i := range v.NumField() {
+			parts = append(parts, v.Type().Field(i).Tag.Get("key")+" = "+tomlValue(v.Field(i)))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	default:
+		return fmt.Sprint(v.Interface())
+	}
+}
+
+// tomlString is a basic string of TOML, which has fewer escapes than Go.
+func tomlString(s string) string {
+	var out strings.Builder
+	out.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			out.WriteByte('\\')
+			out.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&out, `\u%04X`, r)
+		default:
+			out.WriteRune(r)
+		}
+	}
+	out.WriteByte('"')
+	return out.String()
 }
 
 // plain is text that YAML reads as text without quotes.
@@ -93,7 +174,7 @@ func yamlValue(v reflect.Value) string {
 }
 
 // comment writes text as comment lines of at most 100 columns. Lines after the first newline stay as they are.
-func comment(out *bufio.Writer, indent, text string) {
+func (w *writer) comment(indent, text string) {
 	if text == "" {
 		return
 	}
@@ -101,7 +182,7 @@ func comment(out *bufio.Writer, indent, text string) {
 	line := ""
 	for word := range strings.FieldsSeq(first) {
 		if line != "" && len(indent)+2+len(line)+1+len(word) > 100 {
-			fmt.Fprintf(out, "%s# %s\n", indent, line)
+			fmt.Fprintf(w, "%s# %s\n", indent, line)
 			line = ""
 		}
 		if line != "" {
@@ -109,10 +190,10 @@ func comment(out *bufio.Writer, indent, text string) {
 		}
 		line += word
 	}
-	fmt.Fprintf(out, "%s# %s\n", indent, line)
+	fmt.Fprintf(w, "%s# %s\n", indent, line)
 	if rest != "" {
 		for l := range strings.SplitSeq(rest, "\n") {
-			fmt.Fprintf(out, "%s# %s\n", indent, l)
+			fmt.Fprintf(w, "%s# %s\n", indent, l)
 		}
 	}
 }
