@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,9 +23,10 @@ type goMod struct {
 	Tool []struct{ Path string }
 }
 
-func readMod(t *testing.T) goMod {
+// readMod reads a go.mod file, named from the module's root.
+func readMod(t *testing.T, file string) goMod {
 	t.Helper()
-	cmd := exec.Command("go", "mod", "edit", "-json")
+	cmd := exec.Command("go", "mod", "edit", "-json", file)
 	cmd.Dir = root(t)
 	out, err := cmd.Output()
 	if err != nil {
@@ -40,11 +42,14 @@ func readMod(t *testing.T) goMod {
 // Each module that our code or tests import, or run as a tool, has a line with
 // its reason in docs/dependencies.md, and each line is about such a module.
 func TestDependenciesAreExplained(t *testing.T) {
-	mod := readMod(t)
+	mod, lint := readMod(t, "go.mod"), readMod(t, "internal/lint/go.mod")
+	if len(mod.Tool) > 0 {
+		t.Errorf("go.mod has the tool %s: put it into internal/lint/go.mod, so that who imports the library does not require it", mod.Tool[0].Path)
+	}
 	used := map[string]string{} // module -> a package of ours that uses it
 	use := func(imported, by string) {
 		best := ""
-		for _, r := range mod.Require {
+		for _, r := range slices.Concat(mod.Require, lint.Require) {
 			if within(imported, r.Path) && len(r.Path) > len(best) {
 				best = r.Path
 			}
@@ -60,7 +65,7 @@ func TestDependenciesAreExplained(t *testing.T) {
 			}
 		}
 	}
-	for _, tool := range mod.Tool {
+	for _, tool := range lint.Tool {
 		use(tool.Path, "tool")
 	}
 	text, err := os.ReadFile(filepath.Join(root(t), "docs", "dependencies.md"))
@@ -82,8 +87,7 @@ func TestDependenciesAreExplained(t *testing.T) {
 		}
 	}
 	for _, r := range mod.Require {
-		// "go mod tidy" calls a module indirect that only a tool line names.
-		if r.Indirect && used[r.Path] != "" && used[r.Path] != "tool" {
+		if r.Indirect && used[r.Path] != "" {
 			t.Errorf("go.mod calls %s indirect, but %s imports it", r.Path, used[r.Path])
 		}
 	}
