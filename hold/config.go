@@ -15,6 +15,7 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/storage"
 )
 
@@ -72,11 +73,11 @@ type Config struct {
 	Storage storage.Store
 	// StoragePath is the folder of the default storage; empty: Dir/blobs.
 	StoragePath string
-	// DatabaseURL is a PostgreSQL database, as in postgres://user:password@host/database, that holds the repository in place of
-	// Dir/repo.db; everything else stays in Dir. Other processes may then write the repository, as datadir.OpenRepo does, but it has one
-	// server. The password is never shown.
-	DatabaseURL string
-	// Repo is the hold's repository, signed by the key of its identity; nil: in DatabaseURL or Dir/repo.db. The caller's is not closed.
+	// DB has every table of the hold, hold_… and repo_…, which are migrated; nil: the SQLite files Dir/hold.db and Dir/repo.db. Keys,
+	// spool and layers stay in Dir, which is locked in either case: the hold has one server. In PostgreSQL (package sqldb/postgres)
+	// other processes may write the repository beside it, as datadir.OpenRepo does. The caller's is not closed.
+	DB *sqldb.DB
+	// Repo is the hold's repository, signed by the key of its identity; nil: in DB or Dir/repo.db. The caller's is not closed.
 	Repo *repo.Repo
 	// HTTP asks users' PDSes; addresses come from strangers. nil: a client with the address guard.
 	HTTP *http.Client

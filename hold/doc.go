@@ -27,7 +27,8 @@
 //
 // # Data
 //
-// In the data folder: repo.db (the repository), hold.db (uploads, leases, and an index of layer records), both SQLite; blobs/ (layers, laid out as CNCF
+// In the data folder: repo.db (the repository), hold.db (uploads, leases, and an index of layer records), both SQLite and both
+// replaced by Config.DB; blobs/ (layers, laid out as CNCF
 // distribution does), spool/ (parts that came too early), the signing key and did.txt of package identity, and link.key. One
 // process at a time has the folder; a second is refused with the first one's pid. Each of repository, storage,
 // directory, clock and log can be given instead.

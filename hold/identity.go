@@ -27,12 +27,12 @@ func (c Config) DataDir() (datadir.Config, error) {
 		c.Identity.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: c.guard(), Timeout: identityWait, UserAgent: "atcr-hold"})
 	}
 	return datadir.Config{
-		Dir: c.Dir, Identity: c.Identity, DatabaseURL: c.DatabaseURL, Storage: c.Storage, StoragePath: c.StoragePath, Clock: c.Clock, Log: c.Log,
+		Dir: c.Dir, Identity: c.Identity, DB: c.DB, Storage: c.Storage, StoragePath: c.StoragePath, Clock: c.Clock, Log: c.Log,
 	}, nil
 }
 
 func (c *Config) places() disk.Places {
-	return disk.Places{Dir: c.Dir, StoragePath: c.StoragePath, DatabaseURL: c.DatabaseURL, Clock: c.Clock, Log: c.Log}
+	return disk.Places{Dir: c.Dir, StoragePath: c.StoragePath, DB: c.DB, Clock: c.Clock, Log: c.Log}
 }
 
 // guard opens what test mode and the operator open: the hosts of configured URLs, and private networks.

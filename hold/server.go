@@ -230,12 +230,12 @@ func (s *Server) openIdentity(ctx context.Context) error {
 }
 
 func (s *Server) openDatabase(ctx context.Context) error {
-	db, err := s.cfg.places().OpenTables(ctx)
+	db, done, err := s.cfg.places().OpenTables(ctx)
 	if err != nil {
 		return err
 	}
 	s.db = db
-	s.onClose(db.Close)
+	s.onClose(done)
 	return schema.Migrate(ctx, db)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 // unlock is how an identity in a set is read.
@@ -127,7 +128,7 @@ type backupCreateCommand struct {
 	Keep       int    `help:"Then remove older sets until so many are left; 0: remove none."`
 }
 
-func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands, work *scrypt) (err error) {
+func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands, work *scrypt) error {
 	settled, h, err := all.load(std)
 	if err != nil {
 		return err
@@ -144,6 +145,13 @@ func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupC
 	if err != nil {
 		return err
 	}
+	return withDatabase(ctx, settled, func(db *sqldb.DB) error {
+		dir.DB = db
+		return c.create(ctx, std, t, dir, o)
+	})
+}
+
+func (c *backupCreateCommand) create(ctx context.Context, std *cli.IO, t backup.Target, dir datadir.Config, o backup.Options) (err error) {
 	parts, err := datadir.Read(ctx, dir)
 	if err != nil {
 		return err
@@ -299,7 +307,12 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	res, err := backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+	var res *backup.Restored
+	err = withDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
+		dir.DB = db
+		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+		return err
+	})
 	if errors.Is(err, datadir.ErrNotEmpty) {
 		return fmt.Errorf("%w (Dir is database.path)", err)
 	}

@@ -12,7 +12,9 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 // change is what every verb that changes something has.
@@ -36,14 +38,15 @@ type identityCommands struct {
 
 // identityRun is one run of a verb.
 type identityRun struct {
-	dir datadir.Config
-	cfg identity.Config
-	std *cli.IO
+	conf *config.Hold
+	dir  datadir.Config
+	cfg  identity.Config
+	std  *cli.IO
 }
 
 // open reads the configuration.
 func (c *identityCommands) open(std *cli.IO) (*identityRun, error) {
-	_, h, err := c.load(std)
+	settled, h, err := c.load(std)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +54,7 @@ func (c *identityCommands) open(std *cli.IO) (*identityRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &identityRun{dir: dir, cfg: dir.Identity, std: std}, nil
+	return &identityRun{conf: settled, dir: dir, cfg: dir.Identity, std: std}, nil
 }
 
 // with reads the hold's identity, too.
@@ -74,6 +77,14 @@ func (r *identityRun) locked(f func() error) error {
 		return err
 	}
 	return errors.Join(f(), lock.Close())
+}
+
+// announce writes to the repository what its followers must see.
+func (r *identityRun) announce(ctx context.Context, id *identity.Identity) error {
+	return withDatabase(ctx, r.conf, func(db *sqldb.DB) error {
+		r.dir.DB = db
+		return datadir.AnnounceIdentity(ctx, r.dir, id)
+	})
 }
 
 // alter runs what changes the identity, while no hold runs. What changes nothing needs no lock.
@@ -114,7 +125,7 @@ func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *identityCommand
 			return err
 		}
 		fmt.Fprintf(std.Out, "Set server.public_url to %s before the hold starts again, or it moves back.\n", c.PublicURL)
-		return datadir.AnnounceIdentity(ctx, r.dir, id)
+		return r.announce(ctx, id)
 	})
 }
 
@@ -163,7 +174,7 @@ func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *identityComm
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
 		}
-		return datadir.AnnounceIdentity(ctx, r.dir, id)
+		return r.announce(ctx, id)
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 type commands struct {
@@ -100,18 +101,21 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
-		cfg := settings(settled, log)
-		var err error
-		if cfg.Backup, err = schedule(settled, log); err != nil {
-			return nil, err
-		}
-		server, err := hold.New(ctx, cfg)
-		if err != nil {
-			return nil, err
-		}
-		log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.PublicURL)
-		return server, nil
+	return withDatabase(ctx, settled, func(db *sqldb.DB) error {
+		return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
+			cfg := settings(settled, log)
+			cfg.DB = db
+			var err error
+			if cfg.Backup, err = schedule(settled, log); err != nil {
+				return nil, err
+			}
+			server, err := hold.New(ctx, cfg)
+			if err != nil {
+				return nil, err
+			}
+			log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.PublicURL)
+			return server, nil
+		})
 	})
 }
 
@@ -126,7 +130,6 @@ func settings(c *config.Hold, log *slog.Logger) hold.Config {
 	}
 	return hold.Config{
 		Dir:                c.Database.Path,
-		DatabaseURL:        c.Database.URL,
 		StoragePath:        c.StoragePath(),
 		Addr:               c.Server.Addr,
 		PublicURL:          c.Server.PublicURL,

@@ -17,6 +17,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 type repoCommands struct {
@@ -42,7 +43,7 @@ func (c *repoCommands) write(ctx context.Context, std *cli.IO, f func(*repo.Repo
 }
 
 func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*repo.Repo) error) error {
-	_, h, err := c.load(std)
+	settled, h, err := c.load(std)
 	if err != nil {
 		return err
 	}
@@ -50,11 +51,14 @@ func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.
 	if err != nil {
 		return err
 	}
-	o, err := open(ctx, dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(o.Repo), o.Close())
+	return withDatabase(ctx, settled, func(db *sqldb.DB) error {
+		dir.DB = db
+		o, err := open(ctx, dir)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(o.Repo), o.Close())
+	})
 }
 
 type repoExportCommand struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 const (
@@ -57,7 +58,7 @@ func (r *rotateRun) offline(ctx context.Context, id *identity.Identity) error {
 	if err := r.report(done, err); err != nil || !done.Submitted || r.c.Rotation {
 		return err
 	}
-	return datadir.AnnounceIdentity(ctx, r.dir, fresh)
+	return r.announce(ctx, fresh)
 }
 
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
@@ -132,15 +133,20 @@ func (r *rotateRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool,
 	if err != nil || !ours || r.c.Rotation {
 		return ours, err
 	}
-	o, err := datadir.ReadRepo(ctx, r.dir)
-	if errors.Is(err, fs.ErrNotExist) { // it is only starting
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	signed, err := o.Repo.Signed(ctx)
-	return signed, errors.Join(err, o.Close())
+	signed := false
+	err = withDatabase(ctx, r.conf, func(db *sqldb.DB) error {
+		r.dir.DB = db
+		o, err := datadir.ReadRepo(ctx, r.dir)
+		if errors.Is(err, fs.ErrNotExist) { // it is only starting
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		signed, err = o.Repo.Signed(ctx)
+		return errors.Join(err, o.Close())
+	})
+	return signed, err
 }
 
 // rotateStopped does what is left to do of a rotation when the hold was stopped meanwhile; it has the folder's lock.
@@ -155,7 +161,7 @@ func (r *rotateRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) 
 	if err := r.reportRotated(ctx, id, next); err != nil || r.c.Rotation {
 		return err
 	}
-	return datadir.AnnounceIdentity(ctx, r.dir, id)
+	return r.announce(ctx, id)
 }
 
 // reportRotated prints what the directory now says.

@@ -80,7 +80,6 @@ func ExampleOptions_Job() {
 	o := backup.Options{Recipients: []age.Recipient{me}, Layers: true, Keep: 30 * 24}
 	h, err := hold.New(ctx, hold.Config{
 		Dir: "/var/lib/hold", PublicURL: "https://hold.example.com", Addr: ":8080", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
-		DatabaseURL: "postgres://hold@db.example.com/hold?sslmode=verify-full", // or empty: in Dir
 		Backup: &hold.BackupSchedule{Every: time.Hour, Run: o.Job(func(context.Context) (backup.Target, error) {
 			return backup.OpenFolder("/mnt/backups") // not there: logged, and tried again after ten minutes
 		})},

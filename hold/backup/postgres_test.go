@@ -11,15 +11,16 @@ import (
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
-// A hold whose repository is in PostgreSQL is backed up like any other, and comes back in another database, or in a folder.
+// A hold whose tables are in PostgreSQL is backed up like any other, and comes back in another database, or in a folder.
 func TestPostgres(t *testing.T) {
 	server := realtest.Postgres(t)
 	to := folder(t)
 	key, o := keyPair(t)
 	h := &made{t: t, cfg: config(filepath.Join(t.TempDir(), "hold"))}
-	h.cfg.DatabaseURL = server.Database(t)
+	h.cfg.DB = server.Open(t)
 	s, err := hold.New(t.Context(), h.cfg)
 	must(t, err)
 	must(t, s.Close())
@@ -27,10 +28,10 @@ func TestPostgres(t *testing.T) {
 	h.create(to, o)
 	did, records, seq := state(t, h.cfg)
 	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
-	for name, url := range map[string]string{"another database": server.Database(t), "a folder": ""} {
+	for name, db := range map[string]*sqldb.DB{"another database": server.Open(t), "a folder": nil} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(filepath.Join(t.TempDir(), "new"))
-			cfg.DatabaseURL = url
+			cfg.DB = db
 			_, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro)
 			must(t, err)
 			same(t, cfg, did, records, seq, h.layers)
@@ -39,7 +40,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("a database with another state", func(t *testing.T) {
 		h.push(1)
 		cfg := config(filepath.Join(t.TempDir(), "new"))
-		cfg.DatabaseURL = h.cfg.DatabaseURL
+		cfg.DB = h.cfg.DB
 		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro); !errors.Is(err, datadir.ErrNotEmpty) {
 			t.Errorf("%v", err)
 		}

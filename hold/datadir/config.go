@@ -8,6 +8,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/internal/disk"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/storage"
 )
 
@@ -20,8 +21,8 @@ type Config struct {
 	Dir string
 	// Identity is what the hold's identity is loaded or created by; an empty Dir is the data folder.
 	Identity identity.Config
-	// DatabaseURL is the PostgreSQL database that holds the repository; empty: Dir/repo.db.
-	DatabaseURL string
+	// DB has every table; nil: the SQLite files Dir/repo.db and Dir/hold.db. It is not closed.
+	DB *sqldb.DB
 	// Storage holds the layers; nil: a filestore in StoragePath. It is not closed.
 	Storage storage.Store
 	// StoragePath is the folder of the default storage; empty: Dir/blobs.
@@ -50,5 +51,5 @@ func (c *Config) fill() error {
 }
 
 func (c *Config) places() disk.Places {
-	return disk.Places{Dir: c.Dir, StoragePath: c.StoragePath, DatabaseURL: c.DatabaseURL, Clock: c.Clock, Log: c.Log}
+	return disk.Places{Dir: c.Dir, StoragePath: c.StoragePath, DB: c.DB, Clock: c.Clock, Log: c.Log}
 }

@@ -78,10 +78,11 @@ func Read(ctx context.Context, cfg Config) (_ *Contents, err error) {
 	if c.Layers, err = cfg.Layers(); err != nil {
 		return nil, err
 	}
-	if c.DB, err = cfg.places().OpenTables(ctx); err != nil {
+	db, done, err := cfg.places().OpenTables(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("hold: database: %w", err)
 	}
-	c.closers = append(c.closers, c.DB.Close)
+	c.DB, c.closers = db, append(c.closers, done)
 	return c, nil
 }
 

@@ -11,6 +11,7 @@
 //
 //	repo.db        the repository: captain, crew, and which layers are whose (package repo/sqlstore)
 //	hold.db        uploads and leases that are open, and what can be rebuilt from the repository
+//	               (a Config.DB has the tables of both in their place)
 //	blobs/         the layers, unless Config has a Storage or a StoragePath
 //	keys/, did.txt the identity (package identity)
 //
@@ -18,7 +19,7 @@
 //
 // [ReadRepo] and [Read] work at any time. [OpenRepo], [BeginRestore] and [AnnounceIdentity] change the hold: it must be stopped. The
 // first two take the lock of the folder and return [ErrLocked] when another process has it; AnnounceIdentity is called by who has it.
-// Where Config.DatabaseURL names a database, the repository may be written beside the running server, which then follows.
+// In a Config.DB of PostgreSQL the repository may be written beside the running server, which then follows.
 //
 // # Restoring
 //

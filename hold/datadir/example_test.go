@@ -9,7 +9,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 )
 
-// The records of a hold, read without its server. While that runs, ReadRepo is the way; with Config.DatabaseURL, this one, too.
+// The records of a hold, read without its server. While that runs, ReadRepo is the way; with a Config.DB of PostgreSQL, this one, too.
 func ExampleOpenRepo() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "hold")

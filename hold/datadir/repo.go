@@ -32,7 +32,7 @@ func (o *OfflineRepo) Close() error {
 
 // OpenRepo opens the repository of a hold for writing, and creates identity and repository where there are none. In Dir it locks the
 // folder: the hold must be stopped, and while another process has the folder this fails with [ErrLocked], naming its pid. In
-// Config.DatabaseURL it works beside a running server, which goes on from what is changed here; each commit has the repository's
+// a Config.DB of PostgreSQL it works beside a running server, which goes on from what is changed here; each commit has the repository's
 // row lock.
 func OpenRepo(ctx context.Context, cfg Config) (*OfflineRepo, error) {
 	return openOffline(ctx, cfg, true)
@@ -90,7 +90,7 @@ func (o *OfflineRepo) identity(ctx context.Context, cfg Config, write bool) (*id
 	if _, err := disk.Restored(cfg.Dir, time.Now()); write && err != nil {
 		return nil, err
 	}
-	if !write || cfg.DatabaseURL != "" {
+	if !write || cfg.places().Shared() {
 		id, err := identity.Load(cfg.Identity)
 		if !write || !errors.Is(err, fs.ErrNotExist) {
 			return id, err
@@ -103,7 +103,7 @@ func (o *OfflineRepo) identity(ctx context.Context, cfg Config, write bool) (*id
 	if err != nil {
 		return nil, err
 	}
-	if cfg.DatabaseURL == "" {
+	if !cfg.places().Shared() {
 		o.closers = append(o.closers, lock.Close)
 		return identity.LoadOrCreateDID(ctx, cfg.Identity)
 	}

@@ -191,11 +191,11 @@ func mirrorOnce(ctx context.Context, store repo.Store, src repo.Source, clock fu
 
 // Metadata restores what [Contents.WriteMetadata] wrote.
 func (r *Restore) Metadata(ctx context.Context, from io.Reader) (err error) {
-	db, err := r.cfg.places().OpenTables(ctx)
+	db, done, err := r.cfg.places().OpenTables(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	if err := schema.Migrate(ctx, db); err != nil {
 		return err
 	}

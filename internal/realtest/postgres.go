@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
@@ -176,6 +177,27 @@ func (s *PostgresServer) Database(t testing.TB) string {
 		t.Fatalf("realtest: %v", err)
 	}
 	return s.url(url.Values{"search_path": {name}})
+}
+
+// Open opens a new, empty schema ([PostgresServer.Database]) until the test ends.
+func (s *PostgresServer) Open(t testing.TB) *sqldb.DB {
+	t.Helper()
+	return OpenPostgres(t, s.Database(t))
+}
+
+// OpenPostgres opens a database until the test ends.
+func OpenPostgres(t testing.TB, address string) *sqldb.DB {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), address)
+	if err != nil {
+		t.Fatalf("realtest: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("realtest: close database: %v", err)
+		}
+	})
+	return db
 }
 
 // Start starts a server that was killed and returns when it has recovered.

@@ -13,13 +13,17 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 // Config says what an AppView is. Dir and DefaultHold are required; the rest has defaults.
 type Config struct {
 	// Dir is the folder of the AppView's data; it is made when missing, mode 0700.
 	Dir string
-	// DatabasePath is the SQLite file; empty: appview.db in Dir.
+	// DB has every table of the AppView, auth_… and pds_…, which are migrated; nil: a SQLite file, DatabasePath. Keys stay in Dir,
+	// which is locked in either case. The caller's is not closed.
+	DB *sqldb.DB
+	// DatabasePath is the SQLite file that DB stands for; empty: appview.db in Dir.
 	DatabasePath string
 	// KeyPath and CertPath are the RSA key that signs registry tokens and its certificate; they are made when missing.
 	// Empty: auth/private-key.pem and auth/private-key.crt in Dir. The key that encrypts sessions lies beside the first.

@@ -17,7 +17,8 @@
 //
 // # Data
 //
-// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way), auth/ (the key that signs
+// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way; replaced by
+// Config.DB), auth/ (the key that signs
 // tokens, its certificate, the key that encrypts sessions), did.txt and keys/ (the AppView's own identity). One process at a time has the folder.
 //
 // # Addresses

@@ -49,6 +49,38 @@ func ExampleNew() {
 	// 401 /v2/ [Bearer realm="https://registry.example.com/auth/token",service="registry.example.com"]
 }
 
+// An AppView whose tables lie in a database of the program's own; with package sqldb/postgres that is
+//
+//	db, err := postgres.Open(ctx, "postgres://appview@db.example.com/registry?sslmode=verify-full")
+func ExampleNew_database() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "appview")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "program.db"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer db.Close() // after the AppView
+	app, err := appview.New(ctx, appview.Config{
+		Dir: filepath.Join(dir, "appview"), DB: db, BaseURL: "https://registry.example.com", DefaultHold: "did:web:hold.example.com",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer app.Close()
+
+	var tables int
+	err = db.Read().QueryRowContext(ctx, `select count(*) from sqlite_schema where name in ('auth_session', 'pds_manifest')`).Scan(&tables)
+	fmt.Println(tables, err)
+	// Output: 2 <nil>
+}
+
 // readOnly takes pushes away from everybody, and leaves the rest to the authorizer it wraps.
 type readOnly struct{ registry.Authorizer }
 

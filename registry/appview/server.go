@@ -70,6 +70,9 @@ func (s *Server) openData(ctx context.Context) error {
 		return fmt.Errorf("appview: %w", err)
 	}
 	s.close = append(s.close, lock.Close)
+	if s.db = s.cfg.DB; s.db != nil {
+		return nil
+	}
 	if s.db, err = sqlite.Open(ctx, s.cfg.DatabasePath); err != nil {
 		return fmt.Errorf("appview: open database: %w", err)
 	}

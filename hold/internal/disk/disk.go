@@ -1,7 +1,7 @@
 // Package disk knows where a hold's data lie and opens them, for the server and for hold/datadir.
 //
-//	Dir/repo.db      the repository, unless it is in a database of PostgreSQL
-//	Dir/hold.db      the tables of hold/internal/schema
+//	Dir/repo.db      the repository, and
+//	Dir/hold.db      the tables of hold/internal/schema, unless both are in a database that is given
 //	Dir/blobs/       the layers, unless StoragePath names another folder
 //	Dir/restore.json while a restore is under way, and for an hour after it
 //
@@ -17,10 +17,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/sqldb"
-	"github.com/atcr-dev/atcr/sqldb/postgres"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage/filestore"
 )
@@ -38,15 +36,15 @@ const (
 // Places are where the data of one hold lie.
 type Places struct {
 	Dir         string
-	StoragePath string // empty: Dir/blobs
-	DatabaseURL string // of the repository; empty: Dir/repo.db
+	StoragePath string    // empty: Dir/blobs
+	DB          *sqldb.DB // of every table; nil: Dir/repo.db and Dir/hold.db
 	Clock       func() time.Time
 	Log         *slog.Logger
 }
 
 // HasRepo reports whether there may be a repository: a file that isn't there holds none.
 func (p Places) HasRepo() (bool, error) {
-	if p.DatabaseURL != "" {
+	if p.DB != nil {
 		return true, nil
 	}
 	_, err := os.Stat(filepath.Join(p.Dir, repoFile))
@@ -56,27 +54,36 @@ func (p Places) HasRepo() (bool, error) {
 	return err == nil, err
 }
 
+// Shared reports whether other processes may write the repository beside the server.
+func (p Places) Shared() bool { return p.DB != nil && p.DB.Dialect() == sqldb.Postgres }
+
+// open opens a file that DB stands for; DB itself is the caller's and not closed by done.
+func (p Places) open(ctx context.Context, file string, o *sqlite.Options) (db *sqldb.DB, done func() error, err error) {
+	if p.DB != nil {
+		return p.DB, func() error { return nil }, nil
+	}
+	if db, err = sqlite.OpenWith(ctx, filepath.Join(p.Dir, file), o); err != nil {
+		return nil, nil, err
+	}
+	return db, db.Close, nil
+}
+
 // OpenTables opens the database of the hold's tables, and migrates nothing.
-func (p Places) OpenTables(ctx context.Context) (*sqlx.DB, error) {
-	return sqlite.Open(ctx, filepath.Join(p.Dir, tablesFile))
+func (p Places) OpenTables(ctx context.Context) (db *sqldb.DB, done func() error, err error) {
+	return p.open(ctx, tablesFile, nil)
 }
 
 // OpenStore opens where the repository lies: the database, or the file, of which mmap bytes are mapped.
 func (p Places) OpenStore(ctx context.Context, mmap int64) (_ *sqlstore.Store, done func() error, err error) {
-	var db *sqldb.DB
-	if p.DatabaseURL == "" {
-		db, err = sqlite.OpenWith(ctx, filepath.Join(p.Dir, repoFile), &sqlite.Options{Mmap: mmap})
-	} else {
-		db, err = postgres.Open(ctx, p.DatabaseURL)
-	}
+	db, done, err := p.open(ctx, repoFile, &sqlite.Options{Mmap: mmap})
 	if err != nil {
 		return nil, nil, err
 	}
 	store, err := sqlstore.New(ctx, db)
 	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
+		return nil, nil, errors.Join(err, done())
 	}
-	return store, func() error { return errors.Join(store.Close(), db.Close()) }, nil
+	return store, func() error { return errors.Join(store.Close(), done()) }, nil
 }
 
 // OpenLayers opens the folder of the layers for reading and writing.
