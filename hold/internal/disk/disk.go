@@ -74,7 +74,7 @@ func (p Places) OpenTables(ctx context.Context) (db *sqldb.DB, done func() error
 }
 
 // OpenStore opens where the repository lies: the database, or the file, of which mmap bytes are mapped.
-func (p Places) OpenStore(ctx context.Context, mmap int64) (_ *sqlstore.Store, done func() error, err error) {
+func (p Places) OpenStore(ctx context.Context, mmap int64) (*sqlstore.Store, func() error, error) {
 	db, done, err := p.open(ctx, repoFile, &sqlite.Options{Mmap: mmap})
 	if err != nil {
 		return nil, nil, err
