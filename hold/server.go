@@ -119,7 +119,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 // DID of the hold.
 func (s *Server) DID() string { return s.self().DID.String() }
 
-// Handler serves the hold at the root of its host: /xrpc/, /.well-known/, /blobs/.
+// Handler serves the hold at the root of its host: /xrpc/, /.well-known/, /blobs/, /health.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Metrics are the hold's own, registered nowhere.
@@ -133,8 +133,8 @@ func (s *Server) Contents() *datadir.Contents {
 }
 
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
-// keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey), makes the backups of
-// Config.Backup, and asks relays to follow its firehose.
+// keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey) and the changes of the
+// crew (datadir.ChangeCrew), makes the backups of Config.Backup, and asks relays to follow its firehose.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
@@ -150,6 +150,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.maintain(ctx) })
 	own.Go(func() { s.askRelays(ctx) })
 	own.Go(func() { s.keepIdentity(ctx) })
+	own.Go(func() { keepCrew(ctx, s) })
 	own.Go(func() { s.keepBackups(ctx) })
 	var err error
 	if ln != nil {

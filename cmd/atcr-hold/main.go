@@ -31,6 +31,7 @@ type commands struct {
 	} `cmd:"" help:"Make or check a configuration."`
 	Identity identityCommands `cmd:"" help:"Look after the hold's DID and keys."`
 	Repo     repoCommands     `cmd:"" help:"Carry the hold's records away, check them, bring them back."`
+	Crew     crewCommands     `cmd:"" help:"Say who may use the hold: add, list and remove members."`
 	Backup   backupCommands   `cmd:"" help:"Back the hold up, and look after its backups."`
 	Restore  restoreCommand   `cmd:"" help:"Bring a hold back from a backup, into an empty data folder."`
 	cli.Common

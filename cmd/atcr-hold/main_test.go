@@ -83,7 +83,7 @@ func TestPostgres(t *testing.T) {
 
 // TestIdentity runs the identity verbs against the real PLC directory.
 func TestIdentity(t *testing.T) {
-	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
+	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice", "bob"}})
 	recovery, err := atcrypto.GeneratePrivateKeyP256()
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +109,10 @@ func TestIdentity(t *testing.T) {
 			env.Setenv("HOLD_IDENTITY_DID_METHOD", "plc")
 			env.Setenv("HOLD_IDENTITY_PLC_DIRECTORY_URL", n.PLC)
 			env.Setenv("ATCR_PASSPHRASE", "correct horse battery staple")
+			env.Setenv("PDS", n.PDS[0])
+			env.Setenv("BOB", n.Account("bob").Handle)
+			env.Setenv("BOB_DID", n.Account("bob").DID)
+			env.Setenv("ALICE", n.Account("alice").Handle)
 			env.Setenv("RECOVERY", pub.DIDKey())
 			return errors.Join(ln.Close(), os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600))
 		},

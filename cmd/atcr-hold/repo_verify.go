@@ -41,7 +41,9 @@ func (r *network) open() (dir *identity.Resolver, client *http.Client, done func
 	guard := httpx.Guard{Loopback: r.hold.TestMode, Allow: r.hold.AllowNetworks}
 	look := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
 	client = httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold", Timeout: fetchWait})
-	dir = identity.NewResolver(identity.ResolverOptions{HTTP: look, PLCURL: folder.Identity.PLCURL, TestMode: r.hold.TestMode, Log: r.hold.Log})
+	dir = identity.NewResolver(identity.ResolverOptions{
+		HTTP: look, PLCURL: folder.Identity.PLCURL, HandleResolverURL: r.hold.HandleResolverURL, TestMode: r.hold.TestMode, Log: r.hold.Log,
+	})
 	return dir, client, func() { look.CloseIdleConnections(); client.CloseIdleConnections() }, nil
 }
 
