@@ -205,4 +205,3 @@ func (r *network) named(ctx context.Context, did syntax.DID) syntax.Handle {
 	}
 	return who.Handle.Normalize()
 }
-
