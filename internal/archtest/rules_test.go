@@ -45,7 +45,12 @@ var rules = []rule{
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...", "internal/sqlx", "internal/durable"}, 92},
-	{"registry/pds", []string{"registry", "internal/oci", "internal/blobhttp", "", "identity/...", "hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint"}, 130},
+	{"registry/pds/internal/background", nil, 0},
+	{"registry/pds/internal/keyed", nil, 0},
+	{"registry/pds/internal/holds", []string{"registry", "hold/holdclient", "registry/pds/internal/keyed"}, 100},
+	{"registry/pds/internal/uploads", []string{"registry", "hold/holdclient", "internal/sqlx", "internal/crashpoint", "registry/pds/internal/background", "registry/pds/internal/holds", "registry/pds/internal/keyed"}, 120},
+	{"registry/pds/internal/settle", []string{"registry", "hold/holdclient", "internal/sqlx", "internal/crashpoint", "registry/pds/internal/background", "registry/pds/internal/holds", "registry/pds/internal/keyed"}, 120},
+	{"registry/pds", []string{"registry/pds/internal/...", "registry", "internal/oci", "internal/blobhttp", "", "identity/...", "hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint"}, 130},
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},

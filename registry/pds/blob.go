@@ -11,6 +11,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/holds"
 )
 
 // place is a hold that a blob lies in.
@@ -46,7 +47,7 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, 
 	}
 	var refused error
 	for _, p := range places {
-		if err := r.b.mayRead(ctx, r.actor, p.Hold); err != nil {
+		if err := r.b.holds.MayRead(ctx, r.actor, p.Hold); err != nil {
 			refused = errors.Join(refused, err)
 			continue
 		}
@@ -65,27 +66,27 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, 
 func (r *repository) lease(ctx context.Context, o owner, d digest.Digest) (place, error) {
 	key := o.DID + "/" + r.name + "@" + d.String()
 	now := r.b.clock()
-	if p, ok := r.b.leased.get(key, now); ok {
+	if p, ok := r.b.leased.Get(key, now); ok {
 		return p, nil
 	}
 	hold, err := r.b.presentHold(ctx, o, "")
 	if err != nil {
 		return place{}, err
 	}
-	c, err := r.b.holdAs(ctx, hold, r.actor.Session)
+	c, err := r.b.holds.As(ctx, hold, r.actor.Session)
 	if err != nil {
 		return place{}, err
 	}
 	present, err := c.CheckBlobs(ctx, o.DID, r.name, []digest.Digest{d})
 	if err != nil {
-		return place{}, holdError(hold, err)
+		return place{}, holds.Error(hold, err)
 	}
 	size, ok := present[d]
 	if !ok {
 		return place{}, registry.ErrBlobUnknown
 	}
 	p := place{hold, size}
-	r.b.leased.put(key, p, now.Add(rightsFor))
+	r.b.leased.Put(key, p, now.Add(holds.RightsFor))
 	return p, nil
 }
 
@@ -143,13 +144,13 @@ func (b *Backend) placesOf(ctx context.Context, owner, repository string, d dige
 
 // blobAt returns a blob that the actor may read at a hold.
 func (b *Backend) blobAt(ctx context.Context, actor registry.Actor, owner string, d digest.Digest, p place) (registry.Blob, error) {
-	c, err := b.holdAs(ctx, p.Hold, actor.Session)
+	c, err := b.holds.As(ctx, p.Hold, actor.Session)
 	if err != nil {
 		return registry.Blob{}, err
 	}
 	o := holdclient.LocateOptions{Size: p.Size, NoLink: b.redirect == RedirectNever}
 	if !o.NoLink {
-		anyone, err := b.rights(ctx, p.Hold, "")
+		anyone, err := b.holds.Rights(ctx, p.Hold, "")
 		if err != nil {
 			return registry.Blob{}, err
 		}
@@ -157,11 +158,11 @@ func (b *Backend) blobAt(ctx context.Context, actor registry.Actor, owner string
 	}
 	at, err := c.Locate(ctx, owner, d, o)
 	if err != nil {
-		return registry.Blob{}, holdError(p.Hold, err)
+		return registry.Blob{}, holds.Error(p.Hold, err)
 	}
 	return registry.Blob{Digest: d, Size: at.Size, Link: at.Link, Open: func(ctx context.Context, r registry.Range) (io.ReadCloser, error) {
 		body, err := at.Open(ctx, r.Start, r.End)
-		return body, holdError(p.Hold, err)
+		return body, holds.Error(p.Hold, err)
 	}}, nil
 }
 
@@ -175,7 +176,7 @@ func (r *repository) Mount(ctx context.Context, d digest.Digest, from string) (o
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if err := r.b.ensureWriter(ctx, r.actor, hold); err != nil {
+	if err := r.b.holds.EnsureWriter(ctx, r.actor, hold); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	if from != "" {
@@ -214,7 +215,7 @@ func (r *repository) mountable(ctx context.Context, d digest.Digest, from, hold 
 	}
 	for _, p := range places {
 		if p.Hold == hold {
-			return true, r.b.mayRead(ctx, r.actor, hold)
+			return true, r.b.holds.MayRead(ctx, r.actor, hold)
 		}
 	}
 	return false, nil

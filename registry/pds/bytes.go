@@ -52,11 +52,11 @@ func (b *Backend) refuse(o owner, m manifestRow, why error) error {
 
 func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error) {
 	now := b.clock()
-	if c, ok := b.hot.get(m.Digest, now); ok {
+	if c, ok := b.hot.Get(m.Digest, now); ok {
 		return c, nil
 	}
 	key := o.DID + "/" + m.RKey + "/" + m.CID
-	if why, ok := b.refused.get(key, now); ok {
+	if why, ok := b.refused.Get(key, now); ok {
 		return body{}, why
 	}
 	c, ok, err := b.cachedBody(ctx, m.Digest)
@@ -80,7 +80,7 @@ func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error
 	case r := <-ch:
 		if r.Err != nil {
 			if errors.Is(r.Err, registry.ErrManifestUnknown) {
-				b.refused.put(key, r.Err, now.Add(freshFor))
+				b.refused.Put(key, r.Err, now.Add(freshFor))
 			}
 			return body{}, r.Err
 		}
@@ -182,7 +182,7 @@ func rebuilds(value []byte) [][]byte {
 
 func (b *Backend) keepHot(d digest.Digest, c body) {
 	if len(c.bytes) <= maxHot {
-		b.hot.put(d, c, b.clock().Add(24*time.Hour))
+		b.hot.Put(d, c, b.clock().Add(24*time.Hour))
 	}
 }
 

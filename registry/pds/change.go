@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/background"
 )
 
 const (
@@ -69,7 +69,7 @@ func (b *Backend) change(ctx context.Context, o owner, session string, plan plan
 			return unknown, err
 		}
 		if !refused {
-			if err := pause(ctx, time.Duration(attempt)*50*time.Millisecond); err != nil {
+			if err := background.Pause(ctx, time.Duration(attempt)*50*time.Millisecond); err != nil {
 				return unknown, err
 			}
 		}
@@ -86,18 +86,6 @@ func goneOr(err error) error {
 		return registry.ErrDenied.With("the PDS does not serve this account any more").Wrap(err)
 	}
 	return err
-}
-
-// pause waits between d and 2d.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // commitBatch commits writes and brings the copy to the same state.

@@ -42,7 +42,7 @@ func (b *Backend) read(ctx context.Context, o owner) (view, error) {
 	if row.Complete && now.Sub(time.Unix(row.Checked, 0)) < freshFor {
 		return v, nil
 	}
-	if err, ok := b.silent.get(o.DID, now); ok {
+	if err, ok := b.silent.Get(o.DID, now); ok {
 		return b.stale(v, row, err)
 	}
 	// The work outlives a reader who goes away, so that others who wait get it.
@@ -82,12 +82,22 @@ func (b *Backend) stale(v view, row ownerRow, err error) (view, error) {
 	return v, nil
 }
 
+// doubtful is the time of a check that has just stopped to count. While the PDS is silent it still tells how old the copy is.
+func (b *Backend) doubtful() int64 { return b.clock().Add(-freshFor).Unix() }
+
+// doubt has the copy confirmed before it is used again.
+func (b *Backend) doubt(ctx context.Context, owner string) {
+	if _, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $2 where did = $1 and checked > $2`, owner, b.doubtful()); err != nil {
+		b.log.Warn("a copy could not be marked for checking", "did", owner, "err", err)
+	}
+}
+
 // refreshForReaders confirms the copy or lists anew, unless a writer of the same owner takes long: it will leave the
 // copy true.
 func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 	wait, cancel := context.WithTimeout(ctx, waitForOwn)
 	defer cancel()
-	release, err := b.locks.take(wait, o.DID)
+	release, err := b.locks.Take(wait, o.DID)
 	if err != nil {
 		return registry.ErrUnavailable.With("a write to this account is under way: try again").Wrap(err)
 	}
@@ -101,7 +111,7 @@ func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 	}
 	if _, err := b.refresh(ctx, o, row); err != nil {
 		if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) || errors.Is(err, errRepoGone) {
-			b.silent.put(o.DID, err, b.clock().Add(failureFor))
+			b.silent.Put(o.DID, err, b.clock().Add(failureFor))
 		}
 		return err
 	}

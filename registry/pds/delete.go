@@ -9,6 +9,8 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
+	"github.com/atcr-dev/atcr/registry/pds/internal/settle"
 )
 
 // DeleteManifest removes the manifest's records and every tag that points to it.
@@ -17,25 +19,21 @@ func (r *repository) DeleteManifest(ctx context.Context, d digest.Digest) error 
 	if err != nil {
 		return err
 	}
-	release, err := r.b.locks.take(ctx, o.DID)
+	release, err := r.b.locks.Take(ctx, o.DID)
 	if err != nil {
 		return err
 	}
 	defer release()
-	in := intent{
-		ID: newID(), Kind: kindDelete, Owner: o.DID, Session: r.actor.Session, Repository: r.name, Digest: d,
-		Created: r.b.clock().Unix(), NextTry: r.b.clock().Unix(),
-	}
-	r.b.claim(in.ID)
+	in := r.b.settler.Intent(keyed.NewID(), settle.Delete, o.DID, r.actor.Session, r.name, d)
 	if err := r.b.deleteManifest(ctx, r, o, &in); err != nil {
-		r.b.unclaim(in.ID)
+		r.b.settler.Release(in.ID)
 		return err
 	}
-	r.b.settleSoon(in)
+	r.b.settler.Start(in)
 	return nil
 }
 
-func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in *intent) error {
+func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in *settle.Intent) error {
 	started := false
 	unknown, err := b.change(ctx, o, in.Session, func(ctx context.Context, _ bool) ([]planned, error) {
 		rows, err := manifestRecords(ctx, b.db.Read(), o.DID, r.name, in.Digest)
@@ -50,7 +48,7 @@ func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in
 		}
 		if !started {
 			in.Hold = rows[0].Hold
-			if err := b.saveIntent(ctx, *in); err != nil {
+			if err := b.settler.Save(ctx, *in); err != nil {
 				return nil, err
 			}
 			started = true
@@ -61,7 +59,7 @@ func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in
 		return b.planDelete(ctx, o.DID, rows)
 	})
 	if err != nil && started && !unknown && !errors.Is(err, crashpoint.ErrStopped) {
-		b.dropIntent(context.WithoutCancel(ctx), *in)
+		b.settler.Drop(context.WithoutCancel(ctx), *in)
 	}
 	return err
 }
@@ -106,7 +104,7 @@ func (r *repository) DeleteTag(ctx context.Context, tag string) error {
 	if err != nil {
 		return err
 	}
-	release, err := r.b.locks.take(ctx, o.DID)
+	release, err := r.b.locks.Take(ctx, o.DID)
 	if err != nil {
 		return err
 	}

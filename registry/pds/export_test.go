@@ -7,16 +7,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/settle"
 )
 
 // AnonymousPull counts a pull by nobody.
 func (b *Backend) AnonymousPull(owner, repository string, d digest.Digest) {
-	b.pulled(registry.Actor{}, owner, repository, d)
+	b.pulls.Count(registry.Actor{}, owner, repository, d)
 }
 
 // SendPulls tells holds of all pulls that wait, and returns when they answered.
 func (b *Backend) SendPulls() {
-	b.sendPulls(true)
+	b.pulls.Send(true)
 	b.work.Wait()
 }
 
@@ -36,14 +37,18 @@ func (b *Backend) Disproved() int64 {
 	panic("no such metric")
 }
 
-// Open answers the intents that are open, by name.
+// Open returns the intents that are open, by name.
 func (b *Backend) Open(ctx context.Context) (ids []string, err error) {
-	list, err := b.intents(ctx, `state = $1`, stateOpen)
+	list, err := b.settler.List(ctx, "")
 	for _, in := range list {
-		ids = append(ids, in.ID)
+		if in.State == settle.StateOpen {
+			ids = append(ids, in.ID)
+		}
 	}
 	return ids, err
 }
 
 // Begin settles an intent that was read as due.
-func (b *Backend) Begin(ctx context.Context, id string) (bool, error) { return b.begin(ctx, id) }
+func (b *Backend) Begin(ctx context.Context, id string) (bool, error) {
+	return b.settler.Begin(ctx, id)
+}

@@ -54,7 +54,7 @@ func TestLookupsUseIndexes(t *testing.T) {
 		"holds":        queryNextHold,
 		"large":        `select ` + manifestColumns + ` from pds_manifest where owner = $1 and repository = $2 and layers_known = 0 limit 1000`,
 		"layers gone":  `delete from pds_layer where owner = $1 and manifest <> '' and (repository, manifest) in (select m.repository, m.digest from pds_manifest m where m.owner = $1 and m.rkey = $2)`,
-		"due intents":  `select ` + intentColumns + ` from pds_intent where state in ($1, $2) and next_try <= $3 order by next_try limit 1000`,
+		"due intents":  `select * from pds_intent where state in ($1, $2) and next_try <= $3 order by next_try limit 1000`,
 		"old uploads":  `select id from pds_upload where touched < $1 order by touched limit 100`,
 		"known name":   `select did from pds_name where name = $1`,
 		"cached bytes": `select body from pds_bytes where digest = $1`,

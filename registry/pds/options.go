@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/identity"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
@@ -72,4 +73,26 @@ type Options struct {
 	Clock func() time.Time
 	// Log hears of what no client is told; nil is slog.Default().
 	Log *slog.Logger
+}
+
+// defaults fills in what is empty.
+func (o *Options) defaults() {
+	if o.Verify == "" {
+		o.Verify = VerifySampled
+	}
+	if o.HTTP == nil {
+		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-appview"})
+	}
+	if o.ServeStale == 0 {
+		o.ServeStale = 7 * 24 * time.Hour
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 1 << 30
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/identity"
@@ -41,7 +40,7 @@ func (b *Backend) owner(ctx context.Context, id string) (owner, error) {
 	if err != nil {
 		return owner{}, registry.ErrNameUnknown.With("%q is neither a handle nor a DID", clip(id)).Wrap(err)
 	}
-	if err, ok := b.unresolved.get(id, b.clock()); ok {
+	if err, ok := b.unresolved.Get(id, b.clock()); ok {
 		return b.lastKnownOwner(ctx, id, err)
 	}
 	ident, err := b.directory.Lookup(ctx, atid)
@@ -52,7 +51,7 @@ func (b *Backend) owner(ctx context.Context, id string) (owner, error) {
 		if unknownIdentity(err) {
 			return owner{}, registry.ErrNameUnknown.With("there is no account %q", clip(id)).Wrap(err)
 		}
-		b.unresolved.put(id, err, b.clock().Add(failureFor))
+		b.unresolved.Put(id, err, b.clock().Add(failureFor))
 		return b.lastKnownOwner(ctx, id, err)
 	}
 	o := owner{DID: ident.DID.String(), PDS: strings.TrimRight(ident.PDSEndpoint(), "/")}
@@ -80,7 +79,7 @@ func unknownIdentity(err error) bool {
 func (b *Backend) rememberName(ctx context.Context, id string, o owner) {
 	now := b.clock()
 	key := id + " " + o.DID + " " + o.PDS
-	if _, ok := b.names.get(key, now); ok {
+	if _, ok := b.names.Get(key, now); ok {
 		return
 	}
 	_, err := b.db.Write().ExecContext(ctx, `insert into pds_name (name, did, endpoint, seen) values ($1, $2, $3, $4)
@@ -89,7 +88,7 @@ func (b *Backend) rememberName(ctx context.Context, id string, o owner) {
 		b.log.Warn("a name could not be remembered", "name", id, "err", err)
 		return
 	}
-	b.names.put(key, struct{}{}, now.Add(10*time.Minute))
+	b.names.Put(key, struct{}{}, now.Add(10*time.Minute))
 }
 
 func (b *Backend) lastKnownOwner(ctx context.Context, id string, cause error) (owner, error) {
@@ -111,89 +110,4 @@ func (b *Backend) lastKnownOwner(ctx context.Context, id string, cause error) (o
 	unavailable.Message = fmt.Sprintf("the identity %q can't be resolved now (its PDS is %s): try again later", clip(id), o.PDS)
 	o.cause = unavailable
 	return o, nil
-}
-
-// memo is a small map of what is believed for a while. Safe for concurrent use.
-type memo[K comparable, V any] struct {
-	mu    sync.Mutex
-	m     map[K]memoEntry[V]
-	limit int
-}
-
-type memoEntry[V any] struct {
-	v     V
-	until time.Time
-}
-
-func newMemo[K comparable, V any](limit int) *memo[K, V] {
-	return &memo[K, V]{m: map[K]memoEntry[V]{}, limit: limit}
-}
-
-func (m *memo[K, V]) get(k K, now time.Time) (V, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e, ok := m.m[k]
-	if !ok || !now.Before(e.until) {
-		var zero V
-		return zero, false
-	}
-	return e.v, true
-}
-
-func (m *memo[K, V]) put(k K, v V, until time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.m[k]; !ok && len(m.m) >= m.limit {
-		for old := range m.m { // any: what falls out is only asked again
-			delete(m.m, old)
-			break
-		}
-	}
-	m.m[k] = memoEntry[V]{v, until}
-}
-
-func (m *memo[K, V]) drop(k K) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.m, k)
-}
-
-// locks serialises what is done to one owner's records. The zero value is ready.
-type locks struct {
-	mu sync.Mutex
-	m  map[string]*lock
-}
-
-type lock struct {
-	refs int
-	held chan struct{} // capacity 1
-}
-
-// take waits for the lock of a key, as long as ctx lets it.
-func (l *locks) take(ctx context.Context, key string) (release func(), err error) {
-	l.mu.Lock()
-	if l.m == nil {
-		l.m = map[string]*lock{}
-	}
-	k := l.m[key]
-	if k == nil {
-		k = &lock{held: make(chan struct{}, 1)}
-		l.m[key] = k
-	}
-	k.refs++
-	l.mu.Unlock()
-	drop := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.refs--; k.refs == 0 {
-			delete(l.m, key)
-		}
-	}
-	select {
-	case k.held <- struct{}{}:
-		return func() { <-k.held; drop() }, nil
-	case <-ctx.Done():
-		drop()
-		return nil, ctx.Err()
-	}
 }

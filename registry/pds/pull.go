@@ -36,7 +36,7 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 	}
 	m, err := r.b.manifest(ctx, v.owner, row)
 	m.Warning = v.Warning
-	m.Pulled = func() { r.b.pulled(r.actor, v.DID, r.name, row.Digest) }
+	m.Pulled = func() { r.b.pulls.Count(r.actor, v.DID, r.name, row.Digest) }
 	return m, err
 }
 
@@ -70,7 +70,7 @@ func (r *repository) readable(ctx context.Context, did string) (allowed map[stri
 	allowed, all = map[string]bool{}, true
 	var refused error
 	for _, h := range holds {
-		err := r.b.mayRead(ctx, r.actor, h)
+		err := r.b.holds.MayRead(ctx, r.actor, h)
 		if err == nil {
 			allowed[h] = true
 			continue

@@ -14,6 +14,10 @@ import (
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/holds"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
+	"github.com/atcr-dev/atcr/registry/pds/internal/settle"
+	"github.com/atcr-dev/atcr/registry/pds/internal/uploads"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -33,29 +37,26 @@ func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest,
 	if err != nil {
 		return err
 	}
-	if err := r.b.ensureWriter(ctx, r.actor, hold); err != nil {
+	if err := r.b.holds.EnsureWriter(ctx, r.actor, hold); err != nil {
 		return err
 	}
 	if err := r.checkHold(ctx, o, hold, m); err != nil {
 		return err
 	}
 	p := &push{owner: o, repository: r.name, manifest: m, tags: unique(tags), hold: hold, blobCID: repo.BlobCID(m.Bytes).String()}
-	in := intent{
-		ID: newID(), Kind: kindPush, Owner: o.DID, Session: r.actor.Session, Repository: r.name, Digest: m.Digest,
-		Tags: p.tags, Hold: hold, Created: r.b.clock().Unix(), NextTry: r.b.clock().Unix(),
-	}
-	release, err := r.b.locks.take(ctx, o.DID)
+	release, err := r.b.locks.Take(ctx, o.DID)
 	if err != nil {
 		return err
 	}
 	defer release()
-	r.b.claim(in.ID)
+	in := r.b.settler.Intent(keyed.NewID(), settle.Push, o.DID, r.actor.Session, r.name, m.Digest)
+	in.Tags, in.Hold = p.tags, hold
 	if err := r.b.push(ctx, p, &in); err != nil {
-		r.b.unclaim(in.ID)
+		r.b.settler.Release(in.ID)
 		return err
 	}
-	r.b.adopt(ctx, o.DID, r.actor.Session)
-	r.b.settleSoon(in) // unclaims
+	r.b.settler.Adopt(ctx, o.DID, r.actor.Session)
+	r.b.settler.Start(in)
 	return nil
 }
 
@@ -73,7 +74,7 @@ func unique(tags []string) []string {
 
 // checkHold asks the hold for all that the manifest names (which leases it), and for the pusher's quota.
 func (r *repository) checkHold(ctx context.Context, o owner, hold string, m registry.ParsedManifest) error {
-	c, err := r.b.holdAs(ctx, hold, r.actor.Session)
+	c, err := r.b.holds.As(ctx, hold, r.actor.Session)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		}
 		present, err := c.CheckBlobs(gctx, o.DID, r.name, digests)
 		if err != nil {
-			return holdError(hold, err)
+			return holds.Error(hold, err)
 		}
 		for _, d := range digests {
 			if _, ok := present[d]; ok {
@@ -109,7 +110,7 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		case errors.Is(err, holdclient.ErrNotSupported):
 			return nil
 		case err != nil:
-			return holdError(hold, err)
+			return holds.Error(hold, err)
 		case q.Limit != nil && q.TotalSize > *q.Limit:
 			return registry.ErrDenied.With("the quota at the hold %s is used up: %d of %d bytes; delete images or ask its captain for a larger tier", hold, q.TotalSize, *q.Limit).
 				WithDetail(map[string]any{"usage": q.TotalSize, "limit": *q.Limit, "tier": q.Tier})
@@ -127,10 +128,10 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 		return false, err
 	}
 	for _, p := range places {
-		if p.Hold == hold || r.b.mayRead(ctx, r.actor, p.Hold) != nil {
+		if p.Hold == hold || r.b.holds.MayRead(ctx, r.actor, p.Hold) != nil {
 			continue
 		}
-		c, err := r.b.holdAs(ctx, p.Hold, r.actor.Session)
+		c, err := r.b.holds.As(ctx, p.Hold, r.actor.Session)
 		if err != nil {
 			continue
 		}
@@ -139,12 +140,7 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 			continue
 		}
 		defer body.Close()
-		up := &upload{r: r, ctx: ctx, s: &uploadState{ID: newID(), Owner: o.DID, Actor: r.actor.ID, Session: r.actor.Session, Repository: r.name, Hold: hold, sure: true}}
-		if _, err = up.ReadFrom(body); err == nil {
-			_, err = up.Commit(ctx, d) // the hold hashes what came
-		}
-		if err != nil {
-			_ = up.Cancel(ctx)
+		if err := r.b.uploads.Copy(ctx, r.actor, uploads.Target{Owner: o.DID, Repository: r.name, Hold: hold}, d, body); err != nil {
 			return false, err
 		}
 		return true, nil
@@ -153,16 +149,16 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 }
 
 // push does what has to be done in order. The caller has the owner's lock. What failed for certain leaves no intent.
-func (b *Backend) push(ctx context.Context, p *push, in *intent) error {
+func (b *Backend) push(ctx context.Context, p *push, in *settle.Intent) error {
 	unknown, err := b.tryPush(ctx, p, in)
 	if err == nil || unknown || errors.Is(err, crashpoint.ErrStopped) {
 		return err
 	}
-	b.dropIntent(context.WithoutCancel(ctx), *in)
+	b.settler.Drop(context.WithoutCancel(ctx), *in)
 	return err
 }
 
-func (b *Backend) tryPush(ctx context.Context, p *push, in *intent) (unknown bool, err error) {
+func (b *Backend) tryPush(ctx context.Context, p *push, in *settle.Intent) (unknown bool, err error) {
 	// The plan is made once before anything is written: it finds what is missing, and the record's key for the intent.
 	started := false
 	return b.change(ctx, p.owner, in.Session, func(ctx context.Context, retry bool) ([]planned, error) {
@@ -213,12 +209,12 @@ func (b *Backend) checkChildren(ctx context.Context, p *push) error {
 }
 
 // writeIntent makes the intent durable, and with it the bytes that the hold will be told.
-func (b *Backend) writeIntent(ctx context.Context, in *intent, p *push) error {
+func (b *Backend) writeIntent(ctx context.Context, in *settle.Intent, p *push) error {
 	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
 		if err := b.writeBody(ctx, tx, p.manifest.Digest, newBody(p.manifest.Digest, p.manifest.Bytes)); err != nil {
 			return err
 		}
-		return insertIntent(ctx, tx, *in)
+		return settle.Insert(ctx, tx, *in)
 	})
 	if errors.Is(err, sqlx.ErrNoSpace) {
 		return registry.ErrNoSpace.Wrap(err)

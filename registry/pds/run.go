@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry/pds/internal/uploads"
 )
 
 const (
@@ -25,7 +26,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		if _, err := b.Settle(ctx); err != nil && ctx.Err() == nil {
 			b.log.Error("open intents could not be read", "err", err)
 		}
-		b.sendPulls(false)
+		b.pulls.Send(false)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -39,23 +40,15 @@ func (b *Backend) Run(ctx context.Context) error {
 // Close gives what goes on in the background five seconds, then ends it; pulls that were counted are sent. Requests must have
 // ended. The database stays open.
 func (b *Backend) Close() error {
-	b.sendPulls(true)
-	// What is under way may end by itself; what does not is settled after the next start.
-	done := make(chan struct{})
-	go func() { b.work.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(closeGrace):
-	}
-	b.stop()
-	<-done
+	b.pulls.Send(true)
+	b.work.Close(closeGrace) // what does not end by itself is settled after the next start
 	b.http.CloseIdleConnections()
 	return b.reads.close()
 }
 
 func (b *Backend) keepHouse(ctx context.Context) {
 	for what, f := range map[string]func(context.Context) error{
-		"uploads": b.expireUploads, "cache": b.trimBytes, "names": b.forgetOld,
+		"uploads": b.uploads.Expire, "cache": b.trimBytes, "names": b.forgetOld, "intents": b.settler.Forget,
 	} {
 		if err := f(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("housekeeping failed", "of", what, "err", err)
@@ -79,8 +72,7 @@ func (b *Backend) forgetOld(ctx context.Context) error {
 		{`delete from pds_owner where checked < $1`, month},
 		{`delete from pds_name where seen < $1`, now.Add(-max(b.serveStale, 24*time.Hour) - time.Hour).Unix()},
 		// What no manifest names after a day is for the hold to tell.
-		{`delete from pds_layer where manifest = '' and seen < $1`, now.Add(-uploadLife).Unix()},
-		{`delete from pds_intent where state in ('refused', 'expired') and created < $1`, now.Add(-30 * 24 * time.Hour).Unix()},
+		{`delete from pds_layer where manifest = '' and seen < $1`, now.Add(-uploads.Life).Unix()},
 	} {
 		if _, err := b.db.Write().ExecContext(ctx, q.sql, q.until); err != nil {
 			return fmt.Errorf("forget what is old: %w", sqlx.Wrap(err))

@@ -69,7 +69,7 @@ func (r *repository) believed(ctx context.Context, v view, look func() (manifest
 		if err != nil {
 			return v, m, err
 		}
-		if err := r.b.mayRead(ctx, r.actor, m.Hold); err != nil {
+		if err := r.b.holds.MayRead(ctx, r.actor, m.Hold); err != nil {
 			return v, m, err
 		}
 		err = r.b.prove(ctx, v, m, t, last)
@@ -96,11 +96,11 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 		claims = append(claims, manifestClaim(m))
 	}
 	for _, c := range claims {
-		if why, ok := b.refused.get(c.key(v.DID), b.clock()); ok {
+		if why, ok := b.refused.Get(c.key(v.DID), b.clock()); ok {
 			return why
 		}
 	}
-	if why, ok := b.refused.get(noAnswer(v.DID), b.clock()); ok && b.asksProofs == VerifyAlways {
+	if why, ok := b.refused.Get(noAnswer(v.DID), b.clock()); ok && b.asksProofs == VerifyAlways {
 		return why
 	}
 	if b.asksProofs == VerifySampled && !last && (v.Warning != "" || !b.sample(v.DID)) {
@@ -119,13 +119,13 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 		case errors.Is(err, errNotAsListed):
 			return err
 		case b.asksProofs == VerifySampled: // it could not be told
-			b.sampled.put(v.DID, struct{}{}, b.clock().Add(sampleAgain))
+			b.sampled.Put(v.DID, struct{}{}, b.clock().Add(sampleAgain))
 			return nil
 		}
 		if errors.Is(err, errNoProofs) {
 			err = registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).Wrap(err)
 		}
-		b.refused.put(noAnswer(v.DID), err, b.clock().Add(failureFor)) // or each pull would be a question to it
+		b.refused.Put(noAnswer(v.DID), err, b.clock().Add(failureFor)) // or each pull would be a question to it
 		return err
 	}
 	return nil
@@ -136,10 +136,10 @@ func noAnswer(did string) string { return "proofs " + did }
 // sample tells whether this pull is one that is looked into.
 func (b *Backend) sample(did string) bool {
 	now := b.clock()
-	if _, ok := b.sampled.get(did, now); ok {
+	if _, ok := b.sampled.Get(did, now); ok {
 		return false
 	}
-	b.sampled.put(did, struct{}{}, now.Add(sampleEvery))
+	b.sampled.Put(did, struct{}{}, now.Add(sampleEvery))
 	return true
 }
 
@@ -148,7 +148,7 @@ func (b *Backend) disprove(o owner, c claim, why error) error {
 	b.disproved.Add(1)
 	b.log.Warn("record refused: its PDS can't prove it", "did", o.DID, "pds", clip(o.PDS), "collection", c.collection, "rkey", clip(c.rkey), "why", clip(why.Error()))
 	err := registry.ErrManifestUnknown.With("the signed repository of %s does not hold this record, though its PDS lists it", o.DID).Wrap(why)
-	b.refused.put(c.key(o.DID), err, b.clock().Add(freshFor))
+	b.refused.Put(c.key(o.DID), err, b.clock().Add(freshFor))
 	return err
 }
 
@@ -214,7 +214,7 @@ func (b *Backend) proveOne(ctx context.Context, v view, c claim) error {
 	ch := b.flight.DoChan(c.key(v.DID), func() (any, error) {
 		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		release, err := b.proving.take(work, v.DID)
+		release, err := b.proving.Take(work, v.DID)
 		if err != nil {
 			return nil, silent(v.PDS, methodGetProof, err)
 		}
@@ -284,10 +284,10 @@ func (b *Backend) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 // freshKeyOf fetches the document anew, since a key may have been rotated; nil when that was done lately or fails.
 func (b *Backend) freshKeyOf(ctx context.Context, did string) atcrypto.PublicKey {
 	now := b.clock()
-	if _, ok := b.rekeyed.get(did, now); ok {
+	if _, ok := b.rekeyed.Get(did, now); ok {
 		return nil
 	}
-	b.rekeyed.put(did, struct{}{}, now.Add(rekeyEvery))
+	b.rekeyed.Put(did, struct{}{}, now.Add(rekeyEvery))
 	if err := b.directory.Purge(ctx, syntax.DID(did).AtIdentifier()); err != nil {
 		return nil
 	}

@@ -1,9 +1,11 @@
-package pds
+package uploads
 
 import (
 	"context"
 	"io"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -17,14 +19,14 @@ const (
 
 // buffer is a part on its way: chunks, so that a slow sender holds no more memory than it has filled.
 type buffer struct {
-	b      *Backend
+	pool   *semaphore.Weighted
 	chunks [][]byte
-	held   int64 // taken from Backend.buffers
+	held   int64 // taken from pool
 }
 
 // fill reads up to one part. With an error, io.EOF too, the buffer has what came before it.
-func (b *Backend) fill(ctx context.Context, r io.Reader) (*buffer, error) {
-	buf := &buffer{b: b}
+func fill(ctx context.Context, pool *semaphore.Weighted, r io.Reader) (*buffer, error) {
+	buf := &buffer{pool: pool}
 	for buf.size() < partSize {
 		if len(buf.chunks) > 0 && !buf.more(ctx) {
 			return buf, nil
@@ -48,11 +50,11 @@ func (b *Backend) fill(ctx context.Context, r io.Reader) (*buffer, error) {
 
 // more takes memory for one more chunk; without it the part goes as it is.
 func (b *buffer) more(ctx context.Context) bool {
-	ok := b.b.buffers.TryAcquire(1)
+	ok := b.pool.TryAcquire(1)
 	if !ok && b.size() < minPart {
 		wait, cancel := context.WithTimeout(ctx, waitChunk)
 		defer cancel()
-		ok = b.b.buffers.Acquire(wait, 1) == nil
+		ok = b.pool.Acquire(wait, 1) == nil
 	}
 	if ok {
 		b.held++
@@ -62,7 +64,7 @@ func (b *buffer) more(ctx context.Context) bool {
 
 func (b *buffer) free() {
 	if b.held > 0 {
-		b.b.buffers.Release(b.held)
+		b.pool.Release(b.held)
 	}
 	b.held, b.chunks = 0, nil
 }

@@ -1,0 +1,63 @@
+package holds
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+// Error turns an error of a hold into one of the registry that names the hold.
+func Error(hold string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e := (*registry.Error)(nil); errors.As(err, &e) {
+		return err // of the session, on the way to a token
+	}
+	var wait time.Duration
+	message := ""
+	if e := (*holdclient.Error)(nil); errors.As(err, &e) {
+		wait, message = e.RetryAfter, e.Message
+		if message != "" {
+			message = ": " + clip(message)
+		}
+	}
+	with := func(kind *registry.Error, format string, args ...any) error {
+		e := kind.With(format, args...).Wrap(err)
+		e.RetryAfter = wait
+		return e
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, holdclient.ErrUnavailable):
+		return err
+	case errors.Is(err, holdclient.ErrNotFound):
+		return with(registry.ErrBlobUnknown, "the hold %s has no such blob", hold)
+	case errors.Is(err, holdclient.ErrUnauthorized), errors.Is(err, holdclient.ErrForbidden):
+		return with(registry.ErrDenied, "the hold %s refuses%s; to become a member ask it by io.atcr.hold.requestCrew", hold, message)
+	case errors.Is(err, holdclient.ErrQuotaExceeded):
+		return with(registry.ErrDenied, "the quota at the hold %s is used up%s", hold, message)
+	case errors.Is(err, holdclient.ErrNoSpace):
+		return with(registry.ErrNoSpace, "the hold %s has no space left", hold)
+	case errors.Is(err, holdclient.ErrRateLimited):
+		wait = max(wait, time.Second)
+		return with(registry.ErrTooManyRequests, "the hold %s asks to slow down", hold)
+	case errors.Is(err, holdclient.ErrInvalidDigest):
+		return with(registry.ErrDigestInvalid, "the hold %s does not take this digest, or the bytes are something else%s", hold, message)
+	case errors.Is(err, holdclient.ErrInvalidUpload), errors.Is(err, holdclient.ErrMissingParts):
+		return with(registry.ErrUploadUnknown, "the hold %s does not know this upload: start a new one by POST", hold)
+	case errors.Is(err, holdclient.ErrInvalid):
+		return with(registry.ErrManifestInvalid, "the hold %s refuses it%s", hold, message)
+	}
+	wait = max(wait, 5*time.Second)
+	return with(registry.ErrUnavailable, "the hold %s does not answer%s: try again later", hold, message)
+}
+
+func clip(s string) string {
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return s
+}

@@ -1,0 +1,114 @@
+// Package holds finds holds and asks them what people may do there. Its errors are those of package registry and name the hold.
+package holds
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
+)
+
+// RightsFor is how long rights are believed.
+const RightsFor = 60 * time.Second
+
+const (
+	rightsWithin = 10 * time.Second // how long a hold may take to tell them
+	silentAfter  = time.Second      // who fails after this has kept somebody waiting
+	silentFor    = 5 * time.Second  // how long a silent hold is not asked again
+)
+
+// Options configures [New]. All but Tokens are required.
+type Options struct {
+	Directory identity.Directory
+	HTTP      *http.Client // follows no redirects
+	// Tokens gets a service token by a session; nil: all clients are anonymous.
+	Tokens     func(ctx context.Context, session, aud, lxm string) (string, error)
+	ServeStale time.Duration // how long rights are believed of a hold that is silent
+	Clock      func() time.Time
+	Log        *slog.Logger
+}
+
+// Holds knows the holds of the network. Make it with [New]; safe for concurrent use.
+type Holds struct {
+	o Options
+
+	mu      sync.Mutex
+	clients map[string]*holdclient.Client // by DID
+
+	now    *keyed.Memo[string, holdclient.Rights]
+	last   *keyed.Memo[string, holdclient.Rights] // what a hold last said, for when it is silent
+	silent *keyed.Memo[string, error]             // holds that did not answer just now
+}
+
+// New makes a Holds. It asks nothing of the network.
+func New(o Options) *Holds {
+	return &Holds{
+		o: o, clients: map[string]*holdclient.Client{},
+		now:    keyed.NewMemo[string, holdclient.Rights](10_000),
+		last:   keyed.NewMemo[string, holdclient.Rights](10_000),
+		silent: keyed.NewMemo[string, error](10_000),
+	}
+}
+
+// Client returns a client of the hold that has the DID, anonymous. Clients are kept, since they learn. Errors: registry.ErrUnavailable.
+func (h *Holds) Client(ctx context.Context, did string) (*holdclient.Client, error) {
+	parsed, err := syntax.ParseDID(did)
+	if err != nil {
+		return nil, registry.ErrUnavailable.With("the record names a hold %q that is no DID", clip(did)).Wrap(err)
+	}
+	ident, err := h.o.Directory.LookupDID(ctx, parsed)
+	if err != nil {
+		h.mu.Lock()
+		c := h.clients[did]
+		h.mu.Unlock()
+		if c != nil && !errors.Is(err, identity.ErrDIDNotFound) {
+			return c, nil
+		}
+		e := registry.ErrUnavailable.With("the hold %s can't be resolved: try again later", did).Wrap(err)
+		e.RetryAfter = 10 * time.Second
+		return nil, e
+	}
+	endpoint, own := ident.GetServiceEndpoint("atcr_hold"), true
+	if endpoint == "" {
+		endpoint, own = ident.PDSEndpoint(), false
+	}
+	if endpoint == "" {
+		return nil, registry.ErrUnavailable.With("the identity document of the hold %s names no hold service", did)
+	}
+	endpoint = strings.TrimRight(endpoint, "/")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.clients[did]; c != nil && c.URL() == endpoint {
+		return c, nil
+	}
+	if len(h.clients) >= 10_000 {
+		clear(h.clients)
+	}
+	// The document's own id is the hold's name: a loopback hold has two spellings and tokens are for one.
+	c := holdclient.New(holdclient.Options{
+		DID: ident.DID.String(), URL: endpoint, HasHoldService: own, HTTP: h.o.HTTP, Log: h.o.Log, Clock: h.o.Clock,
+	})
+	h.clients[did] = c
+	return c, nil
+}
+
+// As returns a client that signs with the session; anonymous without one.
+func (h *Holds) As(ctx context.Context, did, session string) (*holdclient.Client, error) {
+	c, err := h.Client(ctx, did)
+	if err != nil || session == "" || h.o.Tokens == nil {
+		return c, err
+	}
+	return c.As(func(ctx context.Context, aud, lxm string) (string, error) {
+		return h.o.Tokens(ctx, session, aud, lxm)
+	}), nil
+}
