@@ -18,7 +18,7 @@ import (
 // is told of a push and a delete.
 func eventually(t *testing.T, ok func() error) {
 	t.Helper()
-	if err := realtest.WaitFor(20*time.Second, ok); err != nil {
+	if err := realtest.WaitFor(time.Minute, ok); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -32,7 +32,7 @@ func (s *stack) records(t *testing.T, collection string) []realtest.Record {
 // holdKnows compares the hold's layer records of a manifest with want, digests
 // each of which must be there exactly once.
 func (s *stack) holdKnows(repository, manifest string, want []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	records, err := realtest.ListRecords(ctx, s.Hold, s.HoldDID, "io.atcr.hold.layer")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
-const startLimit = 30 * time.Second
+const startLimit = 2 * time.Minute
 
 // A stack is one registry to be pushed to, and where its parts can be asked.
 type stack struct {

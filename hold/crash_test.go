@@ -111,10 +111,8 @@ type childHold struct {
 func newChild(t *testing.T, u *user) *childHold {
 	pub, err := u.key.PublicKey()
 	must(t, err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := realtest.FreeAddr()
 	must(t, err)
-	addr := ln.Addr().String()
-	must(t, ln.Close())
 	h := &childHold{t: t, log: &lockedBuffer{}, cfg: childConfig{
 		Dir: t.TempDir(), Addr: addr, Owner: "did:web:owner.test",
 		Users: []childUser{{u.did, pub.Multibase(), u.pds}},
@@ -133,7 +131,7 @@ func (h *childHold) start() {
 	must(h.t, h.cmd.Start())
 	h.done = make(chan error, 1)
 	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(h.cmd, h.done)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		resp, err := http.Get("http://" + h.cfg.Addr + "/xrpc/_health")
 		if err == nil {
 			_ = resp.Body.Close()
@@ -167,7 +165,7 @@ func (h *childHold) crashed() {
 		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			h.t.Fatalf("the hold ended by itself: %v\n%s", err, h.log)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		h.t.Fatalf("a request failed and the hold lives\n%s", h.log)
 	}
 	h.cfg.Point = ""

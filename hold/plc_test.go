@@ -259,7 +259,7 @@ func TestPLCHoldDirectoryDown(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- h.server.Run(ctx) }()
 	proxy.SetTarget(real.PLC)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		entries, err := (&didplc.Client{DirectoryURL: real.PLC}).AuditLog(ctx, did)
 		if err == nil && len(entries) == 1 {

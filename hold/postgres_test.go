@@ -81,7 +81,7 @@ func importBeside(t *testing.T, in func(*hold.Config)) {
 	if code, out := h.notify(alice, "push", "app", first); code != 200 {
 		t.Fatalf("push: %d %v", code, out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	feed, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/xrpc/com.atproto.sync.subscribeRepos", nil)
 	must(t, err)
@@ -119,7 +119,7 @@ func importBeside(t *testing.T, in func(*hold.Config)) {
 		}
 	}
 	// Soon bob is a member, and the captain is again who the configuration says.
-	err = realtest.WaitFor(20*time.Second, func() error {
+	err = realtest.WaitFor(time.Minute, func() error {
 		if code, out := h.call(bob, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK {
 			return fmt.Errorf("bob: %d %v", code, out)
 		}

@@ -28,7 +28,7 @@ func TestFirehose(t *testing.T) {
 	defer relay.Close()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.Relays = []string{relay.URL, "https://relay.invalid"} })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/xrpc/com.atproto.sync.subscribeRepos?cursor=0", nil)
 	must(t, err)

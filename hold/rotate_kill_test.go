@@ -56,7 +56,7 @@ func TestKilledRotating(t *testing.T) {
 			must(t, err)
 			commits := func(key atcrypto.PublicKey, many int) {
 				t.Helper()
-				must(t, realtest.WaitFor(30*time.Second, func() error {
+				must(t, realtest.WaitFor(time.Minute, func() error {
 					n := 0
 					for _, e := range storedEvents(t, cfg) {
 						if e.Commit != nil && signer(t, e, []atcrypto.PublicKey{old, key}) == 2 {
@@ -77,7 +77,7 @@ func TestKilledRotating(t *testing.T) {
 				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 					t.Fatalf("the hold ended by itself: %v\n%s", err, h.log)
 				}
-			case <-time.After(30 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("it was not killed\n%s", h.log)
 			}
 			h.cmd = nil

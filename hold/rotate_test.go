@@ -135,7 +135,7 @@ func (r *runningPLCHold) run() {
 func (r *runningPLCHold) more() {
 	r.t.Helper()
 	from := r.written.Load()
-	must(r.t, realtest.WaitFor(30*time.Second, func() error {
+	must(r.t, realtest.WaitFor(time.Minute, func() error {
 		if n := r.written.Load() - from; n < 10 {
 			return fmt.Errorf("%d commits", n)
 		}
@@ -182,7 +182,7 @@ func TestRotateRunning(t *testing.T) {
 			if time.Now().After(limit) {
 				t.Fatalf("no %s among %d events", kind, len(seen))
 			}
-			e, err := follower.Next(30 * time.Second)
+			e, err := follower.Next(time.Minute)
 			must(t, err)
 			seen = append(seen, e)
 			if e.Kind == "#identity" {
@@ -260,7 +260,7 @@ func TestRotateRunning(t *testing.T) {
 	h.end()
 	all := h.stored()
 	for len(seen) < len(all) {
-		e, err := follower.Next(30 * time.Second)
+		e, err := follower.Next(time.Minute)
 		must(t, err)
 		seen = append(seen, e)
 	}
@@ -330,7 +330,7 @@ func TestRotateRunningDirectoryFails(t *testing.T) {
 		}
 		return nil
 	}))
-	must(t, realtest.WaitFor(30*time.Second, func() error {
+	must(t, realtest.WaitFor(time.Minute, func() error {
 		if !strings.Contains(h.log.String(), "signs with a new key") {
 			return errors.New("the new key is not in use")
 		}

@@ -143,7 +143,7 @@ func (h *host) raw(text string) *net.TCPConn {
 
 func readAnswer(t *testing.T, conn net.Conn) answer {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -204,7 +204,7 @@ func TestTwoPatchesAtOnce(t *testing.T) {
 	h := newHost(t, registry.Options{})
 	loc := h.start("app")
 	first := h.raw("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\naaa")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for { // until the first one has the upload
 		a := h.do("GET", loc, "")
 		if a.StatusCode == 409 {

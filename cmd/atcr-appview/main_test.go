@@ -1,14 +1,14 @@
 package main
 
 import (
-	"errors"
-	"net"
 	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
 func TestMain(m *testing.M) {
@@ -19,14 +19,14 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			addr, err := realtest.FreeAddr()
 			if err != nil {
 				return err
 			}
-			env.Setenv("ADDR", ln.Addr().String())
+			env.Setenv("ADDR", addr)
 			example, err := filepath.Abs("../../config-appview.example.yaml")
 			env.Setenv("EXAMPLE", example)
-			return errors.Join(err, ln.Close())
+			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers},
 	})
@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 
 // answers waits until a URL gives 200.
 func answers(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		resp, err := http.Get(args[0])
 		if err == nil {

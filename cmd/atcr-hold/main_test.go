@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,15 +29,15 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			addr, err := realtest.FreeAddr()
 			if err != nil {
 				return err
 			}
-			env.Setenv("ADDR", ln.Addr().String())
-			env.Setenv("DID", "did:web:localhost%3A"+strings.TrimPrefix(ln.Addr().String(), "127.0.0.1:"))
+			env.Setenv("ADDR", addr)
+			env.Setenv("DID", "did:web:localhost%3A"+strings.TrimPrefix(addr, "127.0.0.1:"))
 			example, err := filepath.Abs("../../config-hold.example.yaml")
 			env.Setenv("EXAMPLE", example)
-			return errors.Join(err, ln.Close())
+			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets},
 	})
@@ -49,7 +48,7 @@ func sets(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	seen := map[string]bool{}
-	ts.Check(realtest.WaitFor(30*time.Second, func() error {
+	ts.Check(realtest.WaitFor(time.Minute, func() error {
 		whole, err := filepath.Glob(filepath.Join(args[0], "sets", "*", "manifest.json"))
 		for _, w := range whole {
 			seen[w] = true
@@ -68,14 +67,14 @@ func TestPostgres(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/postgres",
 		Setup: func(env *testscript.Env) error {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			addr, err := realtest.FreeAddr()
 			if err != nil {
 				return err
 			}
-			env.Setenv("ADDR", ln.Addr().String())
+			env.Setenv("ADDR", addr)
 			env.Setenv("ONE", one)
 			env.Setenv("TWO", two)
-			return ln.Close()
+			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers},
 	})
@@ -95,12 +94,12 @@ func TestIdentity(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/identity",
 		Setup: func(env *testscript.Env) error {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			addr, err := realtest.FreeAddr()
 			if err != nil {
 				return err
 			}
-			_, port, _ := net.SplitHostPort(ln.Addr().String())
-			env.Setenv("HOLD_SERVER_ADDR", ln.Addr().String())
+			_, port, _ := net.SplitHostPort(addr)
+			env.Setenv("HOLD_SERVER_ADDR", addr)
 			env.Setenv("HOLD_SERVER_PUBLIC_URL", "http://localhost:"+port)
 			env.Setenv("URL", "http://localhost:"+port)
 			env.Setenv("HOLD_SERVER_TEST_MODE", "true")
@@ -114,7 +113,7 @@ func TestIdentity(t *testing.T) {
 			env.Setenv("BOB_DID", n.Account("bob").DID)
 			env.Setenv("ALICE", n.Account("alice").Handle)
 			env.Setenv("RECOVERY", pub.DIDKey())
-			return errors.Join(ln.Close(), os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600))
+			return os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord, "shows": shows},
 	})
@@ -145,7 +144,7 @@ func shows(ts *testscript.TestScript, _ bool, args []string) {
 
 // answers waits until a URL gives 200.
 func answers(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		resp, err := http.Get(args[0])
 		if err == nil {

@@ -60,7 +60,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	asked := identity.RotationAsked(before, r.cfg)
 	done := make(chan error, 1)
 	go func() { done <- r.run(ctx, before) }()
-	err = realtest.WaitFor(30*time.Second, func() error {
+	err = realtest.WaitFor(time.Minute, func() error {
 		if identity.RotationAsked(before, r.cfg).Equal(asked) {
 			return errors.New("it did not ask again")
 		}

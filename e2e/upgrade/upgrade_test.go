@@ -30,7 +30,7 @@ import (
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
-const settleLimit = 30 * time.Second
+const settleLimit = 2 * time.Minute
 
 // TestFoldersOf461b515 opens what both services of commit 461b515 left when they were killed: uploads with acknowledged parts at
 // the AppView and at the holds, leases, pushes that the hold was not told of, sessions, a copy of each owner's records. One

@@ -152,7 +152,7 @@ func must[T any](v T, err error) T {
 // waitRefused waits until no new connection is taken.
 func waitRefused(t *testing.T, host string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		conn, err := net.Dial("tcp", host)
 		if err != nil {

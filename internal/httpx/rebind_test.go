@@ -31,7 +31,7 @@ func TestNameThatChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	found, err := r.LookupNetIP(ctx, "ip4", "rebind.test.")
 	if err != nil || len(found) != 1 {

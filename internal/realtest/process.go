@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,8 +18,9 @@ import (
 )
 
 const (
-	stopLimit   = 15 * time.Second // from the polite signal to the other one
-	keepLines   = 60               // of output, shown when a test fails
+	stopLimit   = time.Minute // from the polite signal to the other one: more than programs take to drain
+	keepLines   = 60          // of the end of the output, shown when a test fails
+	keepFirst   = 30          // of its beginning, too: a crash says there what it was
 	maxLineSize = 1 << 20
 )
 
@@ -44,8 +47,9 @@ type Process struct {
 	done  chan struct{} // closed after the program ended and its output was read
 	err   error         // of Wait; valid after done
 
-	mu  sync.Mutex
-	log []string // the last lines of stdout and stderr
+	mu    sync.Mutex
+	first []string // lines of stdout and stderr
+	log   []string // the last ones
 }
 
 // Start starts c. When the test ends the program's standard input is closed and
@@ -60,7 +64,7 @@ func Start(t testing.TB, c Command) *Process {
 	t.Cleanup(func() {
 		p.Stop()
 		if t.Failed() {
-			t.Logf("output of %s (last %d lines):\n%s", p.name, keepLines, p.Log())
+			t.Logf("output of %s:\n%s", p.name, p.Log())
 		}
 	})
 	return p
@@ -111,6 +115,9 @@ func (p *Process) read(r io.Reader, stdout bool, each func(string)) {
 		p.mu.Lock()
 		p.log = append(p.log, sc.Text())
 		if len(p.log) > keepLines {
+			if len(p.first) < keepFirst {
+				p.first = append(p.first, p.log[0])
+			}
 			p.log = p.log[len(p.log)-keepLines:]
 		}
 		p.mu.Unlock()
@@ -150,11 +157,14 @@ func (p *Process) Send(line string) error {
 	return err
 }
 
-// Log is the end of what the program printed.
+// Log is what the program printed: its first lines and its last.
 func (p *Process) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return strings.Join(p.log, "\n")
+	if len(p.first) == keepFirst {
+		return strings.Join(p.first, "\n") + "\n…\n" + strings.Join(p.log, "\n")
+	}
+	return strings.Join(append(slices.Clone(p.first), p.log...), "\n")
 }
 
 // Pid is the program's process id.
@@ -193,16 +203,40 @@ func (p *Process) Kill() error {
 
 func (p *Process) killGroup() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
 
-// FreePort is a loopback TCP port that was free a moment ago. Give port 0 to
-// what can take it; this is for programs that cannot.
+// FreePort returns a loopback TCP port that nothing listens on. Give port 0 to
+// what can take it; this is for programs that cannot, and for addresses that are
+// wanted again after a restart.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
+}
+
+// FreeAddr is a free port as an address, 127.0.0.1:PORT, where there is no
+// testing.TB (in the Setup of a testscript).
+func FreeAddr() (string, error) {
+	port, err := freePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
+// The system hands out ports from 32768 to whoever connects or listens on port 0,
+// so one of those may be taken again at once. Nobody gets one below unasked.
+const firstPort, lastPort = 15000, 32767
+
+// freePort takes any of them, since other test processes do the same.
+func freePort() (int, error) {
+	var err error
+	for range 100 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, err
 }
 
 // WaitFor calls ok every 20 ms until it returns nil or limit has passed; the

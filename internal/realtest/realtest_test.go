@@ -19,7 +19,7 @@ func peer(t *testing.T) string {
 	Need(t, tools.Crane)
 	addr := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 	p := Start(t, Command{Path: tools.Path(tools.Crane), Args: []string{"registry", "serve", "--address", addr}})
-	if err := p.WaitListening(addr, 10*time.Second); err != nil {
+	if err := p.WaitListening(addr, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	return addr
@@ -210,17 +210,17 @@ func TestImageIsDeterministic(t *testing.T) {
 
 func TestProcessStops(t *testing.T) {
 	p := Start(t, Command{Path: "sh", Args: []string{"-c", "echo ready; read x; echo got $x; sleep 1000 & wait"}})
-	if line, err := p.Line(5 * time.Second); err != nil || line != "ready" {
+	if line, err := p.Line(time.Minute); err != nil || line != "ready" {
 		t.Fatalf("%q, %v", line, err)
 	}
 	if err := p.Send("word"); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := p.Line(5 * time.Second); err != nil || line != "got word" {
+	if line, err := p.Line(time.Minute); err != nil || line != "got word" {
 		t.Fatalf("%q, %v", line, err)
 	}
 	p.Kill()
-	if _, err := p.Line(5 * time.Second); err == nil {
+	if _, err := p.Line(time.Minute); err == nil {
 		t.Error("a line from a killed program")
 	}
 }

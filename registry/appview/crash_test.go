@@ -275,7 +275,7 @@ func retry(limit time.Duration, f func() error) error { return realtest.WaitFor(
 
 func (h *house) retry(what string, f func() error) {
 	h.t.Helper()
-	if err := retry(30*time.Second, f); err != nil {
+	if err := retry(time.Minute, f); err != nil {
 		h.t.Fatalf("%s: %v", what, err)
 	}
 }

@@ -226,7 +226,7 @@ func testPDSStops(t *testing.T, network *realtest.Net) {
 	if code, body := n.signIn("alice.test", app, push); code != 503 || !strings.Contains(body, "localhost") {
 		t.Error(code, body)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := n.resolver.LookupHandle(ctx, "alice.test"); err != nil {
 		t.Error(err)

@@ -178,7 +178,7 @@ func TestEndedSession(t *testing.T) {
 	img := newImage(t, "one", nil)
 	fault := w.holdProxy.Inject(realtest.Fault{Kind: realtest.Fail, Path: "notifyManifest", Times: 2})
 	w.push("app", img, "v1")
-	must(t, realtest.WaitFor(5*time.Second, func() error {
+	must(t, realtest.WaitFor(time.Minute, func() error {
 		if fault.Fired() == 0 {
 			return errors.New("not told yet")
 		}
@@ -194,7 +194,7 @@ func TestEndedSession(t *testing.T) {
 		}
 		return list[0].State
 	}
-	must(t, realtest.WaitFor(10*time.Second, func() error {
+	must(t, realtest.WaitFor(time.Minute, func() error {
 		w.clock.advance(time.Minute)
 		if _, err := w.backend.Settle(t.Context()); err != nil {
 			return err

@@ -82,7 +82,7 @@ func testEachStepFails(t *testing.T, start func(*world)) {
 				tag := fmt.Sprintf("v%d", j)
 				err := push(t.Context(), w.repo("alice", "alice", name), img, tag, "latest")
 				if err == nil {
-					must(t, realtest.WaitFor(5*time.Second, func() error { // the tail of the push may be what meets it
+					must(t, realtest.WaitFor(time.Minute, func() error { // the tail of the push may be what meets it
 						if fault.Fired() == 0 {
 							return errors.New("not yet")
 						}
@@ -204,7 +204,7 @@ func testDeleteFails(t *testing.T, start func(*world)) {
 					_, merr := w.repo("", "alice", name).Manifest(t.Context(), registry.Ref{Tag: "v1"})
 					wantKind(t, merr, registry.ErrNameUnknown)
 				}
-				must(t, realtest.WaitFor(5*time.Second, func() error {
+				must(t, realtest.WaitFor(time.Minute, func() error {
 					if fault.Fired() == 0 {
 						return errors.New("the fault never fired")
 					}

@@ -348,7 +348,7 @@ func (w *world) push(name string, img image, tags ...string) {
 // settled waits until no intent is open.
 func (w *world) settled() {
 	w.t.Helper()
-	must(w.t, realtest.WaitFor(20*time.Second, func() error {
+	must(w.t, realtest.WaitFor(time.Minute, func() error {
 		if _, err := w.backend.Settle(w.t.Context()); err != nil {
 			return err
 		}

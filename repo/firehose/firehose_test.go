@@ -82,7 +82,7 @@ func (f *fixture) events(after int64) (out []repo.Event) {
 
 func (f *fixture) dial(query string) *websocket.Conn {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, f.url+query, nil)
 	if err != nil {
@@ -95,7 +95,7 @@ func (f *fixture) dial(query string) *websocket.Conn {
 
 func read(t testing.TB, c *websocket.Conn) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	kind, msg, err := c.Read(ctx)
 	if err != nil || kind != websocket.MessageBinary {
@@ -226,7 +226,7 @@ func TestTooSlow(t *testing.T) {
 		}
 	}
 	for n := 0; ; n++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		_, msg, err := slow.Read(ctx)
 		cancel()
 		if err != nil {

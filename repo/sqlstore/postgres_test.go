@@ -228,7 +228,7 @@ func count(ctx context.Context, r *repo.Repo) error {
 // follow commits in one Repo and waits for the event in another by what a follower waits for.
 func follow(t *testing.T, from, to *repo.Repo) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := from.Apply(ctx, []repo.Write{write("news", "x")})
 	if err != nil {

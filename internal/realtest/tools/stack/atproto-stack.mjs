@@ -31,14 +31,18 @@ const password = 'correct-horse-battery'
 const note = (text) => process.stderr.write(`${Math.round(performance.now())} ms: ${text}\n`)
 const say = (v) => process.stdout.write(JSON.stringify(v) + '\n')
 const hex = (n) => randomBytes(n).toString('hex')
-const freePort = () =>
-  new Promise((ok, no) => {
-    const s = net.createServer().once('error', no)
-    s.listen(0, '127.0.0.1', () => {
-      const { port } = s.address()
-      s.close(() => ok(port))
+// Below those that the system hands out, so that a PDS that was stopped finds its port free again.
+const freePort = async () => {
+  for (let tries = 0; ; tries++) {
+    const port = 15000 + Math.floor(Math.random() * 17768)
+    const free = await new Promise((ok) => {
+      const s = net.createServer().once('error', () => ok(false))
+      s.listen(port, '127.0.0.1', () => s.close(() => ok(true)))
     })
-  })
+    if (free) return port
+    if (tries === 100) throw new Error('no free port')
+  }
+}
 
 // The directory listens on all interfaces as shipped, and renders documents with
 // a retired key type that current libraries refuse. So GET /{did} is rendered
