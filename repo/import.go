@@ -154,21 +154,25 @@ func (im *importing) run(ctx context.Context, s Reader, part func(*Changes) erro
 		return nil
 	case n == int64(len(im.small)):
 		return im.asGroup(ctx, s, part)
+	case head.Records <= mergeMost*im.total:
+		return im.merge(ctx, s, part, head)
 	}
 	return im.grow(ctx, s, part, head)
 }
 
-// plan goes through the records and holds them against what is stored; small changes are kept.
+// plan goes through the records and holds them against what is stored; small changes are kept. It ends at the first that makes
+// them many, except in a dry run.
 func (im *importing) plan(ctx context.Context, s Reader) error {
+	stored := im.stored(s)
 	for rec, err := range im.records(ctx) {
 		if err != nil {
 			return err
 		}
-		action, _, err := im.compare(s, rec)
+		old, err := stored.find(rec.path)
 		if err != nil {
 			return err
 		}
-		if action == "" {
+		if im.count(rec, old) == "" {
 			continue
 		}
 		if _, err := im.blobsOf(s, rec); err != nil { // a dry run tells of those that are missing, too
@@ -177,7 +181,10 @@ func (im *importing) plan(ctx context.Context, s Reader) error {
 		n := im.out.Created + im.out.Updated
 		if im.bytes += len(rec.value); n > maxEventOps || im.bytes > maxEventBlocks {
 			im.small = nil
-			continue
+			if im.DryRun {
+				continue
+			}
+			return nil
 		}
 		p := prepared{Write: Write{Action: Put, Record: bytes.Clone(rec.value)}, path: rec.path, cid: rec.cid, named: rec.named}
 		p.Collection, p.RKey = splitPath(rec.path)
@@ -186,23 +193,24 @@ func (im *importing) plan(ctx context.Context, s Reader) error {
 	return nil
 }
 
-// compare counts a record; an empty action says that it is stored as it is.
-func (im *importing) compare(s Reader, rec carRecord) (action Action, old StoredRecord, err error) {
-	old, err = s.Record(rec.path)
+func (im *importing) stored(s Reader) *storedKeys {
+	return &storedKeys{s: s, before: func() error { return nil }, limit: 1}
+}
+
+// count notes what a record is beside what is stored; an empty action says that it is stored as it is.
+func (im *importing) count(rec carRecord, old *storedKey) (action Action) {
 	switch {
-	case errors.Is(err, ErrNotFound):
-		action, err = Create, nil
+	case old == nil:
+		action = Create
 		im.out.Created++
-	case err != nil:
-		return "", old, err
-	case old.CID == rec.cid:
+	case old.cid == rec.cid:
 		im.out.Unchanged++
 	default:
 		action = Update
 		im.out.Updated++
 	}
 	im.note(action, rec.path)
-	return action, old, nil
+	return action
 }
 
 func (im *importing) note(action Action, path string) {
@@ -291,19 +299,20 @@ func (im *importing) grow(ctx context.Context, s Reader, part func(*Changes) err
 	if err != nil {
 		return err
 	}
-	changed := 0
+	changed, stored := 0, im.stored(s)
 	for rec, err := range im.records(ctx) {
 		if err != nil {
 			return err
 		}
-		action, old, err := im.compare(s, rec)
+		old, err := stored.find(rec.path)
 		if err != nil {
 			return err
 		}
+		action := im.count(rec, old)
 		if action == "" {
 			continue
 		}
-		if action == Update && hasBlobs(old.Value) {
+		if action == Update && old.blobs {
 			b.next.DropRefs = append(b.next.DropRefs, rec.path)
 		}
 		blobs, err := im.blobsOf(s, rec)
