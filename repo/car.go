@@ -77,7 +77,7 @@ const carV2 = "\xa1gversion\x02"
 
 func decodeCARHeader(b []byte) (root CID, err error) {
 	if string(b) == carV2 {
-		return CID{}, errors.New("it is a CARv2, which wraps a CAR and an index: give the CARv1 that is in it, as com.atproto.sync.getRepo answers it")
+		return CID{}, errors.New("it is a CARv2, which wraps a CAR and an index: package repo/carv2 takes the CARv1 out of it")
 	}
 	r := cborReader{b: b}
 	if n := r.expect(majorMap, "CAR header"); r.err == nil && n != 2 {

@@ -111,7 +111,7 @@ func (im *importing) trust(ctx context.Context, c *CAR) error {
 		return nil
 	}
 	key, whose := im.r.PublicKey(), "the repository's"
-	bad := func(err error) error { return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err} }
+	bad := func(err error) error { return &CARError{Name: c.src.Name, Offset: c.src.Offset + c.Info.at, Err: err} }
 	if c.Info.DID != im.r.did {
 		if im.KeyOf == nil {
 			return bad(fmt.Errorf("it is the repository of %s, whose signing key was not given (Source.Key)", c.Info.DID))

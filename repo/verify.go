@@ -18,6 +18,8 @@ type Source struct {
 	Reader io.Reader
 	// Name stands in errors.
 	Name string
+	// Offset is added to the offsets in errors, for a Reader that is a part of what Name names: see repo/carv2.
+	Offset int64
 	// DID, when not empty, is whose repository it must be.
 	DID string
 	// Key must have signed the commit. It is required, unless AnyKey is set or an [Importer] knows the key.
@@ -100,7 +102,8 @@ func openCAR(ctx context.Context, src Source) (*CAR, error) {
 		return c, nil
 	}
 	if e := (*CARError)(nil); errors.As(err, &e) {
-		e.Name = src.Name
+		// One of the Reader's own came wrapped by a text that has no name yet.
+		err = &CARError{Name: src.Name, Offset: src.Offset + e.Offset, Err: e.Err}
 	} else {
 		err = fmt.Errorf("verify %s: %w", strings.TrimSpace("CAR "+src.Name), err)
 	}
@@ -118,7 +121,7 @@ func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
 		err = (&carWalk{key: key}).checkCommit(b)
 	}
 	if err != nil {
-		return &CARError{Name: c.src.Name, Offset: c.Info.at, Err: err}
+		return &CARError{Name: c.src.Name, Offset: c.src.Offset + c.Info.at, Err: err}
 	}
 	c.Info.SignatureChecked = true
 	return nil

@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXAMPLE", example)
 			return err
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets, "wrapcar": wrapCAR},
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/carv2"
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
@@ -142,7 +143,11 @@ func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *re
 			return err
 		}
 		defer f.Close()
-		srcs = append(srcs, repo.Source{Reader: f, Name: name, Key: key})
+		src, err := carv2.Unwrap(repo.Source{Reader: f, Name: name, Key: key})
+		if err != nil {
+			return err
+		}
+		srcs = append(srcs, src)
 	}
 	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: net.keyOf}
 	if o.Blobs != "" {
@@ -257,7 +262,11 @@ func (c *repoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
 			return err
 		}
 		defer f.Close()
-		car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: name, AnyKey: true})
+		src, err := carv2.Unwrap(repo.Source{Reader: f, Name: name, AnyKey: true})
+		if err != nil {
+			return err
+		}
+		car, err := repo.OpenCAR(ctx, src)
 		if err != nil {
 			return err
 		}

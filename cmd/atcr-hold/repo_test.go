@@ -5,15 +5,31 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	gocar "github.com/ipld/go-car/v2"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 )
+
+// wrapCAR writes a CARv1 as a CARv2 with an index: wrapcar FROM TO [BYTES], of which so many are cut off at the end.
+func wrapCAR(ts *testscript.TestScript, _ bool, args []string) {
+	var out bytes.Buffer
+	ts.Check(gocar.WrapV1(strings.NewReader(ts.ReadFile(args[0])), &out))
+	cut := 0
+	if len(args) > 2 {
+		var err error
+		cut, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), out.Bytes()[:out.Len()-cut], 0o600))
+}
 
 // carOf writes a CAR of records, key to value, into a file.
 func carOf(t *testing.T, did string, records map[string]string) (file string) {

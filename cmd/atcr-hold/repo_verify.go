@@ -18,6 +18,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/carv2"
 )
 
 // Limits of a repository that is fetched: of its bytes, and of the time they may take.
@@ -98,7 +99,11 @@ func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoComma
 		return err
 	}
 	defer f.Close()
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: f, Name: c.What, DID: c.DID, Key: key, AnyKey: true})
+	src, err := carv2.Unwrap(repo.Source{Reader: f, Name: c.What, DID: c.DID, Key: key, AnyKey: true})
+	if err != nil {
+		return err
+	}
+	car, err := repo.OpenCAR(ctx, src)
 	if err != nil {
 		return err
 	}
