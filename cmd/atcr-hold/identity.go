@@ -12,6 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/sqldb"
@@ -81,7 +82,7 @@ func (r *identityRun) locked(f func() error) error {
 
 // announce writes to the repository what its followers must see.
 func (r *identityRun) announce(ctx context.Context, id *identity.Identity) error {
-	return withDatabase(ctx, r.conf, func(db *sqldb.DB) error {
+	return holdcli.WithDatabase(ctx, r.conf, func(db *sqldb.DB) error {
 		r.dir.DB = db
 		return datadir.AnnounceIdentity(ctx, r.dir, id)
 	})
@@ -141,7 +142,7 @@ func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *identityCo
 		if !c.DryRun {
 			fmt.Fprintf(std.Out, "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", id.DID)
 			var err error
-			if confirm, err = firstLine(std.In); err != nil {
+			if confirm, err = holdcli.FirstLine(std.In); err != nil {
 				return err
 			}
 		}

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -17,6 +17,7 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
@@ -129,7 +130,7 @@ func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) er
 		to = append(to, parsed...)
 	}
 	if len(to) == 0 {
-		one, err := byPassphrase(c.Passphrase, work.work)
+		one, err := holdcli.ByPassphrase(c.Passphrase, work.work)
 		if err != nil {
 			return err
 		}
@@ -143,7 +144,11 @@ func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) er
 		_, err := r.std.Out.Write(file.Bytes())
 		return err
 	}
-	if err := durable.CreateFile(c.File, file.Bytes(), 0o600); err != nil {
+	err = durable.CreateFile(c.File, file.Bytes(), 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already: name another file, or remove it first", c.File)
+	}
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(r.std.Out, "written: %s. It is all that is needed to be this hold, and to change who it is: keep it where the hold is not.\n", c.File)
@@ -152,9 +157,8 @@ func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) er
 
 type importCommand struct {
 	change
-	File       string `arg:"" help:"File of an export; - is standard input."`
-	AgeKey     string `help:"File of age private keys; else a passphrase." placeholder:"FILE"`
-	Passphrase string `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
+	holdcli.Unlock
+	File string `arg:"" help:"File of an export; - is standard input."`
 }
 
 func (c *importCommand) Run(std *cli.IO, all *identityCommands) error {
@@ -162,32 +166,14 @@ func (c *importCommand) Run(std *cli.IO, all *identityCommands) error {
 	if err != nil {
 		return err
 	}
-	return r.locked(func() error { return r.importFile(c) })
-}
-
-func (r *identityRun) importFile(c *importCommand) error {
-	var keys []age.Identity
-	if c.AgeKey != "" {
-		f, err := os.Open(c.AgeKey)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if keys, err = age.ParseIdentities(f); err != nil {
-			return fmt.Errorf("--age-key %s: %w", c.AgeKey, err)
-		}
-	} else {
-		secret, err := passphrase(c.Passphrase)
-		if err != nil {
-			return err
-		}
-		one, err := age.NewScryptIdentity(secret)
-		if err != nil {
-			return err
-		}
-		keys = append(keys, one)
+	keys, err := c.Keys()
+	if err != nil {
+		return err
 	}
-	in := r.std.In
+	if len(keys) == 0 {
+		return cli.Usagef("give --passphrase-file FILE or ATCR_PASSPHRASE, or --age-key FILE")
+	}
+	in := std.In
 	if c.File != "-" {
 		f, err := os.Open(c.File)
 		if err != nil {
@@ -196,6 +182,10 @@ func (r *identityRun) importFile(c *importCommand) error {
 		defer f.Close()
 		in = f
 	}
+	return c.Opened(r.locked(func() error { return c.take(r, in, keys) }))
+}
+
+func (c *importCommand) take(r *identityRun, in io.Reader, keys []age.Identity) error {
 	if c.DryRun {
 		did, _, err := backup.Check(in, keys...)
 		if err == nil {
@@ -208,43 +198,4 @@ func (r *identityRun) importFile(c *importCommand) error {
 		_, err = fmt.Fprintf(r.std.Out, "imported %s into %s\n", did, r.dir.Dir)
 	}
 	return err
-}
-
-// byPassphrase encrypts by the passphrase; work is its work factor, 0 age's own.
-func byPassphrase(file string, work int) (age.Recipient, error) {
-	secret, err := passphrase(file)
-	if err != nil {
-		return nil, err
-	}
-	r, err := age.NewScryptRecipient(secret)
-	if err == nil && work > 0 {
-		r.SetWorkFactor(work)
-	}
-	return r, err
-}
-
-func passphrase(file string) (string, error) {
-	secret := os.Getenv("ATCR_PASSPHRASE")
-	if file != "" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		if secret, err = firstLine(f); err != nil {
-			return "", fmt.Errorf("--passphrase-file %s: %w", file, err)
-		}
-	}
-	if secret == "" {
-		return "", errors.New("no passphrase: give --passphrase-file FILE or ATCR_PASSPHRASE, or a key of age")
-	}
-	return secret, nil
-}
-
-func firstLine(r io.Reader) (string, error) {
-	text, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	return strings.TrimSpace(text), nil
 }

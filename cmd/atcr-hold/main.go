@@ -19,6 +19,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -59,7 +60,7 @@ func (f holdFile) load(std *cli.IO) (*config.Hold, hold.Config, error) {
 	if err != nil {
 		return nil, hold.Config{}, err
 	}
-	return settled, settings(settled, cli.Logger(std, slog.LevelWarn)), nil
+	return settled, holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), nil
 }
 
 type checkCommand struct{ holdFile }
@@ -70,8 +71,8 @@ func (c *checkCommand) Run(std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	h := settings(settled, slog.New(slog.DiscardHandler))
-	if h.Backup, err = schedule(settled, h.Log); err != nil {
+	h := holdcli.Settings(settled, slog.New(slog.DiscardHandler))
+	if h.Backup, err = holdcli.Schedule(settled, h.Log); err != nil {
 		return err
 	}
 	dir, err := h.DataDir()
@@ -102,12 +103,12 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	return withDatabase(ctx, settled, func(db *sqldb.DB) error {
+	return holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) error {
 		return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
-			cfg := settings(settled, log)
+			cfg := holdcli.Settings(settled, log)
 			cfg.DB = db
 			var err error
-			if cfg.Backup, err = schedule(settled, log); err != nil {
+			if cfg.Backup, err = holdcli.Schedule(settled, log); err != nil {
 				return nil, err
 			}
 			server, err := hold.New(ctx, cfg)
@@ -118,43 +119,4 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 			return server, nil
 		})
 	})
-}
-
-func settings(c *config.Hold, log *slog.Logger) hold.Config {
-	var crew []hold.CrewMember
-	for _, m := range c.Registration.Crew {
-		crew = append(crew, hold.CrewMember(m))
-	}
-	var tiers []hold.Tier
-	for _, t := range c.Quota.Tiers {
-		tiers = append(tiers, hold.Tier{Name: t.Name, Description: t.Description})
-	}
-	return hold.Config{
-		Dir:                c.Database.Path,
-		StoragePath:        c.StoragePath(),
-		Addr:               c.Server.Addr,
-		PublicURL:          c.Server.PublicURL,
-		Public:             c.Server.Public,
-		TestMode:           c.Server.TestMode,
-		AllowNetworks:      c.Network.Prefixes(),
-		HandleResolverURL:  c.Server.HandleResolverURL,
-		RefuseLegacyTokens: !c.Server.AcceptLegacyTokens,
-		NoRedirect:         !c.Server.Redirect,
-		Region:             c.Server.Region,
-		Successor:          c.Server.Successor,
-		OwnerDID:           c.Registration.OwnerDID,
-		AllowAllCrew:       c.Registration.AllowAllCrew,
-		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
-		Profile:            hold.Profile{DisplayName: c.Registration.ProfileName, Description: c.Registration.ProfileDescription},
-		Crew:               crew,
-		AppViewDID:         c.Server.AppViewDID,
-		Tiers:              tiers,
-		Relays:             c.Relays.Endpoints,
-		PLCURL:             c.Identity.PLCDirectoryURL,
-		Identity: identity.Config{
-			Method: c.Identity.DIDMethod, DID: c.Identity.DID,
-			RotationKeyPath: c.Identity.RotationKeyPath, RotationKey: c.Identity.RotationKey, RecoveryDIDKey: c.Identity.RecoveryDIDKey,
-		},
-		Log: log,
-	}
 }

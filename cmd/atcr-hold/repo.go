@@ -15,6 +15,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/carv2"
@@ -52,7 +53,7 @@ func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.
 	if err != nil {
 		return err
 	}
-	return withDatabase(ctx, settled, func(db *sqldb.DB) error {
+	return holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) error {
 		dir.DB = db
 		o, err := open(ctx, dir)
 		if err != nil {

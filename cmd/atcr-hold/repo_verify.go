@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
+	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/carv2"
@@ -35,15 +38,11 @@ type network struct {
 
 // open makes what asks; call done at last.
 func (r *network) open() (dir *identity.Resolver, client *http.Client, done func(), err error) {
-	folder, err := r.hold.DataDir()
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	guard := httpx.Guard{Loopback: r.hold.TestMode, Allow: r.hold.AllowNetworks}
 	look := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
 	client = httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold", Timeout: fetchWait})
 	dir = identity.NewResolver(identity.ResolverOptions{
-		HTTP: look, PLCURL: folder.Identity.PLCURL, HandleResolverURL: r.hold.HandleResolverURL, TestMode: r.hold.TestMode, Log: r.hold.Log,
+		HTTP: look, PLCURL: r.hold.PLCURL, HandleResolverURL: r.hold.HandleResolverURL, TestMode: r.hold.TestMode, Log: r.hold.Log,
 	})
 	return dir, client, func() { look.CloseIdleConnections(); client.CloseIdleConnections() }, nil
 }
@@ -82,11 +81,11 @@ func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoComma
 	if err != nil {
 		return err
 	}
-	_, h, err := all.load(std)
+	settled, err := config.ReadHold(all.Config, std.Environ)
 	if err != nil {
 		return err
 	}
-	r := &network{hold: h, stderr: std.Err}
+	r := &network{hold: holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), stderr: std.Err}
 	if strings.HasPrefix(c.What, "did:") {
 		info, err := r.verifyAccount(ctx, c.What, key)
 		if err != nil {

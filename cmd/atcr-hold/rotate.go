@@ -12,6 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -134,7 +135,7 @@ func (r *rotateRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool,
 		return ours, err
 	}
 	signed := false
-	err = withDatabase(ctx, r.conf, func(db *sqldb.DB) error {
+	err = holdcli.WithDatabase(ctx, r.conf, func(db *sqldb.DB) error {
 		r.dir.DB = db
 		o, err := datadir.ReadRepo(ctx, r.dir)
 		if errors.Is(err, fs.ErrNotExist) { // it is only starting

@@ -77,6 +77,21 @@ func putBytes(ctx context.Context, t Target, m *Manifest, name string, b []byte)
 	return nil
 }
 
+// ReadConfig returns the configuration's text of a set, the newest one for an empty name; nil when it holds none. Errors: [ErrNoSet];
+// [ErrDamaged], naming the file; [ErrFormat].
+func ReadConfig(ctx context.Context, t Target, name string) (text []byte, set string, err error) {
+	m, err := Find(ctx, t, name)
+	if err != nil {
+		return nil, "", err
+	}
+	if m.file(configFile) == nil {
+		return nil, m.Name, nil
+	}
+	var out bytes.Buffer
+	err = fetch(ctx, t, m, configFile, &out)
+	return out.Bytes(), m.Name, err
+}
+
 // fetch copies a file of the set to w and checks that it is what the manifest says. Errors: [ErrDamaged].
 func fetch(ctx context.Context, t Target, m *Manifest, name string, w io.Writer) error {
 	f := m.file(name)

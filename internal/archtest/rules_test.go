@@ -62,6 +62,7 @@ var rules = []rule{
 	{"internal/durable", nil, 1},
 	{"internal/config", nil, 20},
 	{"internal/cli", []string{"internal/config"}, 30},
+	{"internal/cli/holdcli", []string{"", "internal/cli", "internal/config", "internal/httpx", "hold/...", "identity/...", "repo", "sqldb/..."}, 240},
 	{"internal/pace", nil, 0},
 	{"internal/crashpoint", nil, 0},
 	{"internal/httpx", []string{"internal/pace"}, 1},

@@ -45,9 +45,41 @@ func LoadHold(file string, environ []string) (*Hold, []string, error) {
 	return c, warnings, err
 }
 
+// LoadHoldText is [LoadHold] for a text that a backup holds; name stands for it in errors. Its section backup is not used, and no secret is in
+// it: those of the environment are.
+func LoadHoldText(name string, text []byte, environ []string) (*Hold, error) {
+	c := DefaultHold()
+	l := newLoader(reflect.ValueOf(c).Elem())
+	l.file, l.text, l.prefix = name, text, HoldPrefix
+	_, err := l.load(environ, func() []problem {
+		c.Backup = DefaultHold().Backup
+		return c.check()
+	})
+	return c, err
+}
+
+// ReadHold is [LoadHold] for verbs that need no hold: nothing is required.
+func ReadHold(file string, environ []string) (*Hold, error) {
+	c := DefaultHold()
+	_, err := load(c, HoldPrefix, file, environ, func() []problem { return nil })
+	return c, err
+}
+
+// Changed returns what differs from the defaults, a line for each key; secrets are left out.
+func Changed(c *Hold) (lines []string) {
+	defaults := snapshot(reflect.ValueOf(DefaultHold()).Elem())
+	for _, f := range leaves(reflect.ValueOf(c).Elem()) {
+		if !f.secret && !same(reflect.ValueOf(defaults[f.path]), f.value) {
+			lines = append(lines, f.path+": "+yamlValue(f.value))
+		}
+	}
+	return lines
+}
+
 // loader fills one configuration.
 type loader struct {
 	file   string
+	text   []byte // in place of the file's
 	prefix string
 	root   reflect.Value
 	also   map[string]leaf   // other paths of fields
@@ -66,6 +98,10 @@ type problem struct{ path, text string }
 func load(c any, prefix, file string, environ []string, check func() []problem) ([]string, error) {
 	l := newLoader(reflect.ValueOf(c).Elem())
 	l.file, l.prefix = file, prefix
+	return l.load(environ, check)
+}
+
+func (l *loader) load(environ []string, check func() []problem) ([]string, error) {
 	for _, f := range leaves(l.root) {
 		if f.also != "" {
 			l.also[f.also] = f
@@ -111,6 +147,9 @@ func (l *loader) readFile() error {
 	if l.file == "" {
 		return nil
 	}
+	if l.text != nil {
+		return l.readText(l.text)
+	}
 	info, err := os.Stat(l.file)
 	if err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
@@ -122,6 +161,10 @@ func (l *loader) readFile() error {
 	if err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
+	return l.readText(raw)
+}
+
+func (l *loader) readText(raw []byte) error {
 	parse := parseYAML
 	if FormatOf(l.file) == TOML {
 		parse = parseTOML

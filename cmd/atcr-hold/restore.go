@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/hold/datadir"
+	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
+	"github.com/atcr-dev/atcr/internal/config"
+	"github.com/atcr-dev/atcr/sqldb"
+)
+
+type restoreCommand struct {
+	holdcli.Unlock
+	holdFile
+	From   string `arg:"" help:"Folder or s3://bucket/prefix of the backups."`
+	At     string `help:"Name of the set; else the newest." placeholder:"NAME"`
+	Layers bool   `default:"true" negatable:"" help:"Bring the layers of the set into storage, too."`
+	DryRun bool   `help:"Check all, say what would be restored; change nothing."`
+	Yes    bool   `help:"Without a configuration: take the one of the set, and don't ask."`
+}
+
+func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
+	settled, _, err := config.LoadHold(c.Config, std.Environ)
+	own := err == nil
+	if err != nil && c.Config != "" {
+		return err
+	}
+	if !own { // for the keys of a bucket
+		if settled, err = config.ReadHold("", std.Environ); err != nil {
+			return err
+		}
+	}
+	keys, err := c.Keys()
+	if err != nil {
+		return err
+	}
+	t, err := holdcli.ReadTarget(c.From, settled.Backup)
+	if err != nil {
+		return err
+	}
+	if !own {
+		if settled, err = c.ofSet(ctx, std, t); err != nil {
+			return err
+		}
+	}
+	dir, err := holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)).DataDir()
+	if err != nil {
+		return err
+	}
+	var res *backup.Restored
+	err = holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
+		dir.DB = db
+		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+		return err
+	})
+	if errors.Is(err, datadir.ErrNotEmpty) {
+		return fmt.Errorf("%w (Dir is database.path)", err)
+	}
+	if err != nil {
+		return c.Opened(err)
+	}
+	holdcli.PrintRestored(std, res, dir.Dir, c.DryRun)
+	if !own && !c.DryRun {
+		fmt.Fprintf(std.Out, "its configuration: sets/%s/config.yaml of %s; keep a copy, set what is secret and its section backup, then: atcr-hold serve --config FILE\n", res.Manifest.Name, t)
+	}
+	return nil
+}
+
+// ofSet shows the configuration that the set was made with, and asks whether to restore by it.
+func (c *restoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target) (*config.Hold, error) {
+	text, set, err := backup.ReadConfig(ctx, t, c.At)
+	if err != nil {
+		return nil, err
+	}
+	if text == nil {
+		return nil, cli.Usagef("the set %s holds no configuration: give --config FILE", set)
+	}
+	name := "config.yaml of the set " + set
+	settled, err := config.LoadHoldText(name, text, std.Environ)
+	if err != nil {
+		return nil, fmt.Errorf("%w\ngive --config FILE in its place", err)
+	}
+	fmt.Fprintf(std.Err, "No configuration was given. The %s says:\n", name)
+	for _, line := range config.Changed(settled) {
+		fmt.Fprintln(std.Err, "  "+line)
+	}
+	fmt.Fprintln(std.Err, "Secrets are not in it: HOLD_DATABASE_URL and the like are taken from the environment.")
+	if c.Yes || c.DryRun {
+		return settled, nil
+	}
+	fmt.Fprintf(std.Err, "Restore into %s? [y/N] ", settled.Database.Path)
+	answer, err := holdcli.FirstLine(std.In)
+	if err != nil {
+		return nil, err
+	}
+	if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
+		return nil, errors.New("nothing was restored: give --config FILE, or --yes to take the configuration of the set")
+	}
+	return settled, nil
+}

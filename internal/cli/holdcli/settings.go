@@ -1,0 +1,68 @@
+// Package holdcli is what the verbs of atcr-hold have in common: the parts of a hold as a configuration describes them, secrets from files
+// and the environment, accounts of the network, and how things look when they are printed.
+package holdcli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/config"
+	"github.com/atcr-dev/atcr/sqldb"
+	"github.com/atcr-dev/atcr/sqldb/postgres"
+)
+
+// Settings is the hold of a configuration. Its backups are those of [Schedule], its database that of [WithDatabase].
+func Settings(c *config.Hold, log *slog.Logger) hold.Config {
+	var crew []hold.CrewMember
+	for _, m := range c.Registration.Crew {
+		crew = append(crew, hold.CrewMember(m))
+	}
+	var tiers []hold.Tier
+	for _, t := range c.Quota.Tiers {
+		tiers = append(tiers, hold.Tier{Name: t.Name, Description: t.Description})
+	}
+	return hold.Config{
+		Dir:                c.Database.Path,
+		StoragePath:        c.StoragePath(),
+		Addr:               c.Server.Addr,
+		PublicURL:          c.Server.PublicURL,
+		Public:             c.Server.Public,
+		TestMode:           c.Server.TestMode,
+		AllowNetworks:      c.Network.Prefixes(),
+		HandleResolverURL:  c.Server.HandleResolverURL,
+		RefuseLegacyTokens: !c.Server.AcceptLegacyTokens,
+		NoRedirect:         !c.Server.Redirect,
+		Region:             c.Server.Region,
+		Successor:          c.Server.Successor,
+		OwnerDID:           c.Registration.OwnerDID,
+		AllowAllCrew:       c.Registration.AllowAllCrew,
+		EnableBlueskyPosts: c.Registration.EnableBlueskyPosts,
+		Profile:            hold.Profile{DisplayName: c.Registration.ProfileName, Description: c.Registration.ProfileDescription},
+		Crew:               crew,
+		AppViewDID:         c.Server.AppViewDID,
+		Tiers:              tiers,
+		Relays:             c.Relays.Endpoints,
+		PLCURL:             c.Identity.PLCDirectoryURL,
+		Identity: identity.Config{
+			Method: c.Identity.DIDMethod, DID: c.Identity.DID,
+			RotationKeyPath: c.Identity.RotationKeyPath, RotationKey: c.Identity.RotationKey, RecoveryDIDKey: c.Identity.RecoveryDIDKey,
+		},
+		Log: log,
+	}
+}
+
+// WithDatabase runs f with the database that database.url names open; without one f is given nil, for the files in the folder.
+func WithDatabase(ctx context.Context, c *config.Hold, f func(*sqldb.DB) error) error {
+	if c.Database.URL == "" {
+		return f(nil)
+	}
+	db, err := postgres.Open(ctx, c.Database.URL)
+	if err != nil {
+		return fmt.Errorf("database.url: %w", err)
+	}
+	return errors.Join(f(db), db.Close())
+}
