@@ -10,7 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
@@ -60,7 +60,7 @@ func TestTrustedAppViewSetsTiers(t *testing.T) {
 	if err := getJSON("http://"+s.Registry+"/.well-known/did.json", &doc); err != nil {
 		t.Fatal(err)
 	}
-	key := must(identity.LoadKey(filepath.Join(s.dir, "appview", "keys", "appview.key")))(t)
+	key := must(plc.LoadKey(filepath.Join(s.dir, "appview", "keys", "appview.key")))(t)
 	bob := s.net.Account("bob").DID
 	c := holdclient.New(holdclient.Options{
 		DID: s.HoldDID, URL: s.Hold, HasHoldService: true, HTTP: http.DefaultClient,

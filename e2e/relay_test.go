@@ -18,6 +18,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
@@ -251,7 +252,12 @@ func (h *runningHold) rotateKey() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	fresh, _, err := identity.RotateSigningKey(h.t.Context(), id, cfg, "p256", false)
+	m, err := plc.NewManager(id, cfg)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, err = m.Rotate(h.t.Context(), plc.RotateOptions{Type: "p256"})
+	fresh := m.Identity()
 	if err := errors.Join(err, lock.Close()); err != nil {
 		h.t.Fatal(err)
 	}

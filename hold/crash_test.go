@@ -74,7 +74,7 @@ func child(text string) error {
 		cfg.Crew = append(cfg.Crew, hold.CrewMember{Member: u.DID, Permissions: []string{"blob:write"}})
 	}
 	if c.PLC != "" {
-		cfg.PLCURL, cfg.Identity = c.PLC, identity.Config{Method: "plc", Seam: func(point string) { _ = die(point) }}
+		cfg.PLCURL, cfg.Identity = c.PLC, identity.Config{Method: "plc"}
 	}
 	h, err := hold.New(crashpoint.With(context.Background(), die), cfg)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 )
 
@@ -36,7 +37,7 @@ func (s *Server) lookAfterIdentity(ctx context.Context) (done func(), err error)
 // CheckIdentity does once what New and [Server.Run] do: it finishes key rotations that were asked for or broken off, brings the
 // directory's entry of a did:plc in line with the hold (identity.EnsurePLCCurrent), and tells followers of the repository when
 // something changed. While a rotation fails in a way that leaves open which key is the right one, the entry is left alone. Errors are those of
-// identity.FinishRotations and EnsurePLCCurrent; the hold goes on after each.
+// plc.Manager.CompleteRotations and identity.EnsurePLCCurrent; the hold goes on after each.
 func (s *Server) CheckIdentity(ctx context.Context) error {
 	done, err := s.lookAfterIdentity(ctx)
 	if err != nil {
@@ -44,11 +45,11 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 	}
 	defer done()
 	ctx = crashpoint.With(ctx, s.crash)
-	fresh, err := identity.FinishRotations(ctx, s.self().Identity, s.cfg.Identity)
+	err = s.manager.CompleteRotations(ctx)
 	// After other errors our key may be the old one, which must not go back into the directory. A directory that does not know us yet is to be
 	// told first, and without a rotation key nothing is changed.
 	compare := err == nil || errors.Is(err, identity.ErrPLCNotFound) || errors.Is(err, identity.ErrNoRotationKey)
-	err = errors.Join(err, s.become(ctx, fresh))
+	err = errors.Join(err, s.become(ctx, s.manager.Identity()))
 	var perr error
 	if compare {
 		var status *identity.PLCStatus
@@ -63,25 +64,22 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 	return errors.Join(err, perr)
 }
 
-// RotateSigningKey gives the running hold a new signing key: identity.RotateSigningKey, and then the document that it serves, an #identity
+// RotateSigningKey gives the running hold a new signing key: plc.Manager.Rotate, and then the document that it serves, an #identity
 // event and all commits are by the new key; until the directory shows the new key, commits are signed by the old one. Service
 // tokens and links that were given out stay good. It waits for a CheckIdentity that is under way.
 //
-// Errors: those of identity.RotateSigningKey. After one the old key may be in use, and the new one lie beside it: then [Server.Run],
+// Errors: those of plc.Manager.Rotate. After one the old key may be in use, and the new one lie beside it: then [Server.Run],
 // CheckIdentity, the next start or another call finish the rotation. When the directory has been seen to name the new key it is in use, also when
 // its file could not get the old one's name, and whatever the repository does with the event, which is written before its next commit.
-func (s *Server) RotateSigningKey(ctx context.Context, keyType string) (*identity.PLCChange, error) {
+func (s *Server) RotateSigningKey(ctx context.Context, keyType string) (*plc.Plan, error) {
 	done, err := s.lookAfterIdentity(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
 	ctx = crashpoint.With(ctx, s.crash)
-	fresh, change, err := identity.RotateSigningKey(ctx, s.self().Identity, s.cfg.Identity, keyType, false)
-	if fresh == nil {
-		return change, err
-	}
-	return change, errors.Join(err, s.become(ctx, fresh))
+	plan, err := s.manager.Rotate(ctx, plc.RotateOptions{Type: keyType})
+	return plan, errors.Join(err, s.become(ctx, s.manager.Identity()))
 }
 
 // become takes new keys into use. The document is first: whoever hears of the new signing key by the event reads it there.
@@ -102,13 +100,17 @@ func (s *Server) become(ctx context.Context, fresh *identity.Identity) error {
 	return nil
 }
 
-// checkIdentityAtBoot goes on whatever the directory does, except when it says that the DID was given up.
+// checkIdentityAtBoot goes on whatever the directory does, except when it says that the DID was given up, and when the new DID can never be
+// registered there.
 func (s *Server) checkIdentityAtBoot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, identityWait)
 	defer cancel()
 	err := s.CheckIdentity(ctx)
 	if errors.Is(err, identity.ErrPLCTombstone) {
 		return fmt.Errorf("%w: undo it with a higher rotation key (atcr-hold identity recover, within 72 hours), or move the data folder away to start a new hold", err)
+	}
+	if errors.Is(err, identity.ErrPLCForbidden) && !s.self().Registered {
+		return err
 	}
 	if err != nil {
 		s.log.Warn("the hold's identity could not be checked; it goes on with what is on disk and tries again", "did", s.self().DID, "error", err)
@@ -154,7 +156,7 @@ func (s *Server) keepIdentity(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		ask := identity.RotationAsked(s.self().Identity, s.cfg.Identity)
+		ask := s.manager.RotationRequested()
 		anew := !ask.IsZero() && !ask.Equal(asked)
 		if asked = ask; !anew && time.Now().Before(due) {
 			continue

@@ -27,6 +27,8 @@ import (
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/identity/plc"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
@@ -40,6 +42,7 @@ type plcHold struct {
 	server *hold.Server
 	front  *httptest.Server
 	now    atomic.Pointer[http.Handler]
+	hook   crashpoint.Hook
 }
 
 func newPLCHold(t *testing.T, plc, owner string) *plcHold {
@@ -62,7 +65,7 @@ func newPLCHold(t *testing.T, plc, owner string) *plcHold {
 
 func (h *plcHold) start() {
 	h.t.Helper()
-	s, err := hold.New(h.t.Context(), h.cfg)
+	s, err := hold.New(crashpoint.With(h.t.Context(), h.hook), h.cfg)
 	must(h.t, err)
 	h.server = s
 	handler := s.Handler()
@@ -177,8 +180,7 @@ func TestPLCHold(t *testing.T) {
 
 	lock, err := durable.LockDir(h.cfg.Dir)
 	must(t, err)
-	fresh, _, err := identity.RotateSigningKey(t.Context(), id, cfg, "p256", false)
-	must(t, err)
+	fresh := rotate(t, id, cfg, plc.RotateOptions{Type: "p256"})
 	must(t, lock.Close())
 	if fresh.Key.Equal(id.Key) {
 		t.Error("the key is the same")
@@ -200,8 +202,7 @@ func TestPLCHold(t *testing.T) {
 	// So they are, too, when it is rotated and announced while the hold is stopped; the start has nothing to add.
 	lock, err = durable.LockDir(h.cfg.Dir)
 	must(t, err)
-	fresh, _, err = identity.RotateSigningKey(t.Context(), fresh, cfg, "", false)
-	must(t, err)
+	fresh = rotate(t, fresh, cfg, plc.RotateOptions{})
 	must(t, datadir.AnnounceIdentity(t.Context(), dataDir(t, h.cfg), fresh))
 	must(t, lock.Close())
 	offline := h.events()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
@@ -27,8 +28,7 @@ func TestPromotedBehind(t *testing.T) {
 	must(t, err)
 	old, err := id.Key.PublicKey()
 	must(t, err)
-	fresh, _, err := identity.RotateSigningKey(t.Context(), id, cfg, "", false)
-	must(t, err)
+	fresh := rotate(t, id, cfg, plc.RotateOptions{})
 	pub, err := fresh.Key.PublicKey()
 	must(t, err)
 	lost := proxy.Inject(realtest.Fault{Kind: realtest.Drop, Method: http.MethodGet, Path: "/log/audit", Times: 2}) // the client asks twice
@@ -56,8 +56,7 @@ func TestRotateBeforeRegistered(t *testing.T) {
 	h := newPLCHold(t, proxy.URL, real.Account("alice").DID)
 	h.start()
 	cfg := dataDir(t, h.cfg).Identity
-	asked, err := identity.AskSigningKey(cfg, "")
-	must(t, err)
+	asked := request(t, cfg, plc.RotateOptions{})
 	proxy.SetTarget(real.PLC)
 	if err := h.server.CheckIdentity(t.Context()); !errors.Is(err, identity.ErrPLCNotFound) {
 		t.Errorf("not registered: %v", err)
@@ -78,8 +77,7 @@ func TestGivenRepoGetsTheKey(t *testing.T) {
 	r, err := repo.Open(t.Context(), memstore.New(), repo.Options{DID: h.DID(), Key: id.Key, Log: h.cfg.Log})
 	must(t, err)
 	defer r.Close()
-	asked, err := identity.AskSigningKey(cfg, "")
-	must(t, err)
+	asked := request(t, cfg, plc.RotateOptions{})
 	h.cfg.Repo = r
 	s, err := hold.New(t.Context(), h.cfg)
 	must(t, err)

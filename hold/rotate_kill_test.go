@@ -19,6 +19,7 @@ import (
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
@@ -69,8 +70,7 @@ func TestKilledRotating(t *testing.T) {
 					return nil
 				}))
 			}
-			fresh, err := identity.AskSigningKey(who, "p256")
-			must(t, err)
+			fresh := request(t, who, plc.RotateOptions{Type: "p256"})
 			select {
 			case err := <-h.done:
 				var exit *exec.ExitError

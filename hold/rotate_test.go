@@ -27,6 +27,8 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
@@ -210,7 +212,7 @@ func TestRotateRunning(t *testing.T) {
 	change, err := h.server.RotateSigningKey(t.Context(), "p256")
 	must(t, err)
 	keys = append(keys, signingKey(t, real.PLC, did))
-	if !change.Submitted || keys[1].Equal(keys[0]) || !strings.HasSuffix(change.Differences[0], keys[1].DIDKey()) {
+	if !change.Submitted || keys[1].Equal(keys[0]) || !strings.HasSuffix(change.Changes[0], keys[1].DIDKey()) {
 		t.Fatalf("%+v", change)
 	}
 	h.more()
@@ -225,10 +227,7 @@ func TestRotateRunning(t *testing.T) {
 
 	// Through the folder, as the command does. Nobody asks twice.
 	cfg := dataDir(t, h.cfg).Identity
-	asked, err := identity.AskSigningKey(cfg, "")
-	must(t, err)
-	again, err := identity.AskSigningKey(cfg, "")
-	must(t, err)
+	asked, again := request(t, cfg, plc.RotateOptions{}), request(t, cfg, plc.RotateOptions{})
 	keys = append(keys, asked)
 	follow("#identity")
 	if !signingKey(t, real.PLC, did).Equal(asked) || !again.Equal(asked) {
@@ -310,11 +309,12 @@ func TestRotateRunningDirectoryFails(t *testing.T) {
 	proxy := realtest.NewFaultProxy(t, real.PLC)
 	h := newRunningPLCHold(t, proxy.URL, real.Account("alice").DID)
 	lose := make(chan *realtest.Injected, 2)
-	h.cfg.Identity.Seam = func(name string) {
-		if name == "update-signed" && len(lose) == 0 {
+	h.hook = func(name string) error {
+		if name == crashpoint.UpdateSigned && len(lose) == 0 {
 			lose <- proxy.Inject(realtest.Fault{Kind: realtest.DropDone, Method: http.MethodPost})
 			lose <- proxy.Inject(realtest.Fault{Kind: realtest.Drop, Method: http.MethodGet, Times: 2})
 		}
+		return nil
 	}
 	h.run()
 	did := h.server.DID()
@@ -352,4 +352,26 @@ func TestRotateRunningDirectoryFails(t *testing.T) {
 	if len(entries) != 2 {
 		t.Errorf("%d operations", len(entries))
 	}
+}
+
+// rotate returns the identity that has the new key.
+func rotate(t *testing.T, id *identity.Identity, cfg identity.Config, o plc.RotateOptions) *identity.Identity {
+	t.Helper()
+	m, err := plc.NewManager(id, cfg)
+	must(t, err)
+	_, err = m.Rotate(t.Context(), o)
+	must(t, err)
+	return m.Identity()
+}
+
+// request asks the hold that runs for a rotation, and returns the new key.
+func request(t *testing.T, cfg identity.Config, o plc.RotateOptions) atcrypto.PublicKey {
+	t.Helper()
+	id, err := identity.Load(cfg)
+	must(t, err)
+	m, err := plc.NewManager(id, cfg)
+	must(t, err)
+	key, err := m.RequestRotation(t.Context(), o)
+	must(t, err)
+	return key
 }

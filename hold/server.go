@@ -20,6 +20,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/internal/disk"
 	"github.com/atcr-dev/atcr/hold/internal/schema"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -41,6 +42,7 @@ type Server struct {
 	crash crashpoint.Hook // of the context given to New; nil in production
 
 	id       atomic.Pointer[self]
+	manager  *plc.Manager
 	idTurn   chan struct{} // holds one: who looks after the identity
 	dir      identity.Directory
 	http     *http.Client
@@ -133,7 +135,7 @@ func (s *Server) Contents() *datadir.Contents {
 }
 
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
-// keeps a did:plc current in its directory, does the key rotations that are asked for (identity.AskSigningKey) and the changes of the
+// keeps a did:plc current in its directory, does the key rotations that are asked for (plc.Manager.RequestRotation) and the changes of the
 // crew (datadir.ChangeCrew), makes the backups of Config.Backup, and asks relays to follow its firehose.
 // With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
 func (s *Server) Run(ctx context.Context) error {
@@ -212,6 +214,9 @@ func (s *Server) openIdentity(ctx context.Context) error {
 		return err
 	}
 	s.id.Store(newSelf(id))
+	if s.manager, err = plc.NewManager(id, s.cfg.Identity); err != nil {
+		return err
+	}
 	s.http = s.cfg.HTTP
 	if s.http == nil {
 		s.http = httpx.NewClient(httpx.ClientOptions{Guard: guard, MaxRedirects: -1, UserAgent: "atcr-hold"})

@@ -15,6 +15,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
@@ -94,7 +95,7 @@ func parseTXT(records []string) (syntax.DID, error) {
 		switch {
 		case !ok || v == found:
 		case found != "":
-			return "", fmt.Errorf("the TXT records name two DIDs, %q and %q", clip(found), clip(v))
+			return "", fmt.Errorf("the TXT records name two DIDs, %q and %q", plclog.Clip(found), plclog.Clip(v))
 		default:
 			found = v
 		}
@@ -125,7 +126,7 @@ func (r *Resolver) handleByHTTPS(ctx context.Context, handle string) (syntax.DID
 func parseHandleDID(s string) (syntax.DID, error) {
 	did, err := syntax.ParseDID(strings.TrimSpace(s))
 	if err != nil {
-		return "", fmt.Errorf("the handle names %q, which is no DID", clip(s))
+		return "", fmt.Errorf("the handle names %q, which is no DID", plclog.Clip(s))
 	}
 	return did, nil
 }
@@ -146,7 +147,7 @@ func (r *Resolver) askDID(ctx context.Context, key string) (*Account, error) {
 			return nil, fmt.Errorf("%w: %w: %w", ErrDIDResolutionFailed, errUnsupported, err)
 		}
 	default:
-		return nil, fmt.Errorf("%w: %w: DID method %q of %s", ErrDIDResolutionFailed, errUnsupported, clip(kind), clip(key))
+		return nil, fmt.Errorf("%w: %w: DID method %q of %s", ErrDIDResolutionFailed, errUnsupported, plclog.Clip(kind), plclog.Clip(key))
 	}
 	acc, err := r.fetchDocument(ctx, did, u)
 	switch {
@@ -192,8 +193,8 @@ func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
 	if err := json.Unmarshal(b, &doc); err != nil {
 		return nil, fmt.Errorf("reading the document: %w", err)
 	}
-	if doc.DID != did && !(testMode && SameDID(doc.DID, did, true)) {
-		return nil, fmt.Errorf("the document's id is %q", clip(string(doc.DID)))
+	if doc.DID != did && !(testMode && sameDID(doc.DID, did, true)) {
+		return nil, fmt.Errorf("the document's id is %q", plclog.Clip(string(doc.DID)))
 	}
 	acc := indigo.ParseIdentity(&doc)
 	for id, s := range acc.Services {

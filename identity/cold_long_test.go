@@ -26,7 +26,11 @@ func register(t *testing.T, plc string, n int) []syntax.DID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pub := didKey(t, key)
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub := public.DIDKey()
 	dids := make([]syntax.DID, n)
 	client := didplc.Client{DirectoryURL: plc}
 	for i := range dids {

@@ -2,14 +2,12 @@ package identity
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
 // NormalizeDID is atcr.NormalizeDID with indigo's type: the one spelling of a DID that is compared and sent. A port that was
@@ -29,34 +27,11 @@ func ParseOwner(s string) (syntax.AtIdentifier, error) {
 	return syntax.ParseAtIdentifier(id.String())
 }
 
-// WebDID answers the did:web of a service's public URL: https and a host name without a port. Under test mode the
+// WebDID returns the did:web of a service's public URL: https and a host name without a port. Under test mode the
 // scheme may be http and the host may be loopback with a port, which becomes did:web:localhost%3APORT however the host is
 // spelt, since PDSes mint no tokens for the form with an address.
 func WebDID(publicURL string, testMode bool) (syntax.DID, error) {
-	u, err := url.Parse(publicURL)
-	if err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return "", fmt.Errorf("public URL %q has no host: write it as https://hold.example.com", clip(publicURL))
-	}
-	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
-		return "", fmt.Errorf("public URL %q: a did:web is a host alone, without path, query or user", clip(publicURL))
-	}
-	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
-	if testMode && isLoopbackName(host) {
-		if u.Port() == "" {
-			return "did:web:localhost", nil
-		}
-		return syntax.DID("did:web:localhost%3A" + u.Port()), nil
-	}
-	if u.Port() != "" && !(u.Scheme == "https" && u.Port() == "443") && !(u.Scheme == "http" && u.Port() == "80") {
-		return "", fmt.Errorf("public URL %q has a port, which a did:web can't have outside test mode: serve it on 443 behind a proxy", clip(publicURL))
-	}
-	if u.Scheme != "https" && !testMode {
-		return "", fmt.Errorf("public URL %q is http: a did:web is asked by https; use https, or test mode on loopback", clip(publicURL))
-	}
-	if _, err := syntax.ParseHandle(host); err != nil {
-		return "", fmt.Errorf("public URL %q: its host is no domain name that a did:web can have", clip(publicURL))
-	}
-	return syntax.DID("did:web:" + host), nil
+	return plclog.WebDID(publicURL, testMode)
 }
 
 // webURL answers where a did:web's document is fetched.
@@ -66,7 +41,7 @@ func webURL(did syntax.DID, testMode bool) (string, error) {
 	switch {
 	case host == "":
 		return "", fmt.Errorf("%s is no did:web of a host", did)
-	case isLoopbackName(name):
+	case plclog.IsLoopbackName(name):
 		if !testMode {
 			return "", fmt.Errorf("%s is on loopback, which is for test mode only", did)
 		}
@@ -80,9 +55,9 @@ func webURL(did syntax.DID, testMode bool) (string, error) {
 	return atcr.DIDWebURL(did.String(), testMode) + "/.well-known/did.json", nil
 }
 
-// Spellings answers a DID and, under test mode, the other spelling of a loopback did:web with the same port: those are one
+// spellings returns a DID and, under test mode, the other spelling of a loopback did:web with the same port: those are one
 // host. The first is the one given, normalised.
-func Spellings(did syntax.DID, testMode bool) []syntax.DID {
+func spellings(did syntax.DID, testMode bool) []syntax.DID {
 	n, err := NormalizeDID(did.String())
 	if err != nil {
 		return []syntax.DID{did}
@@ -94,8 +69,7 @@ func Spellings(did syntax.DID, testMode bool) []syntax.DID {
 	return all
 }
 
-// SameDID is atcr.SameDID with indigo's type.
-func SameDID(a, b syntax.DID, testMode bool) bool {
+func sameDID(a, b syntax.DID, testMode bool) bool {
 	return atcr.SameDID(a.String(), b.String(), testMode)
 }
 
@@ -106,32 +80,10 @@ func canonical(did syntax.DID, testMode bool) syntax.DID {
 	if len(did) == plcLength && strings.HasPrefix(string(did), "did:plc:") { // the common case, which has one spelling
 		return did
 	}
-	for _, s := range Spellings(did, testMode) {
+	for _, s := range spellings(did, testMode) {
 		if did = s; strings.HasPrefix(s.String(), "did:web:localhost") {
 			break
 		}
 	}
 	return did
-}
-
-func isLoopbackName(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
-}
-
-// hasPort reports whether a URL names a port other than its scheme's own.
-func hasPort(u *url.URL) bool {
-	_, port, err := net.SplitHostPort(u.Host)
-	return err == nil && port != "" && !(u.Scheme == "https" && port == "443") && !(u.Scheme == "http" && port == "80")
-}
-
-// clip bounds foreign text in an error.
-func clip(s string) string {
-	if len(s) > 128 {
-		return s[:128] + "…"
-	}
-	return s
 }

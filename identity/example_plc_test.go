@@ -52,34 +52,6 @@ func ExampleEnsurePLCCurrent() {
 	// true 2
 }
 
-// A key is rotated: first as a dry run, which shows what would be signed.
-func ExampleRotateSigningKey() {
-	ctx := context.Background()
-	plc, end := exampleDirectory()
-	defer end()
-	dir, err := os.MkdirTemp("", "service")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	cfg := identity.Config{Dir: dir, PublicURL: "https://a.example.com", Method: "plc", PLCURL: plc, TestMode: true}
-	id, err := identity.LoadOrCreateDID(ctx, cfg)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, dryRun := range []bool{true, false} {
-		fresh, change, err := identity.RotateSigningKey(ctx, id, cfg, "p256", dryRun)
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(len(change.Differences), change.Submitted, fresh != nil)
-		// Then repo.Repo.Resign, so that followers see the key before the commits that it signs.
-	}
-	// Output:
-	// 1 false false
-	// 1 true true
-}
-
 // Look-ups of strangers, with limits, caches and a guard on the address that is connected to.
 func ExampleNewResolver() {
 	ctx := context.Background()

@@ -1,275 +1,118 @@
 package identity
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net/http"
-	"strings"
-	"sync"
-	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/did-method-plc/go-didplc/didplc"
 
-	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
-// Limits of the did:plc directory.
-const (
-	// MaxPLCOperation is how long one operation may be as JSON, in bytes. The public directory refuses longer ones; we don't send them.
-	MaxPLCOperation = 7500
-	// MaxPLCLog is how long a DID's audit log may be, in bytes.
-	MaxPLCLog = 4 << 20
-)
-
-// Errors of did:plc.
-var (
-	// ErrPLCUnavailable: the directory can't be reached or fails; trying again later helps.
-	ErrPLCUnavailable = errors.New("PLC directory unavailable")
-	// ErrPLCNotFound: the directory has no such DID.
-	ErrPLCNotFound = errors.New("DID is not in the PLC directory")
-	// ErrPLCLog: what the directory showed is not this DID's log: another's, forked, or badly signed.
-	ErrPLCLog = errors.New("PLC log refused")
-	// ErrPLCTombstone: the DID was given up.
-	ErrPLCTombstone = errors.New("DID is a tombstone")
-	// ErrPLCRefused: an operation that the directory or we refuse, with the reason.
-	ErrPLCRefused = errors.New("PLC operation refused")
-	// ErrPLCRace: others changed the DID each time we tried to.
-	ErrPLCRace = errors.New("PLC log keeps changing")
-	// ErrNoRotationKey: our rotation key is missing, or not in the DID's list.
-	ErrNoRotationKey = errors.New("no rotation key that may change this DID")
-)
-
-// PLCLog is a DID's audit log, verified: every signature, link and nullification holds. It does not change.
-type PLCLog struct {
-	DID     syntax.DID
-	Entries []didplc.LogEntry
-}
-
-// ParsePLCLog reads and verifies the audit log of did, as the directory's GET /DID/log/audit answers it. Errors: ErrPLCLog with the reason.
-func ParsePLCLog(did syntax.DID, b []byte) (*PLCLog, error) {
-	if len(b) > MaxPLCLog {
-		return nil, fmt.Errorf("%w: %s: %d bytes, the limit is %d", ErrPLCLog, did, len(b), MaxPLCLog)
-	}
-	var entries []didplc.LogEntry
-	if err := json.Unmarshal(b, &entries); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrPLCLog, did, err)
-	}
-	if len(entries) == 0 {
-		return nil, fmt.Errorf("%w: %s: it is empty", ErrPLCLog, did)
-	}
-	for _, e := range entries {
-		if e.DID != did.String() {
-			return nil, fmt.Errorf("%w: asked for %s, the directory shows that of %s", ErrPLCLog, did, clip(e.DID))
-		}
-		if e.Operation.AsOperation() == nil {
-			return nil, fmt.Errorf("%w: %s: an entry without an operation", ErrPLCLog, did)
-		}
-	}
-	if err := didplc.VerifyOpLog(entries); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrPLCLog, did, err)
-	}
-	return &PLCLog{did, entries}, nil
-}
-
-// Head is the newest operation that counts.
-func (l *PLCLog) Head() *didplc.LogEntry {
-	for i := len(l.Entries) - 1; i > 0; i-- {
-		if !l.Entries[i].Nullified {
-			return &l.Entries[i]
-		}
-	}
-	return &l.Entries[0]
-}
-
-// Find answers the entry of an operation, or nil.
-func (l *PLCLog) Find(cid string) *didplc.LogEntry {
-	for i := range l.Entries {
-		if l.Entries[i].CID == cid {
-			return &l.Entries[i]
-		}
-	}
-	return nil
-}
-
-// Tombstoned reports whether the DID was given up.
-func (l *PLCLog) Tombstoned() bool { return l.Head().Operation.Tombstone != nil }
-
-// continues reports why l does not go on from an older look at the same log, or nil.
-func (l *PLCLog) continues(old *PLCLog) error {
-	for i, e := range old.Entries {
-		if i >= len(l.Entries) {
-			return fmt.Errorf("%w: %s: the directory shows %d operations, before it showed %d", ErrPLCLog, l.DID, len(l.Entries), len(old.Entries))
-		}
-		if now := l.Entries[i]; now.CID != e.CID {
-			return fmt.Errorf("%w: %s is forked: operation %d is %s, before it was %s", ErrPLCLog, l.DID, i+1, now.CID, e.CID)
-		} else if e.Nullified && !now.Nullified {
-			return fmt.Errorf("%w: %s is forked: operation %d, %s, counts again", ErrPLCLog, l.DID, i+1, e.CID)
-		}
-	}
-	return nil
-}
-
-// check reports why the directory would refuse an operation after this log, or nil.
-func (l *PLCLog) check(op didplc.Operation, now time.Time) error {
-	ctx, store := context.Background(), didplc.NewMemOpStore()
-	for i := range l.Entries {
-		e := &l.Entries[i]
-		at, err := syntax.ParseDatetime(e.CreatedAt)
-		if err != nil {
-			return err
-		}
-		if !at.Time().Before(now) { // the directory's clock is ahead of ours
-			now = at.Time().Add(time.Millisecond)
-		}
-		prepared, err := didplc.VerifyOperation(ctx, store, l.DID.String(), e.Operation.AsOperation(), at.Time())
-		if err != nil {
-			return err
-		}
-		if err := store.CommitOperations(ctx, []*didplc.PreparedOperation{prepared}); err != nil {
-			return err
-		}
-	}
-	if _, err := didplc.VerifyOperation(ctx, store, l.DID.String(), op, now); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrPLCRefused, l.DID, err)
-	}
-	return nil
-}
-
-// plcState is what an operation says of the DID. Its slices and maps are the caller's own.
-func plcState(e *didplc.LogEntry) (didplc.RegularOp, error) {
-	var s didplc.RegularOp
-	switch op := e.Operation; {
-	case op.Regular != nil:
-		s = *op.Regular
-	case op.Legacy != nil:
-		s = op.Legacy.RegularOp()
-	default:
-		return s, fmt.Errorf("%w: %s", ErrPLCTombstone, e.DID)
-	}
-	s.Type, s.Prev, s.Sig = "plc_operation", nil, nil
-	s.RotationKeys = append([]string{}, s.RotationKeys...)
-	s.AlsoKnownAs = append([]string{}, s.AlsoKnownAs...)
-	methods, services := map[string]string{}, map[string]didplc.OpService{}
-	for name, key := range s.VerificationMethods {
-		methods[name] = key
-	}
-	for name, service := range s.Services {
-		services[name] = service
-	}
-	s.VerificationMethods, s.Services = methods, services
-	return s, nil
-}
-
-// PLC speaks to a did:plc directory. The zero value is the public one, asked by a client with the address guard.
-// It is safe for concurrent use and must not be copied after use.
-type PLC struct {
-	// URL of the directory; empty is [DefaultPLCURL].
-	URL string
-	// HTTP makes the requests; nil is one with the address guard.
-	HTTP *http.Client
-
-	once sync.Once
-	own  *http.Client
-}
-
-func (p *PLC) url(did syntax.DID) (string, error) {
-	if did.Method() != "plc" {
-		return "", fmt.Errorf("%s is no did:plc", did)
-	}
-	if err := atcr.CheckDID(did.String()); err != nil {
-		return "", err
-	}
-	base := strings.TrimRight(p.URL, "/")
-	if base == "" {
-		base = DefaultPLCURL
-	}
-	return base + "/" + did.String(), nil
-}
-
-func (p *PLC) client() *http.Client {
-	if p.HTTP != nil {
-		return p.HTTP
-	}
-	p.once.Do(func() { p.own = httpx.NewClient(httpx.ClientOptions{UserAgent: "atcr"}) })
-	return p.own
-}
-
-// Log fetches the audit log of a DID past all caches, and verifies it. Errors: ErrPLCUnavailable, ErrPLCNotFound, ErrPLCLog.
-func (p *PLC) Log(ctx context.Context, did syntax.DID) (*PLCLog, error) {
-	u, err := p.url(did)
+// CreatePLCIdentity makes a did:plc: a signing key, a rotation key and a genesis operation that names both, the public URL's services and
+// its host as handle. Keys, genesis.json and then did.txt are on disk before the operation is submitted. A directory that is
+// down is no error: [EnsurePLCCurrent] submits what is not there, and [Identity.Registered] is false until then. Called again, also after a crash
+// at any point, it returns the same DID.
+//
+// Errors: [ConfigError]; ErrContradiction when the folder holds another DID or a genesis of other keys; ErrKeyPermissions; ErrKeyFile;
+// ErrPLCForbidden; ErrPLCRefused for a genesis that no directory would take.
+func CreatePLCIdentity(ctx context.Context, cfg Config) (*Identity, error) {
+	f, err := cfg.open()
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u+"/log/audit", nil)
+	id := cfg.identity("", nil)
+	self := id.self()
+	if id.Registered, err = f.Create(ctx, self); err != nil {
+		return nil, err
+	}
+	id.DID, id.Key, id.Rotation = self.DID, self.Key, self.Rotation
+	return id, nil
+}
+
+// loadPLC returns a did:plc that is stored, or configured for the first time.
+func (cfg *Config) loadPLC(ctx context.Context, f *plclog.Folder, did syntax.DID, known bool) (*Identity, error) {
+	if err := f.CheckDirectory(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.CheckGenesis(did); err != nil {
+		return nil, err
+	}
+	rotation, err := f.ReadRotationKey(false)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Cache-Control", "no-cache")
-	resp, err := p.client().Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w: log of %s: %w", ErrPLCUnavailable, did, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		httpx.Drain(resp)
-		if resp.StatusCode == http.StatusNotFound {
-			return nil, fmt.Errorf("%w: %s", ErrPLCNotFound, did)
+	var key atcrypto.PrivateKeyExportable
+	var log *plclog.Log
+	if !known {
+		key, log, err = f.Adopt(ctx, did, rotation)
+	} else {
+		key, err = f.FinishRotations(ctx, did, &rotation)
+		if err != nil {
+			f.Log.Warn("a key rotation that was broken off can't be finished now; until it is, the new key is used "+
+				"if the directory named it just now, else the old one", "did", did, "error", err)
+			err = nil
 		}
-		return nil, fmt.Errorf("%w: log of %s: status %d", ErrPLCUnavailable, did, resp.StatusCode)
+		if key == nil {
+			key, err = f.SigningKey(did, true)
+		}
 	}
-	b, err := httpx.ReadLimited(resp, MaxPLCLog)
-	switch {
-	case errors.Is(err, httpx.ErrTooLarge):
-		return nil, fmt.Errorf("%w: %s: %w", ErrPLCLog, did, err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: log of %s: %w", ErrPLCUnavailable, did, err)
+	if err != nil {
+		return nil, err
 	}
-	return ParsePLCLog(did, b)
+	if err := f.StoreDID(did); err != nil {
+		return nil, err
+	}
+	if log != nil {
+		if err := f.Remember(log); err != nil {
+			return nil, err
+		}
+	}
+	id := cfg.identity(did, key)
+	id.Rotation = rotation
+	id.Registered = f.Registered(did)
+	return id, nil
 }
 
-// Submit sends a signed operation. Errors: ErrPLCRefused with the directory's reason, also for one over [MaxPLCOperation], which is not
-// sent; ErrPLCUnavailable, after which the operation may have been taken nevertheless.
-func (p *PLC) Submit(ctx context.Context, did syntax.DID, op didplc.Operation) error {
-	u, err := p.url(did)
-	if err != nil {
-		return err
+// self is what an operation names of id.
+func (id *Identity) self() *plclog.Self {
+	s := &plclog.Self{DID: id.DID, Key: id.Key, Rotation: id.Rotation, PublicURL: id.PublicURL, Handle: id.Handle}
+	for _, service := range id.Services {
+		s.Services = append(s.Services, plclog.Service(service))
 	}
-	body, err := operationJSON(op)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := p.client().Do(req)
-	if err != nil {
-		return fmt.Errorf("%w: submitting to %s: %w", ErrPLCUnavailable, did, err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		httpx.Drain(resp)
-		return nil
-	}
-	reason, _ := httpx.ReadLimited(resp, 4<<10)
-	if s := resp.StatusCode; s >= 500 || s == http.StatusTooManyRequests || s == http.StatusRequestTimeout {
-		return fmt.Errorf("%w: submitting to %s: status %d", ErrPLCUnavailable, did, s)
-	}
-	return fmt.Errorf("%w: %s: status %d: %s", ErrPLCRefused, did, resp.StatusCode, clip(strings.TrimSpace(string(reason))))
+	return s
 }
 
-// operationJSON is the operation as it is sent, if it isn't too long.
-func operationJSON(op didplc.Operation) ([]byte, error) {
-	b, err := json.Marshal(op.AsOpEnum())
+// PLCStatus is what a look at the directory found.
+type PLCStatus struct {
+	// Log is the verified log: a plc.Log of package plc below this one.
+	Log *plclog.Log
+	// Drift are the differences between the directory and what this service is, before an update: "what: theirs -> ours".
+	Drift []string
+	// Updated reports that an operation was submitted.
+	Updated bool
+	// MayUpdate reports whether our rotation key is in the list.
+	MayUpdate bool
+}
+
+// EnsurePLCCurrent brings a did:plc's entry in the directory in line with id: the signing key, the handle, its services, and
+// a configured recovery key. It reads the uncached log, verifies it, and on a difference submits one update, which keeps every
+// rotation key, service, verification method and alias that isn't ours; the differences are logged first. When
+// somebody else updates at the same moment the log is read again. A genesis that the directory never took is submitted.
+//
+// Without a rotation key that may update, differences are logged as a warning and returned in Drift: that is no error. While a key rotation is
+// not finished nothing is changed. A did:web has nothing to do: nil, nil.
+//
+// Errors: ErrPLCUnavailable (go on, and try again later); ErrPLCForbidden; ErrPLCNotFound; ErrPLCTombstone; ErrPLCLog; ErrPLCRefused;
+// ErrPLCRace. None of them makes id unusable.
+func EnsurePLCCurrent(ctx context.Context, id *Identity, cfg Config) (*PLCStatus, error) {
+	if id.DID.Method() != "plc" {
+		return nil, nil
+	}
+	f, err := cfg.open()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPLCRefused, err)
+		return nil, err
 	}
-	if len(b) > MaxPLCOperation {
-		return nil, fmt.Errorf("%w: it has %d bytes, the directory takes %d: remove services, aliases or keys that are no longer used", ErrPLCRefused, len(b), MaxPLCOperation)
-	}
-	return b, nil
+	status, err := f.EnsureCurrent(ctx, id.self())
+	return (*PLCStatus)(status), err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
@@ -20,7 +21,7 @@ import (
 const MaxDocument = 64 << 10
 
 // DefaultPLCURL is the public did:plc directory.
-const DefaultPLCURL = "https://plc.directory"
+const DefaultPLCURL = plclog.DefaultURL
 
 // ResolverOptions configures [NewResolver]. The zero value is a resolver for the public network.
 type ResolverOptions struct {
@@ -123,7 +124,7 @@ func (r *Resolver) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.D
 		return did, err
 	}
 	if _, err := syntax.ParseHandle(h.String()); err != nil || h.IsInvalidHandle() { // it becomes part of a URL
-		return "", fmt.Errorf("%w: %q", ErrInvalidHandle, clip(h.String()))
+		return "", fmt.Errorf("%w: %q", ErrInvalidHandle, plclog.Clip(h.String()))
 	}
 	if !h.AllowedTLD() {
 		return "", fmt.Errorf("%w: %s", ErrHandleReservedTLD, h)
@@ -189,7 +190,7 @@ func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Account
 	}
 	did, err := id.AsDID()
 	if err != nil {
-		return nil, fmt.Errorf("%q is neither a handle nor a DID", clip(id.String()))
+		return nil, fmt.Errorf("%q is neither a handle nor a DID", plclog.Clip(id.String()))
 	}
 	return r.LookupDID(ctx, did)
 }

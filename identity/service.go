@@ -2,40 +2,17 @@ package identity
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"github.com/atcr-dev/atcr/internal/durable"
-	"github.com/atcr-dev/atcr/internal/httpx"
-)
-
-// Errors of [LoadOrCreateDID].
-var (
-	// ErrContradiction: the configured DID is not the one on disk.
-	ErrContradiction = errors.New("configured DID differs from the stored one")
-	// ErrKeyMissing: a DID is known but its key is not on disk.
-	ErrKeyMissing = errors.New("signing key missing")
-)
-
-// Names of files in [Config.Dir].
-const (
-	didFile      = "did.txt"
-	keyFile      = "keys/signing.key"
-	rotationFile = "keys/rotation.key"
-	genesisFile  = "genesis.json"
-	plcLogFile   = "plc-log.json"
-	nextSuffix   = ".next" // a key that a rotation made and the directory has not confirmed
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
 // Config says who a service of ours is. Dir and PublicURL are required.
@@ -44,16 +21,17 @@ type Config struct {
 	Dir string
 	// PublicURL is where others reach the service, for example https://hold.example.com.
 	PublicURL string
-	// Method is "web" (also when empty) or "plc"; it matters only when a DID is made.
+	// Method is "web" (also when empty) or "plc". It is for a DID that is made; one that differs from the stored DID's is logged.
 	Method string
-	// DID is a DID to take instead of making one; empty is the stored one, or a new one.
+	// DID is a DID to take instead of making one; empty is the stored one, or a new one. One that differs from the stored one is refused.
 	DID string
 	// KeyPath is the signing key's file; empty is keys/signing.key in Dir.
 	KeyPath string
 	// KeyType is of keys that are made: "k256" (also when empty) or "p256".
 	KeyType string
 
-	// PLCURL is the did:plc directory; empty is [DefaultPLCURL].
+	// PLCURL is the did:plc directory; empty is [DefaultPLCURL]. The address guard of HTTP refuses one on loopback or in a private network, unless
+	// TestMode is set.
 	PLCURL string
 	// RotationKeyPath is the file of the key that may change a did:plc; empty is keys/rotation.key in Dir. It may lie
 	// elsewhere, and be missing: then the service runs, and warns of what it can't change.
@@ -67,8 +45,6 @@ type Config struct {
 	HTTP *http.Client
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
-	// Seam is called at the points of [Seams]; nil in production.
-	Seam func(name string)
 
 	// Services stand in the DID document, with PublicURL as their address. See [HoldServices].
 	Services []Service
@@ -97,16 +73,19 @@ type Identity struct {
 	Handle   syntax.Handle
 	Services []Service
 	TestMode bool
+	// Registered reports whether others can find the DID: the directory has shown the log of a did:plc at least once. A did:web needs no
+	// directory: true. While it is false, [EnsurePLCCurrent] submits what the directory does not have; nil from it says that it is there now.
+	Registered bool
 }
 
-// Is reports whether a DID names this service, in any spelling (see [SameDID]).
-func (id *Identity) Is(did syntax.DID) bool { return SameDID(id.DID, did, id.TestMode) }
+// Is reports whether a DID names this service, in any spelling: under test mode the spellings of loopback with one port are one host.
+func (id *Identity) Is(did syntax.DID) bool { return sameDID(id.DID, did, id.TestMode) }
 
-// Audiences answers what a service token for this service may have as its audience: each spelling of the DID, bare and with
+// Audiences returns what a service token for this service may have as its audience: each spelling of the DID, bare and with
 // the fragment of each service.
 func (id *Identity) Audiences() []string {
 	var all []string
-	for _, did := range Spellings(id.DID, id.TestMode) {
+	for _, did := range spellings(id.DID, id.TestMode) {
 		all = append(all, did.String())
 		for _, s := range id.Services {
 			all = append(all, did.String()+"#"+s.ID)
@@ -115,21 +94,23 @@ func (id *Identity) Audiences() []string {
 	return all
 }
 
-// LoadOrCreateDID answers the service's identity: the configured DID, else that of did.txt, else a new one by Method: a did:web of
+// LoadOrCreateDID returns the service's identity: the configured DID, else that of did.txt, else a new one by Method: a did:web of
 // the public URL, or a did:plc as [CreatePLCIdentity] makes it. What it makes is on disk (keys first, then did.txt) before it
 // returns; a second start finds the same. Call it while holding the folder's lock.
 //
 // The network is asked only about a did:plc: one that is new is submitted (a directory that is down is no error, see
-// [EnsurePLCCurrent]), one that is configured for the first time must be in the directory, and a key rotation that
+// [Identity.Registered] and [EnsurePLCCurrent]), one that is configured for the first time must be in the directory, and a key rotation that
 // was broken off is finished.
 //
-// Errors: ErrContradiction when configuration and disk name different DIDs; ErrKeyMissing; ErrKeyPermissions; ErrKeyFile; for
-// a did:plc configured for the first time ErrPLCNotFound, ErrPLCTombstone, ErrPLCLog, ErrPLCUnavailable.
+// Errors: a [ConfigError] for a field that is wrong; ErrContradiction when configuration and disk name different DIDs; ErrKeyMissing;
+// ErrKeyPermissions; ErrKeyFile; for a did:plc ErrPLCForbidden; for one that is configured for the first time ErrPLCNotFound,
+// ErrPLCTombstone, ErrPLCLog, ErrPLCUnavailable.
 func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
-	if err := cfg.fill(); err != nil {
+	f, err := cfg.open()
+	if err != nil {
 		return nil, err
 	}
-	did, known, err := cfg.chooseDID()
+	did, known, err := cfg.chooseDID(f)
 	if err != nil {
 		return nil, err
 	}
@@ -137,88 +118,104 @@ func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 	case did == "":
 		return CreatePLCIdentity(ctx, cfg)
 	case did.Method() == "plc":
-		return cfg.loadPLC(ctx, did, known)
+		return cfg.loadPLC(ctx, f, did, known)
 	}
-	if err := cfg.finishWeb(did); err != nil {
-		cfg.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until it is", "did", did, "error", err)
+	if err := f.FinishWeb(ctx, did); err != nil {
+		f.Log.Warn("a key rotation that was broken off can't be finished now; the old key is used until it is", "did", did, "error", err)
 	}
-	key, err := cfg.signingKey(did, known)
+	key, err := f.SigningKey(did, known)
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.store(did); err != nil {
+	if err := f.StoreDID(did); err != nil {
 		return nil, err
 	}
 	id := cfg.identity(did, key)
-	cfg.warnAddress(id)
+	id.Registered = true
+	if now, err := WebDID(id.PublicURL, cfg.TestMode); err != nil || !id.Is(now) {
+		f.Log.Warn("the public URL is not the did:web's host: others find this service only if that host still leads here",
+			"did", id.DID, "public_url", id.PublicURL)
+	}
 	return id, nil
 }
 
-// fill sets defaults.
-func (cfg *Config) fill() error {
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
+// Load returns the stored identity, makes nothing and asks nobody. Errors: fs.ErrNotExist when the folder holds no DID yet; [ConfigError];
+// ErrKeyMissing; ErrKeyPermissions; ErrKeyFile; ErrContradiction.
+func Load(cfg Config) (*Identity, error) {
+	f, err := cfg.open()
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = time.Now
+	stored, err := f.StoredDID()
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Dir == "" {
-		return errors.New("identity: the data folder is not set")
+	if stored == "" {
+		return nil, fmt.Errorf("there is no identity at %s yet: start the service once, or import one: %w", f.DIDPath(), fs.ErrNotExist)
 	}
-	cfg.fillPaths()
-	if cfg.RecoveryDIDKey != "" {
-		if _, err := atcrypto.ParsePublicDIDKey(cfg.RecoveryDIDKey); err != nil {
-			return fmt.Errorf("recovery_did_key %q: it is a public key like did:key:z…: %w", clip(cfg.RecoveryDIDKey), err)
+	did, _, err := cfg.chooseDID(f)
+	if err != nil {
+		return nil, err
+	}
+	key, err := f.SigningKey(did, true)
+	if err != nil {
+		return nil, err
+	}
+	id := cfg.identity(did, key)
+	if did.Method() == "plc" {
+		if id.Rotation, err = f.ReadRotationKey(false); err != nil {
+			return nil, err
 		}
 	}
-	if cfg.HTTP == nil {
-		guard := httpx.Guard{Loopback: cfg.TestMode}
-		if cfg.TestMode {
-			guard.Hosts = httpx.HostsOf(cfg.PLCURL)
-		}
-		cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: plcTimeout, UserAgent: "atcr"})
-	}
-	return nil
+	id.Registered = f.Registered(did)
+	return id, nil
 }
 
-func (cfg *Config) fillPaths() {
-	if cfg.KeyPath == "" {
-		cfg.KeyPath = cfg.path(keyFile)
+// Check looks at a configuration before a start, without making or asking anything: it returns the DID that the service would have (empty for
+// a did:plc that is still to be made), and why others could not use it as a name. Errors are those of [LoadOrCreateDID] for a configuration.
+func Check(cfg Config) (did syntax.DID, warnings []string, err error) {
+	f, err := cfg.open()
+	if err != nil {
+		return "", nil, err
 	}
-	if cfg.RotationKeyPath == "" {
-		cfg.RotationKeyPath = cfg.path(rotationFile)
+	if did, _, err = cfg.chooseDID(f); err != nil {
+		return "", nil, err
 	}
+	return did, plclog.NameWarnings(did, cfg.PublicURL, cfg.TestMode), nil
 }
 
-func (cfg *Config) path(name string) string { return filepath.Join(cfg.Dir, filepath.FromSlash(name)) }
+// open checks the configuration and sets defaults.
+func (cfg *Config) open() (*plclog.Folder, error) {
+	return plclog.Folder{
+		Dir: cfg.Dir, KeyPath: cfg.KeyPath, KeyType: cfg.KeyType, RotationKeyPath: cfg.RotationKeyPath, RotationKey: cfg.RotationKey,
+		RecoveryDIDKey: cfg.RecoveryDIDKey, PLCURL: cfg.PLCURL, TestMode: cfg.TestMode, HTTP: cfg.HTTP, Clock: cfg.Clock, Log: cfg.Log,
+	}.Open()
+}
 
 func (cfg *Config) identity(did syntax.DID, key atcrypto.PrivateKeyExportable) *Identity {
 	id := &Identity{
 		DID: did, Key: key, PublicURL: strings.TrimRight(cfg.PublicURL, "/"),
 		Services: cfg.Services, TestMode: cfg.TestMode,
 	}
-	id.Handle = handleOf(id.PublicURL)
+	id.Handle = plclog.HandleOf(id.PublicURL)
 	return id
 }
 
-// known says that a DID was in use before: then its key must be there.
-type known bool
-
-// chooseDID answers the DID that is there; an empty one is a did:plc to be made.
-func (cfg *Config) chooseDID() (syntax.DID, known, error) {
-	stored, err := cfg.storedDID()
+// chooseDID returns the DID that is there, and whether it was in use before: then its key must be there. An empty one is a did:plc to be made.
+func (cfg *Config) chooseDID(f *plclog.Folder) (did syntax.DID, known bool, err error) {
+	stored, err := f.StoredDID()
 	if err != nil {
 		return "", false, err
 	}
 	if cfg.DID != "" {
 		did, err := NormalizeDID(cfg.DID)
 		if err != nil {
-			return "", false, fmt.Errorf("identity.did: %w", err)
+			return "", false, &ConfigError{Field: "DID", Err: err}
 		}
-		if stored != "" && !SameDID(stored, did, cfg.TestMode) {
-			return "", false, fmt.Errorf("%w: identity.did is %s, %s says %s; either set identity.did to the stored one (or remove it), "+
+		if stored != "" && !sameDID(stored, did, cfg.TestMode) {
+			return "", false, &ConfigError{Field: "DID", Err: fmt.Errorf("%w: it is %s, %s says %s; either set it to the stored one (or leave it empty), "+
 				"or, to become the configured one and leave the old one's records behind, remove that file",
-				ErrContradiction, did, cfg.didPath(), stored)
+				ErrContradiction, did, f.DIDPath(), stored)}
 		}
 		if stored == "" {
 			return did, false, nil
@@ -226,81 +223,20 @@ func (cfg *Config) chooseDID() (syntax.DID, known, error) {
 	}
 	if stored != "" {
 		if m := cfg.Method; m != "" && m != stored.Method() && cfg.DID == "" {
-			cfg.Log.Warn("did_method is for a new DID only; the stored one stays. Set did_method to its method, or start on an empty data folder to be somebody new",
-				"did_method", m, "did", stored)
+			f.Log.Warn("the configured DID method is for a new DID only; the stored one stays. Configure its method, "+
+				"or start on an empty data folder to be somebody new", "method", m, "did", stored)
 		}
 		return stored, true, nil
 	}
 	switch cfg.Method {
 	case "", "web":
 		did, err := WebDID(cfg.PublicURL, cfg.TestMode)
+		if err != nil {
+			err = &ConfigError{Field: "PublicURL", Err: err}
+		}
 		return did, false, err
 	case "plc":
 		return "", false, nil
 	}
-	return "", false, fmt.Errorf("did_method %q: it is web or plc", clip(cfg.Method))
-}
-
-func (cfg *Config) didPath() string { return cfg.path(didFile) }
-
-func (cfg *Config) storedDID() (syntax.DID, error) {
-	b, err := os.ReadFile(cfg.didPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("reading the stored DID: %w", err)
-	}
-	did, err := NormalizeDID(string(b))
-	if err != nil {
-		return "", fmt.Errorf("%s: %w; restore the file from a backup", cfg.didPath(), err)
-	}
-	return did, nil
-}
-
-func (cfg *Config) signingKey(did syntax.DID, used known) (atcrypto.PrivateKeyExportable, error) {
-	if used {
-		key, err := LoadKey(cfg.KeyPath)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s belongs to %s and is not there: restore it from a backup", ErrKeyMissing, cfg.KeyPath, did)
-		}
-		return key, err
-	}
-	key, created, err := loadOrCreateKey(cfg.KeyPath, cfg.KeyType)
-	if created {
-		cfg.Log.Info("signing key made", "path", cfg.KeyPath, "did", did)
-	}
-	return key, err
-}
-
-// store writes did.txt when it is not there.
-func (cfg *Config) store(did syntax.DID) error {
-	err := durable.CreateFile(cfg.didPath(), []byte(did.String()+"\n"), 0o644)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("storing the DID: %w", err)
-	}
-	return nil
-}
-
-// warnAddress tells of a did:web that others will ask at another host than the public URL's.
-func (cfg *Config) warnAddress(id *Identity) {
-	if id.DID.Method() != "web" {
-		return
-	}
-	if now, err := WebDID(id.PublicURL, cfg.TestMode); err != nil || !id.Is(now) {
-		cfg.Log.Warn("the public URL is not the did:web's host: others find this service only if that host still leads here",
-			"did", id.DID, "public_url", id.PublicURL)
-	}
-}
-
-func handleOf(publicURL string) syntax.Handle {
-	u, err := url.Parse(publicURL)
-	if err != nil || hasPort(u) {
-		return ""
-	}
-	h, err := syntax.ParseHandle(strings.ToLower(u.Hostname()))
-	if err != nil || !h.AllowedTLD() {
-		return ""
-	}
-	return h
+	return "", false, &ConfigError{Field: "Method", Err: fmt.Errorf("%q is neither web nor plc", plclog.Clip(cfg.Method))}
 }

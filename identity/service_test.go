@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -12,8 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
 func TestNormalizeDID(t *testing.T) {
@@ -74,12 +74,12 @@ func TestSameDID(t *testing.T) {
 		{"did:web:hold.test", "did:web:localhost", false, false},
 	} {
 		for mode, want := range map[bool]bool{false: c.public, true: c.test} {
-			if got := SameDID(syntax.DID(c.a), syntax.DID(c.b), mode); got != want {
+			if got := sameDID(syntax.DID(c.a), syntax.DID(c.b), mode); got != want {
 				t.Errorf("%s, %s, test mode %v: %v", c.a, c.b, mode, got)
 			}
 		}
 	}
-	if got := Spellings("did:web:127.0.0.1:8080", true); len(got) != 2 || got[1] != "did:web:localhost%3A8080" {
+	if got := spellings("did:web:127.0.0.1:8080", true); len(got) != 2 || got[1] != "did:web:localhost%3A8080" {
 		t.Error(got)
 	}
 }
@@ -154,7 +154,7 @@ func TestMethodUnknown(t *testing.T) {
 // A start that died after the key was written goes on with that key.
 func TestLoadOrCreateDIDAfterCrash(t *testing.T) {
 	dir := t.TempDir()
-	key, _, err := LoadOrCreateKey(filepath.Join(dir, "keys", "signing.key"))
+	key, _, err := plclog.LoadOrCreateKey(filepath.Join(dir, "keys", "signing.key"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,80 +180,6 @@ func TestTestModeIdentity(t *testing.T) {
 	load(t, cfg)
 	cfg.DID = "did:web:localhost%3A8080" // the same host: no contradiction
 	load(t, cfg)
-}
-
-func TestKeyPermissions(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys", "k")
-	if _, created, err := LoadOrCreateKey(path); err != nil || !created {
-		t.Fatal(created, err)
-	}
-	for _, c := range []struct {
-		file, dir fs.FileMode
-		remedy    string
-	}{{0o640, 0o700, "chmod 600 " + path}, {0o604, 0o700, "chmod 600"}, {0o600, 0o770, "chmod 700 " + filepath.Dir(path)}, {0o600, 0o755, ""}} {
-		_ = os.Chmod(path, c.file)
-		_ = os.Chmod(filepath.Dir(path), c.dir)
-		_, err := LoadKey(path)
-		if c.remedy == "" && err != nil || c.remedy != "" && (!errors.Is(err, ErrKeyPermissions) || !strings.Contains(err.Error(), c.remedy)) {
-			t.Errorf("file %o, folder %o: %v", c.file, c.dir, err)
-		}
-	}
-}
-
-func TestParseKey(t *testing.T) {
-	k, _ := atcrypto.GeneratePrivateKeyK256()
-	p, _ := atcrypto.GeneratePrivateKeyP256()
-	for name, in := range map[string]string{
-		"multibase": k.Multibase() + "\n", "raw": string(k.Bytes()), "hex": hex.EncodeToString(k.Bytes()),
-	} {
-		if got, err := ParseKey([]byte(in)); err != nil || !got.Equal(k) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if got, err := ParseKey([]byte(p.Multibase())); err != nil || !got.Equal(p) {
-		t.Error(err)
-	}
-	for _, bad := range badKeys {
-		if _, err := ParseKey([]byte(bad)); !errors.Is(err, ErrKeyFile) {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
-
-// badKeys are no keys: nothing, zero, the order of the curve and beyond, other curves, torn and encrypted PEM.
-var badKeys = []string{
-	"", "z", "zzzz", strings.Repeat("0", 64), strings.Repeat("\x00", 32), strings.Repeat("g", 64), strings.Repeat("\xff", 32), strings.Repeat("f", 64),
-	"fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme",
-	"-----BEGIN KEY-----", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
-	"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n", "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme",
-}
-
-func FuzzParseKey(f *testing.F) {
-	for _, bad := range badKeys {
-		f.Add([]byte(bad))
-	}
-	for _, name := range []string{"p256sec1", "p256p8", "k256sec1", "k256p8", "p384", "rsa"} {
-		b, err := os.ReadFile(filepath.Join("testdata", "keys", name+".pem"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
-	f.Add([]byte("z42tv1pb3Dzog28Q1udyieg1YJP3x1Un5vraE1bttXeCDSpW"))
-	f.Add([]byte(strings.Repeat("1", 64)))
-	f.Add([]byte(strings.Repeat("\x01", 32)))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		k, err := ParseKey(b)
-		if err != nil {
-			if !errors.Is(err, ErrKeyFile) {
-				t.Fatal(err)
-			}
-			return
-		}
-		if again, err := ParseKey([]byte(k.Multibase())); err != nil || !again.Equal(k) {
-			t.Fatal("does not round-trip", err)
-		}
-	})
 }
 
 func TestWellKnown(t *testing.T) {

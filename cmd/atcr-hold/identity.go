@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
@@ -59,13 +59,22 @@ func (c *identityCommands) open(std *cli.IO) (*identityRun, error) {
 }
 
 // with reads the hold's identity, too.
-func (c *identityCommands) with(std *cli.IO) (*identityRun, *identity.Identity, error) {
+func (c *identityCommands) with(std *cli.IO) (*identityRun, *plc.Manager, error) {
 	r, err := c.open(std)
 	if err != nil {
 		return nil, nil, err
 	}
+	m, err := r.manager()
+	return r, m, err
+}
+
+// manager returns one of the identity that is on disk now.
+func (r *identityRun) manager() (*plc.Manager, error) {
 	id, err := identity.Load(r.cfg)
-	return r, id, err
+	if err != nil {
+		return nil, err
+	}
+	return plc.NewManager(id, r.cfg)
 }
 
 // locked keeps a running hold out.
@@ -102,12 +111,11 @@ type addRecoveryCommand struct {
 }
 
 func (c *addRecoveryCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	r, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
-	done, err := identity.AddRecoveryKey(ctx, id, r.cfg, c.DIDKey, c.DryRun)
-	return r.report(done, err)
+	return r.report(m.AddRecoveryKey(ctx, plc.AddRecoveryKeyOptions{DIDKey: c.DIDKey, DryRun: c.DryRun}))
 }
 
 type moveCommand struct {
@@ -116,37 +124,37 @@ type moveCommand struct {
 }
 
 func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	r, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
 	return r.alter(c.DryRun, func() error {
-		done, err := identity.Move(ctx, id, r.cfg, c.PublicURL, c.DryRun)
+		done, err := m.Move(ctx, plc.MoveOptions{PublicURL: c.PublicURL, DryRun: c.DryRun})
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
 		}
 		fmt.Fprintf(std.Out, "Set server.public_url to %s before the hold starts again, or it moves back.\n", c.PublicURL)
-		return r.announce(ctx, id)
+		return r.announce(ctx, m.Identity())
 	})
 }
 
 type tombstoneCommand struct{ change }
 
 func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	r, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
 	return r.alter(c.DryRun, func() error {
 		confirm := ""
 		if !c.DryRun {
-			fmt.Fprintf(std.Out, "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", id.DID)
+			fmt.Fprintf(std.Out, "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", m.Identity().DID)
 			var err error
 			if confirm, err = holdcli.FirstLine(std.In); err != nil {
 				return err
 			}
 		}
-		return r.report(identity.Tombstone(ctx, id, r.cfg, confirm, c.DryRun))
+		return r.report(m.Tombstone(ctx, plc.TombstoneOptions{Confirm: confirm, DryRun: c.DryRun}))
 	})
 }
 
@@ -157,38 +165,38 @@ type recoverCommand struct {
 }
 
 func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	r, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
-	var key atcrypto.PrivateKey = id.Rotation
+	o := plc.RecoverOptions{Undo: c.Undo, DryRun: c.DryRun}
 	if c.Key != "" {
-		if key, err = identity.LoadKey(c.Key); err != nil {
+		if o.Key, err = plc.LoadKey(c.Key); err != nil {
 			return err
 		}
 	}
 	if c.Undo == "" {
-		return r.undoable(ctx, id, key)
+		return r.revocable(ctx, m, o.Key)
 	}
 	return r.alter(c.DryRun, func() error {
-		done, err := identity.Recover(ctx, id, r.cfg, c.Undo, key, c.DryRun)
+		done, err := m.Recover(ctx, o)
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
 		}
-		return r.announce(ctx, id)
+		return r.announce(ctx, m.Identity())
 	})
 }
 
 // report prints a change.
-func (r *identityRun) report(c *identity.PLCChange, err error) error {
+func (r *identityRun) report(c *plc.Plan, err error) error {
 	if err != nil {
 		return err
 	}
-	if len(c.Differences) == 0 {
+	if len(c.Changes) == 0 {
 		_, err := fmt.Fprintln(r.std.Out, "nothing to change")
 		return err
 	}
-	for _, line := range c.Differences {
+	for _, line := range c.Changes {
 		fmt.Fprintln(r.std.Out, line)
 	}
 	switch {
@@ -199,33 +207,32 @@ func (r *identityRun) report(c *identity.PLCChange, err error) error {
 		_, err := fmt.Fprintln(r.std.Out, "dry run; nothing is submitted for a did:web")
 		return err
 	case !c.Submitted:
-		op, err := json.MarshalIndent(c.Operation.AsOpEnum(), "", "  ")
+		op, err := json.MarshalIndent(c.Operation, "", "  ")
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(r.std.Out, "dry run; this would be submitted for %s:\n%s\n", c.DID, op)
+		_, err = fmt.Fprintf(r.std.Out, "dry run; this would be signed and submitted for %s:\n%s\n", c.DID, op)
 		return err
 	}
 	_, err = fmt.Fprintf(r.std.Out, "done: operation %s of %s\n", c.CID, c.DID)
 	return err
 }
 
-func (r *identityRun) undoable(ctx context.Context, id *identity.Identity, key atcrypto.PrivateKey) error {
-	if key == nil {
-		return fmt.Errorf("%w: give --key", identity.ErrNoRotationKey)
+func (r *identityRun) revocable(ctx context.Context, m *plc.Manager, key atcrypto.PrivateKey) error {
+	events, err := m.Revocable(ctx, key)
+	if errors.Is(err, identity.ErrNoRotationKey) {
+		return fmt.Errorf("%w: give --key", err)
 	}
-	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
 	if err != nil {
 		return err
 	}
-	entries := identity.Undoable(log, key, time.Now())
-	if len(entries) == 0 {
+	if len(events) == 0 {
 		_, err := fmt.Fprintln(r.std.Out, "there is no operation that this key may undo now: it must stand higher in the list than the key that signed, within 72 hours")
 		return err
 	}
 	fmt.Fprintln(r.std.Out, "name one by --undo:")
-	for _, e := range entries {
-		fmt.Fprintln(r.std.Out, e.CID, e.CreatedAt)
+	for _, e := range events {
+		fmt.Fprintln(r.std.Out, e.CID, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
 	return nil
 }

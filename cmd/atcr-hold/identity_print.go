@@ -14,8 +14,8 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/backup"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -24,18 +24,18 @@ import (
 type showCommand struct{ cli.JSONFlag }
 
 func (c *showCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	_, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
-	rep, err := identity.Describe(ctx, id, r.cfg)
+	rep, err := m.Describe(ctx)
 	if err != nil {
 		return err
 	}
 	return c.Print(std, rep, func() error { return printIdentity(std.Out, rep) })
 }
 
-func printIdentity(out io.Writer, rep *identity.Report) error {
+func printIdentity(out io.Writer, rep *plc.Report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(what string, values ...string) {
 		for i, v := range values {
@@ -84,19 +84,18 @@ func orNone(s string) string {
 type logCommand struct{ cli.JSONFlag }
 
 func (c *logCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	_, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
-	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
+	history, err := m.History(ctx)
 	if err != nil {
 		return err
 	}
-	history := log.History()
 	return c.Print(std, history, func() error { return printHistory(std.Out, history) })
 }
 
-func printHistory(w io.Writer, history []identity.PLCEvent) error {
+func printHistory(w io.Writer, history []plc.Event) error {
 	for _, e := range history {
 		note := ""
 		if e.Nullified {

@@ -79,12 +79,11 @@ func (c *checkCommand) Run(std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	cfg := dir.Identity
-	did, err := identity.Preview(cfg)
+	did, unusable, err := identity.Check(dir.Identity)
 	if err != nil {
 		return err
 	}
-	warnings = append(warnings, identity.NameWarnings(did, cfg.PublicURL, cfg.TestMode)...)
+	warnings = append(warnings, unusable...)
 	for _, w := range warnings {
 		fmt.Fprintln(std.Out, "warning:", w)
 	}

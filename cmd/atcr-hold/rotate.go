@@ -10,7 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"github.com/atcr-dev/atcr/hold/datadir"
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -30,11 +30,11 @@ type rotateCommand struct {
 }
 
 func (c *rotateCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
-	r, id, err := all.with(std)
+	r, m, err := all.with(std)
 	if err != nil {
 		return err
 	}
-	return (&rotateRun{r, c}).run(ctx, id)
+	return (&rotateRun{r, c}).run(ctx, m)
 }
 
 // rotateRun is one run of it.
@@ -44,33 +44,33 @@ type rotateRun struct {
 }
 
 // run rotates while no hold runs, or has the one that does do it.
-func (r *rotateRun) run(ctx context.Context, id *identity.Identity) error {
-	err := r.alter(r.c.DryRun, func() error { return r.offline(ctx, id) })
+func (r *rotateRun) run(ctx context.Context, m *plc.Manager) error {
+	err := r.alter(r.c.DryRun, func() error { return r.offline(ctx, m) })
 	var busy *durable.LockedError
 	if errors.As(err, &busy) {
-		return r.rotateBeside(ctx, id, busy)
+		return r.rotateBeside(ctx, m, busy)
 	}
 	return err
 }
 
 // offline rotates, and tells followers of the repository.
-func (r *rotateRun) offline(ctx context.Context, id *identity.Identity) error {
-	fresh, done, err := r.rotation()(ctx, id, r.cfg, r.c.Type, r.c.DryRun)
+func (r *rotateRun) offline(ctx context.Context, m *plc.Manager) error {
+	done, err := m.Rotate(ctx, r.rotation(r.c.DryRun))
 	if err := r.report(done, err); err != nil || !done.Submitted || r.c.Rotation {
 		return err
 	}
-	return r.announce(ctx, fresh)
+	return r.announce(ctx, m.Identity())
 }
 
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
 // share, so that it may run in another container of this machine. On another one, with the folder on a network share, only where locks
 // reach there (durable.LockDir): else this is never called, and the key is rotated as if the hold were stopped. The hold takes such a key over at
-// its next look at the directory (identity.FinishRotations), hours later.
-func (r *rotateRun) rotateBeside(ctx context.Context, id *identity.Identity, busy *durable.LockedError) error {
-	if _, _, err := r.rotation()(ctx, id, r.cfg, r.c.Type, true); err != nil {
+// its next look at the directory (plc.Manager.CompleteRotations), hours later.
+func (r *rotateRun) rotateBeside(ctx context.Context, m *plc.Manager, busy *durable.LockedError) error {
+	if _, err := m.Rotate(ctx, r.rotation(true)); err != nil {
 		return err // nothing is asked of it that can't be done
 	}
-	next, err := r.askRotation(id)
+	next, err := m.RequestRotation(ctx, r.rotation(false))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (r *rotateRun) rotateBeside(ctx context.Context, id *identity.Identity, bus
 	for {
 		done, err := r.rotated(ctx, next)
 		if done && err == nil {
-			return r.reportRotated(ctx, id, next)
+			return r.reportRotated(ctx, m, next)
 		}
 		if err == nil {
 			err = r.locked(func() error { return r.rotateStopped(ctx, next) })
@@ -97,35 +97,29 @@ func (r *rotateRun) rotateBeside(ctx context.Context, id *identity.Identity, bus
 	}
 }
 
-func (r *rotateRun) rotation() func(context.Context, *identity.Identity, identity.Config, string, bool) (*identity.Identity, *identity.PLCChange, error) {
+func (r *rotateRun) rotation(dryRun bool) plc.RotateOptions {
+	o := plc.RotateOptions{Type: r.c.Type, DryRun: dryRun}
 	if r.c.Rotation {
-		return identity.RotateRotationKey
+		o.Key = plc.RotationKey
 	}
-	return identity.RotateSigningKey
+	return o
 }
 
-func (r *rotateRun) askRotation(id *identity.Identity) (atcrypto.PublicKey, error) {
-	if r.c.Rotation {
-		return identity.AskRotationKey(id, r.cfg, r.c.Type)
-	}
-	return identity.AskSigningKey(r.cfg, r.c.Type)
-}
-
-// current answers the identity on disk, and whether it has the new key.
-func (r *rotateRun) current(next atcrypto.PublicKey) (*identity.Identity, bool, error) {
-	id, err := identity.Load(r.cfg)
+// current returns a manager of the identity on disk, and whether that has the new key.
+func (r *rotateRun) current(next atcrypto.PublicKey) (*plc.Manager, bool, error) {
+	m, err := r.manager()
 	if err != nil {
 		return nil, false, err
 	}
-	key := id.Key
+	key := m.Identity().Key
 	if r.c.Rotation {
-		key = id.Rotation
+		key = m.Identity().Rotation
 	}
 	if key == nil {
-		return id, false, nil
+		return m, false, nil
 	}
 	pub, err := key.PublicKey()
-	return id, err == nil && pub.Equal(next), err
+	return m, err == nil && pub.Equal(next), err
 }
 
 // rotated: the new key is the hold's, and a new signing key has signed, so that followers know of it.
@@ -152,31 +146,31 @@ func (r *rotateRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool,
 
 // rotateStopped does what is left to do of a rotation when the hold was stopped meanwhile; it has the folder's lock.
 func (r *rotateRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) error {
-	id, ours, err := r.current(next)
+	m, ours, err := r.current(next)
 	if err != nil {
 		return err
 	}
 	if !ours {
-		return r.offline(ctx, id)
+		return r.offline(ctx, m)
 	}
-	if err := r.reportRotated(ctx, id, next); err != nil || r.c.Rotation {
+	if err := r.reportRotated(ctx, m, next); err != nil || r.c.Rotation {
 		return err
 	}
-	return r.announce(ctx, id)
+	return r.announce(ctx, m.Identity())
 }
 
 // reportRotated prints what the directory now says.
-func (r *rotateRun) reportRotated(ctx context.Context, id *identity.Identity, next atcrypto.PublicKey) error {
+func (r *rotateRun) reportRotated(ctx context.Context, m *plc.Manager, next atcrypto.PublicKey) error {
+	id := m.Identity()
 	if id.DID.Method() != "plc" {
 		_, err := fmt.Fprintf(r.std.Out, "done: %s shows %s\n", id.DID, next.DIDKey())
 		return err
 	}
-	log, err := identity.ReadPLCLog(ctx, id, r.cfg)
+	history, err := m.History(ctx)
 	if err != nil {
 		_, err := fmt.Fprintf(r.std.Out, "done: the hold has %s; the directory can't be asked for its log now: %v\n", next.DIDKey(), err)
 		return err
 	}
-	history := log.History()
 	last := history[len(history)-1]
 	for _, line := range last.Changes {
 		fmt.Fprintln(r.std.Out, line)

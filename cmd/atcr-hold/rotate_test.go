@@ -15,7 +15,9 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
@@ -24,7 +26,7 @@ import (
 // command does the rotation itself, with the key that was made.
 func TestRotateBesideNoHold(t *testing.T) {
 	ctx := t.Context()
-	r := &rotateRun{&identityRun{std: &cli.IO{Out: &bytes.Buffer{}}}, &rotateCommand{Signing: true, Type: "k256"}}
+	r := &rotateRun{&identityRun{conf: config.DefaultHold(), std: &cli.IO{Out: &bytes.Buffer{}}}, &rotateCommand{Signing: true, Type: "k256"}}
 	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if r.dir, err = cfg.DataDir(); err != nil {
@@ -38,7 +40,7 @@ func TestRotateBesideNoHold(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before, err := identity.Load(r.cfg)
+	m, err := r.manager()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,20 +50,20 @@ func TestRotateBesideNoHold(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	err = r.run(short, before)
+	err = r.run(short, m)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprintf("(process %d) has not taken it into use", os.Getpid())) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(r.dir.Dir, "keys", "signing.key.next")
-	next, err := identity.LoadKey(path)
+	next, err := plc.LoadKey(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := identity.RotationAsked(before, r.cfg)
+	asked := m.RotationRequested()
 	done := make(chan error, 1)
-	go func() { done <- r.run(ctx, before) }()
+	go func() { done <- r.run(ctx, m) }()
 	err = realtest.WaitFor(time.Minute, func() error {
-		if identity.RotationAsked(before, r.cfg).Equal(asked) {
+		if m.RotationRequested().Equal(asked) {
 			return errors.New("it did not ask again")
 		}
 		return nil

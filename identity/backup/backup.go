@@ -15,11 +15,12 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 // MaxFile is how long a backup may be once decrypted, in bytes.
-const MaxFile = identity.MaxPLCLog + 1<<20
+const MaxFile = plclog.MaxLog + 1<<20
 
 // Errors of Import.
 var (
@@ -75,7 +76,7 @@ func Export(w io.Writer, cfg identity.Config, recipients ...age.Recipient) error
 	at := places(cfg)
 	// A service that runs may give a new key its place meanwhile: that one is read first, so that none is missed.
 	for _, name := range []string{"signing.next", "signing", "rotation.next", "rotation"} {
-		key, err := identity.LoadKey(at[name])
+		key, err := plclog.LoadKey(at[name])
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -148,20 +149,20 @@ func parse(b []byte) (*contents, syntax.DID, error) {
 		if known[name] == "" {
 			return nil, "", fmt.Errorf("it has a key %.40q that this program does not know", name)
 		}
-		if _, err := identity.ParseKey([]byte(secret)); err != nil {
+		if _, err := plclog.ParseKey([]byte(secret)); err != nil {
 			return nil, "", fmt.Errorf("key %s: %w", name, err)
 		}
 	}
 	if absent(c.Genesis) {
 		c.Genesis = nil
-	} else if made, err := identity.GenesisDID(c.Genesis); err != nil {
+	} else if made, err := plclog.GenesisDID(c.Genesis); err != nil {
 		return nil, "", err
 	} else if made != did {
 		return nil, "", fmt.Errorf("its genesis operation makes %s, its DID is %s", made, did)
 	}
 	if absent(c.Log) {
 		c.Log = nil
-	} else if _, err := identity.ParsePLCLog(did, c.Log); err != nil {
+	} else if _, err := plclog.ParseLog(did, c.Log); err != nil {
 		return nil, "", err
 	}
 	return &c, did, nil
@@ -183,7 +184,7 @@ func (c *contents) write(cfg identity.Config, did syntax.DID) error {
 	}
 	at := places(cfg)
 	for name, secret := range c.Secrets { // look at all before writing any
-		if have, err := identity.LoadKey(at[name]); err == nil {
+		if have, err := plclog.LoadKey(at[name]); err == nil {
 			if have.Multibase() != secret {
 				return fmt.Errorf("%w: %s holds another key than the backup; move it away", ErrOccupied, at[name])
 			}
@@ -192,7 +193,7 @@ func (c *contents) write(cfg identity.Config, did syntax.DID) error {
 		}
 	}
 	for name, secret := range c.Secrets {
-		if err := identity.ReplaceSecret(at[name], []byte(secret+"\n")); err != nil {
+		if err := durable.ReplaceSecret(at[name], []byte(secret+"\n")); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
 func scrypt(t testing.TB, pass string) (age.Recipient, age.Identity) {
@@ -32,7 +33,7 @@ func scrypt(t testing.TB, pass string) (age.Recipient, age.Identity) {
 // made is an identity that no directory has heard of.
 func made(t testing.TB, method string) identity.Config {
 	t.Helper()
-	cfg := identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com", Method: method, PLCURL: "http://127.0.0.1:1", Services: identity.HoldServices()}
+	cfg := identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com", Method: method, PLCURL: "http://127.0.0.1:1", TestMode: true, Services: identity.HoldServices()}
 	if _, err := identity.LoadOrCreateDID(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,7 @@ func TestExportImport(t *testing.T) {
 				t.Fatal(err)
 			}
 			if method == "plc" { // a rotation that is not finished
-				if _, _, err := identity.LoadOrCreateKey(filepath.Join(cfg.Dir, "keys", "signing.key.next")); err != nil {
+				if _, _, err := plclog.LoadOrCreateKey(filepath.Join(cfg.Dir, "keys", "signing.key.next"), ""); err != nil {
 					t.Fatal(err)
 				}
 			}

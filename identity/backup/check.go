@@ -8,7 +8,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
 // Check decrypts and checks a backup, and answers whose it is and the public half of the signing key. It writes nothing. Errors:
@@ -18,7 +18,7 @@ func Check(r io.Reader, identities ...age.Identity) (syntax.DID, atcrypto.Public
 	if err != nil {
 		return "", nil, fmt.Errorf("backup: %w", err)
 	}
-	key, err := identity.ParseKey([]byte(c.Secrets["signing"]))
+	key, err := plclog.ParseKey([]byte(c.Secrets["signing"]))
 	if err != nil {
 		return "", nil, fmt.Errorf("backup: %w: %w", ErrFormat, err)
 	}

@@ -16,9 +16,11 @@ var rules = []rule{
 	{"lexicons", nil, 0},
 
 	{"identity/serviceauth", []string{"identity"}, 110},
-	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx"}, 140},
-	{"identity/backup", []string{"identity", "internal/durable"}, 130},
-	{"identity", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 110},
+	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 140},
+	{"identity/plc", []string{"identity", "identity/internal/plclog"}, 110},
+	{"identity/backup", []string{"identity", "identity/internal/plclog", "internal/durable"}, 130},
+	{"identity/internal/plclog", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 110},
+	{"identity", []string{"", "identity/internal/plclog", "internal/httpx"}, 110},
 
 	{"storage/storagetest", []string{"storage"}, 2},
 	{"storage/storagemetrics", []string{"storage"}, 45},
@@ -101,6 +103,7 @@ var notIn = []struct{ room, pkg, why string }{
 	{"registry/appview", modulePath + "/repo/sqlstore", "an AppView holds no repository of its own"},
 	{"registry/appview", modulePath + "/hold", "AppView and hold meet over the wire only"},
 	{"hold", modulePath + "/registry", "AppView and hold meet over the wire only"},
+	{"identity", modulePath + "/identity/plc", "plc imports identity, never back"},
 	{"sqldb/sqlite", "github.com/jackc/pgx", "a program links the databases that it opens"},
 	{"sqldb/postgres", "modernc.org/sqlite", "a program links the databases that it opens"},
 	{"repo/sqlstore", "github.com/jackc/pgx", "its batches are hooks that sqldb/postgres sets"},

@@ -92,3 +92,27 @@ const (
 func OfRestore() []string {
 	return []string{RestoreBegun, LayersRestored, IdentityRestored, RepositoryRestored}
 }
+
+// Points of identity and identity/plc. After each a start finds one DID and every key that the directory may name.
+const (
+	// SigningKeyDurable: the signing key of a new did:plc.
+	SigningKeyDurable = "signing-key-durable"
+	// RotationKeyDurable: and its rotation key.
+	RotationKeyDurable = "rotation-key-durable"
+	// GenesisDurable: and genesis.json; there is no did.txt.
+	GenesisDurable = "genesis-durable"
+	// DIDDurable: and did.txt; the operation has not been submitted.
+	DIDDurable = "did-durable"
+	// GenesisSubmitted: the directory was asked to take it.
+	GenesisSubmitted = "genesis-submitted"
+	// UpdateSigned: nothing; an operation is signed and in memory alone.
+	UpdateSigned = "update-signed"
+	// UpdateSubmitted: the directory has answered; the log kept in the data folder is behind.
+	UpdateSubmitted = "update-submitted"
+	// NextKeyDurable: a rotation's new key, beside the old one; the directory names the old one.
+	NextKeyDurable = "next-key-durable"
+	// NextKeyConfirmed: the directory names the new key; the file under the key's own name is still the old one.
+	NextKeyConfirmed = "next-key-confirmed"
+	// NextKeyPromoted: the new key has the name; the old one lies beside it.
+	NextKeyPromoted = "next-key-promoted"
+)

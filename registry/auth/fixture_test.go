@@ -18,6 +18,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
@@ -166,7 +167,7 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	if change != nil {
 		change(&f.opts)
 	}
-	if err := identity.ReplaceSecret(f.opts.KeyPath, testKey()); err != nil { // making one takes long
+	if err := durable.ReplaceSecret(f.opts.KeyPath, testKey()); err != nil { // making one takes long
 		t.Fatal(err)
 	}
 	f.restart()

@@ -19,7 +19,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 const (
@@ -38,7 +38,7 @@ type keyring struct {
 }
 
 func loadKeyring(keyPath, certPath string, now time.Time, log *slog.Logger) (*keyring, error) {
-	b, created, err := identity.LoadOrCreateSecret(keyPath, newKeyPEM)
+	b, created, err := durable.LoadOrCreateSecret(keyPath, newKeyPEM)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func writeCert(path string, key *rsa.PrivateKey, now time.Time) (*x509.Certifica
 	if err != nil {
 		return nil, fmt.Errorf("making the token certificate: %w", err)
 	}
-	if err := identity.ReplaceSecret(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
+	if err := durable.ReplaceSecret(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
 		return nil, err
 	}
 	return x509.ParseCertificate(der)

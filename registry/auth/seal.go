@@ -13,7 +13,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 // tokens are what a PDS gave for a password.
@@ -29,7 +29,7 @@ type sealer struct {
 }
 
 func loadSealer(path string) (*sealer, error) {
-	b, _, err := identity.LoadOrCreateSecret(path, func() ([]byte, error) {
+	b, _, err := durable.LoadOrCreateSecret(path, func() ([]byte, error) {
 		var key [32]byte
 		_, err := rand.Read(key[:])
 		return []byte(base64.StdEncoding.EncodeToString(key[:]) + "\n"), err

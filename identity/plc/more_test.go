@@ -1,4 +1,4 @@
-package identity_test
+package plc_test
 
 import (
 	"errors"
@@ -15,6 +15,9 @@ import (
 	"github.com/did-method-plc/go-didplc/didplc"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
+	"github.com/atcr-dev/atcr/identity/plc"
+	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 // testPLCLimits: an operation over 7500 bytes, which this directory would take and the public one refuses, is not sent.
@@ -38,8 +41,8 @@ func testPLCLimits(t *testing.T, n *plcNet) {
 		}
 	}
 	op := n.head(t, id.DID)
-	plc := identity.PLC{URL: n.proxy.URL, HTTP: cfg.HTTP}
-	if err := plc.Submit(t.Context(), id.DID, &op); !errors.Is(err, identity.ErrPLCRefused) {
+	client := plc.Client{URL: n.proxy.URL, HTTP: cfg.HTTP}
+	if err := client.Submit(t.Context(), id.DID, &op); !errors.Is(err, identity.ErrPLCRefused) {
 		t.Error(err)
 	}
 }
@@ -69,7 +72,7 @@ func testPLCAdopted(t *testing.T, n *plcNet) {
 	refused("directory down", down, identity.ErrPLCUnavailable, "start again when the directory answers")
 	stranger := other
 	stranger.Dir = t.TempDir()
-	if _, _, err := identity.LoadOrCreateKey(filepath.Join(stranger.Dir, "keys", "signing.key")); err != nil {
+	if _, _, err := plclog.LoadOrCreateKey(filepath.Join(stranger.Dir, "keys", "signing.key"), ""); err != nil {
 		t.Fatal(err)
 	}
 	refused("another signing key", stranger, identity.ErrNoRotationKey, "put the right key there")
@@ -77,7 +80,7 @@ func testPLCAdopted(t *testing.T, n *plcNet) {
 	// With the signing key alone it is taken, and told that it may not update it.
 	signing := n.config(t.TempDir())
 	signing.DID, signing.PublicURL = id.DID.String(), "https://moved.example.org"
-	if err := identity.ReplaceSecret(filepath.Join(signing.Dir, "keys", "signing.key"), []byte(id.Key.Multibase())); err != nil {
+	if err := durable.ReplaceSecret(filepath.Join(signing.Dir, "keys", "signing.key"), []byte(id.Key.Multibase())); err != nil {
 		t.Fatal(err)
 	}
 	if same, s := mustBoot(t, signing); !same.Key.Equal(id.Key) || s.MayUpdate || s.Updated || len(s.Drift) != 3 {
@@ -127,12 +130,12 @@ func testPLCAdopted(t *testing.T, n *plcNet) {
 	}
 
 	// A tombstone is not taken over.
-	if _, err := identity.Tombstone(t.Context(), taken, other, taken.DID.String(), false); err != nil {
+	if _, err := manage(t, taken, other).Tombstone(t.Context(), plc.TombstoneOptions{Confirm: taken.DID.String()}); err != nil {
 		t.Fatal(err)
 	}
 	fresh := other
 	fresh.Dir = t.TempDir()
-	refused("a tombstone", fresh, identity.ErrPLCTombstone, "remove identity.did")
+	refused("a tombstone", fresh, identity.ErrPLCTombstone, "leave it empty to get a new DID")
 	if _, _, err := boot(t, other); !errors.Is(err, identity.ErrPLCTombstone) {
 		t.Error(err)
 	}
@@ -146,7 +149,7 @@ func testPLCUndone(t *testing.T, n *plcNet) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := identity.AddRecoveryKey(t.Context(), id, cfg, didKey(t, recovery), false); err != nil {
+	if _, err := manage(t, id, cfg).AddRecoveryKey(t.Context(), plc.AddRecoveryKeyOptions{DIDKey: didKey(t, recovery)}); err != nil {
 		t.Fatal(err)
 	}
 	n.otherTool(t, id, func(op *didplc.RegularOp) {
@@ -154,22 +157,22 @@ func testPLCUndone(t *testing.T, n *plcNet) {
 		op.RotationKeys = op.RotationKeys[1:]
 	})
 	bad := n.log(t, id.DID).Head().CID
-	if _, err := identity.Recover(t.Context(), id, cfg, bad, nil, false); !errors.Is(err, identity.ErrPLCRefused) {
+	if _, err := manage(t, id, cfg).Recover(t.Context(), plc.RecoverOptions{Undo: bad}); !errors.Is(err, identity.ErrPLCRefused) {
 		t.Errorf("by the key that signed it: %v", err)
 	}
 	late := cfg
 	late.Clock = func() time.Time { return time.Now().Add(73 * time.Hour) }
-	if _, err := identity.Recover(t.Context(), id, late, bad, recovery, true); !errors.Is(err, identity.ErrPLCRefused) || !strings.Contains(err.Error(), "72h") {
+	dry := plc.RecoverOptions{Undo: bad, Key: recovery, DryRun: true}
+	if _, err := manage(t, id, late).Recover(t.Context(), dry); !errors.Is(err, identity.ErrPLCRefused) || !strings.Contains(err.Error(), "72h") {
 		t.Errorf("after 73 hours: %v", err)
 	}
-	log := n.log(t, id.DID)
-	if u := identity.Undoable(log, recovery, time.Now()); len(u) != 1 || u[0].CID != bad { // the key was first listed by the operation before it
-		t.Errorf("undoable: %v", u)
+	if u, err := manage(t, id, cfg).Revocable(t.Context(), recovery); err != nil || len(u) != 1 || u[0].CID != bad { // the key was first listed by the operation before it
+		t.Errorf("revocable: %v, %v", u, err)
 	}
-	if u := identity.Undoable(log, recovery, time.Now().Add(73*time.Hour)); len(u) != 0 {
-		t.Errorf("undoable after 73 hours: %v", u)
+	if u, err := manage(t, id, late).Revocable(t.Context(), recovery); err != nil || len(u) != 0 {
+		t.Errorf("revocable after 73 hours: %v, %v", u, err)
 	}
-	if c, err := identity.Recover(t.Context(), id, cfg, bad, recovery, false); err != nil || !c.Submitted {
+	if c, err := manage(t, id, cfg).Recover(t.Context(), plc.RecoverOptions{Undo: bad, Key: recovery}); err != nil || !c.Submitted {
 		t.Fatal(err)
 	}
 	op := n.head(t, id.DID)
@@ -211,7 +214,7 @@ func testPLCRecoveryKey(t *testing.T, n *plcNet) {
 		t.Errorf("again: %+v", s)
 	}
 	cfg.RecoveryDIDKey = "did:key:nonsense"
-	if _, err := identity.LoadOrCreateDID(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "recovery_did_key") {
+	if _, err := identity.LoadOrCreateDID(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Config.RecoveryDIDKey") {
 		t.Error(err)
 	}
 }

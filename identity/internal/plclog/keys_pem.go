@@ -1,4 +1,4 @@
-package identity
+package plclog
 
 import (
 	"crypto/x509/pkix"

@@ -1,12 +1,16 @@
 //go:build unix
 
-package identity
+package plc_test
 
 import (
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
+	"github.com/atcr-dev/atcr/identity/plc"
 )
 
 // TestRotateAsRoot: key files that root makes belong to the service's user, who could not read them else.
@@ -15,8 +19,8 @@ func TestRotateAsRoot(t *testing.T) {
 		t.Skip("only root can give files away")
 	}
 	const user, group = 12345, 12346
-	ctx, cfg := t.Context(), Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
-	id, err := LoadOrCreateDID(ctx, cfg)
+	ctx, cfg := t.Context(), identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
+	id, err := identity.LoadOrCreateDID(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,13 +38,14 @@ func TestRotateAsRoot(t *testing.T) {
 			t.Errorf("%s: owner %d, group %d, mode %s", path, sys.Uid, sys.Gid, st.Mode())
 		}
 	}
-	if _, err := AskSigningKey(cfg, ""); err != nil {
+	m := manage(t, id, cfg)
+	if _, err := m.RequestRotation(ctx, plc.RotateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	owned(path + nextSuffix)
-	if _, _, err := RotateSigningKey(ctx, id, cfg, "", false); err != nil {
+	owned(path + plclog.NextSuffix)
+	if _, err := m.Rotate(ctx, plc.RotateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	owned(path)
-	owned(path + oldSuffix)
+	owned(path + plclog.OldSuffix)
 }

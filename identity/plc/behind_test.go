@@ -1,4 +1,4 @@
-package identity_test
+package plc_test
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/internal/plclog"
+	"github.com/atcr-dev/atcr/identity/plc"
+	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 // testPLCBehindTheBack: what a process that runs as id makes of a signing key that somebody else put in place, or whose file can't get its name.
@@ -16,19 +19,17 @@ func testPLCBehindTheBack(t *testing.T, n *plcNet) {
 	running, _ := mustBoot(t, cfg)
 	finish := func(what string, want *identity.Identity, kind error) {
 		t.Helper()
-		got, err := identity.FinishRotations(ctx, running, cfg)
+		m := manage(t, running, cfg)
+		err := m.CompleteRotations(ctx)
 		if !errors.Is(err, kind) || kind == nil && err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if running = got; !got.Key.Equal(want.Key) {
+		if running = m.Identity(); !running.Key.Equal(want.Key) {
 			t.Fatalf("%s: another key is in use", what)
 		}
 	}
 
-	other, _, err := identity.RotateSigningKey(ctx, running, cfg, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other, _ := rotate(t, running, cfg, plc.RotateOptions{})
 	n.proxy.SetTarget("http://127.0.0.1:1")
 	finish("the directory is down", running, identity.ErrPLCUnavailable)
 	n.proxy.SetTarget(n.PLC)
@@ -39,11 +40,11 @@ func testPLCBehindTheBack(t *testing.T, n *plcNet) {
 		t.Fatal(err)
 	}
 	finish("the file is not there", other, identity.ErrKeyMissing)
-	if _, _, err := identity.LoadOrCreateKey(path); err != nil {
+	if _, _, err := plclog.LoadOrCreateKey(path, ""); err != nil {
 		t.Fatal(err)
 	}
 	finish("a key that nobody names", other, identity.ErrKeyFile)
-	if err := identity.ReplaceSecret(path, []byte(other.Key.Multibase())); err != nil {
+	if err := durable.ReplaceSecret(path, []byte(other.Key.Multibase())); err != nil {
 		t.Fatal(err)
 	}
 
@@ -52,8 +53,10 @@ func testPLCBehindTheBack(t *testing.T, n *plcNet) {
 	if err := errors.Join(os.Remove(old), os.MkdirAll(filepath.Join(old, "full"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	next, c, err := identity.RotateSigningKey(ctx, running, cfg, "", false)
-	if err == nil || next == nil || !c.Submitted || next.Key.Equal(other.Key) {
+	m := manage(t, running, cfg)
+	c, err := m.Rotate(ctx, plc.RotateOptions{})
+	next := m.Identity()
+	if err == nil || !c.Submitted || next.Key.Equal(other.Key) {
 		t.Fatalf("the directory names the new key: %+v, %v", c, err)
 	}
 	finish("no room", next, fs.ErrExist)
@@ -72,13 +75,14 @@ func testPLCBehindTheBack(t *testing.T, n *plcNet) {
 	}
 
 	// The rotation key is there for the moment.
-	if _, err := identity.AskSigningKey(cfg, ""); err != nil {
+	if _, err := manage(t, running, cfg).RequestRotation(ctx, plc.RotateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	without := *running
 	without.Rotation = nil
-	last, err := identity.FinishRotations(ctx, &without, cfg)
-	if err != nil || last.Rotation != nil || last.Key.Equal(next.Key) {
-		t.Errorf("a rotation key for the moment: kept %t, %v", last.Rotation != nil, err)
+	m = manage(t, &without, cfg)
+	err = m.CompleteRotations(ctx)
+	if last := m.Identity(); err != nil || last.Rotation != nil || last.Key.Equal(next.Key) {
+		t.Errorf("a rotation key for the moment: kept %t, %v", m.Identity().Rotation != nil, err)
 	}
 }

@@ -1,4 +1,4 @@
-package identity_test
+package plc_test
 
 import (
 	"context"
@@ -16,6 +16,9 @@ import (
 	"github.com/did-method-plc/go-didplc/didplc"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
@@ -42,7 +45,7 @@ func TestPLC(t *testing.T) {
 }
 
 // log asks the directory itself.
-func (n *plcNet) log(t *testing.T, did syntax.DID) *identity.PLCLog {
+func (n *plcNet) log(t *testing.T, did syntax.DID) *plc.Log {
 	t.Helper()
 	c := didplc.Client{DirectoryURL: n.PLC}
 	entries, err := c.AuditLog(t.Context(), did.String())
@@ -53,7 +56,7 @@ func (n *plcNet) log(t *testing.T, did syntax.DID) *identity.PLCLog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := identity.ParsePLCLog(did, b)
+	log, err := plc.ParseLog(did, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +73,16 @@ func (n *plcNet) config(dir string) identity.Config {
 // boot is a start.
 func boot(t *testing.T, cfg identity.Config) (*identity.Identity, *identity.PLCStatus, error) {
 	t.Helper()
-	id, err := identity.LoadOrCreateDID(t.Context(), cfg)
+	return bootIn(t.Context(), t, cfg)
+}
+
+func bootIn(ctx context.Context, t *testing.T, cfg identity.Config) (*identity.Identity, *identity.PLCStatus, error) {
+	t.Helper()
+	id, err := identity.LoadOrCreateDID(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := identity.EnsurePLCCurrent(t.Context(), id, cfg)
+	s, err := identity.EnsurePLCCurrent(ctx, id, cfg)
 	return id, s, err
 }
 
@@ -85,6 +93,26 @@ func mustBoot(t *testing.T, cfg identity.Config) (*identity.Identity, *identity.
 		t.Fatal(err)
 	}
 	return id, s
+}
+
+func manage(t *testing.T, id *identity.Identity, cfg identity.Config) *plc.Manager {
+	t.Helper()
+	m, err := plc.NewManager(id, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// rotate returns the identity afterwards.
+func rotate(t *testing.T, id *identity.Identity, cfg identity.Config, o plc.RotateOptions) (*identity.Identity, *plc.Plan) {
+	t.Helper()
+	m := manage(t, id, cfg)
+	p, err := m.Rotate(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Identity(), p
 }
 
 func didKey(t *testing.T, k atcrypto.PrivateKey) string {
@@ -169,9 +197,9 @@ func testPLCLife(t *testing.T, n *plcNet) {
 	}
 
 	for _, dry := range []bool{true, false} {
-		fresh, c, err := identity.RotateSigningKey(t.Context(), id, cfg, "p256", dry)
-		if err != nil || len(c.Differences) != 1 || c.Submitted == dry {
-			t.Fatalf("dry run %v: %+v, %v", dry, c, err)
+		fresh, c := rotate(t, id, cfg, plc.RotateOptions{Type: "p256", DryRun: dry})
+		if len(c.Changes) != 1 || c.Submitted == dry || dry != (fresh == id) {
+			t.Fatalf("dry run %v: %+v", dry, c)
 		}
 		if !dry {
 			if again, s = mustBoot(t, cfg); !again.Key.Equal(fresh.Key) || again.Key.Equal(id.Key) || s.Updated {
@@ -179,10 +207,7 @@ func testPLCLife(t *testing.T, n *plcNet) {
 			}
 		}
 	}
-	fresh, _, err := identity.RotateRotationKey(t.Context(), again, cfg, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fresh, _ := rotate(t, again, cfg, plc.RotateOptions{Key: plc.RotationKey})
 	if op = n.head(t, id.DID); !slices.Equal(op.RotationKeys, []string{didKey(t, fresh.Rotation), didKey(t, foreign)}) {
 		t.Errorf("rotation keys: %v", op.RotationKeys)
 	}
@@ -302,7 +327,7 @@ func testPLCForeignLogs(t *testing.T, n *plcNet) {
 		"empty":             {"[]", "empty"},
 		"no operation":      {`[{"did":"` + id.DID.String() + `"}]`, "without an operation"},
 		"null":              {`[{"did":"` + id.DID.String() + `","operation":null}]`, "PLC log refused"},
-		"longer than 4 MiB": {"[" + strings.Repeat(" ", identity.MaxPLCLog) + "]", "too large"},
+		"longer than 4 MiB": {"[" + strings.Repeat(" ", plc.MaxLog) + "]", "too large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			moved := cfg
@@ -338,8 +363,8 @@ func testPLCLostRace(t *testing.T, n *plcNet) {
 	raced := 0
 	var text strings.Builder
 	cfg.Log = slog.New(slog.NewTextHandler(&text, nil))
-	cfg.Seam = func(seam string) {
-		if seam == "update-signed" && raced < 2 {
+	ctx := crashpoint.With(t.Context(), func(point string) error {
+		if point == crashpoint.UpdateSigned && raced < 2 {
 			if raced++; !strings.Contains(text.String(), "AtcrHoldService at https://hold.example.com -> AtcrHoldService at https://moved.example.org") {
 				t.Errorf("the difference is not told before the update:\n%s", &text)
 			}
@@ -347,22 +372,27 @@ func testPLCLostRace(t *testing.T, n *plcNet) {
 				op.AlsoKnownAs = append(op.AlsoKnownAs, "at://racer"+string('0'+rune(raced))+".example.com")
 			})
 		}
+		return nil
+	})
+	_, s, err := bootIn(ctx, t, cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, s := mustBoot(t, cfg)
 	op := n.head(t, id.DID)
 	if raced != 2 || !s.Updated || len(s.Log.Entries) != 4 || op.Services["atcr_hold"].Endpoint != cfg.PublicURL ||
 		!slices.Equal(op.AlsoKnownAs, []string{"at://moved.example.org", "at://racer1.example.com", "at://racer2.example.com"}) {
 		t.Errorf("raced %d times: %+v", raced, op)
 	}
 	cfg.PublicURL = "https://third.example.org"
-	cfg.Seam = func(seam string) {
-		if seam == "update-signed" {
+	ctx = crashpoint.With(t.Context(), func(point string) error {
+		if point == crashpoint.UpdateSigned {
 			n.otherTool(t, id, func(op *didplc.RegularOp) {
 				op.AlsoKnownAs = append(op.AlsoKnownAs, "at://again"+string('0'+rune(len(op.AlsoKnownAs)))+".example.com")
 			})
 		}
-	}
-	if _, _, err := boot(t, cfg); !errors.Is(err, identity.ErrPLCRace) {
+		return nil
+	})
+	if _, _, err := bootIn(ctx, t, cfg); !errors.Is(err, identity.ErrPLCRace) {
 		t.Errorf("a race lost for ever: %v", err)
 	}
 }
@@ -396,7 +426,8 @@ func testPLCWithoutRotationKey(t *testing.T, n *plcNet) {
 		t.Errorf("a key that is not in the list: %+v", s)
 	}
 	id.Rotation = stranger
-	if _, _, err := identity.RotateSigningKey(t.Context(), id, cfg, "", true); !errors.Is(err, identity.ErrNoRotationKey) || !errors.Is(err, identity.ErrPLCRefused) {
+	dry := plc.RotateOptions{DryRun: true}
+	if _, err := manage(t, id, cfg).Rotate(t.Context(), dry); !errors.Is(err, identity.ErrNoRotationKey) || !errors.Is(err, identity.ErrPLCRefused) {
 		t.Errorf("a rotation by a key that is not in the list: %v", err)
 	}
 	// The key as a value of the environment, and as a file elsewhere.
@@ -407,7 +438,7 @@ func testPLCWithoutRotationKey(t *testing.T, n *plcNet) {
 	}
 	elsewhere := cfg
 	elsewhere.PublicURL, elsewhere.RotationKeyPath = "https://third.example.org", filepath.Join(t.TempDir(), "r.key")
-	if err := identity.ReplaceSecret(elsewhere.RotationKeyPath, secret); err != nil {
+	if err := durable.ReplaceSecret(elsewhere.RotationKeyPath, secret); err != nil {
 		t.Fatal(err)
 	}
 	if _, s := mustBoot(t, elsewhere); !s.Updated {

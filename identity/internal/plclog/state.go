@@ -1,4 +1,4 @@
-package identity
+package plclog
 
 import (
 	"fmt"
@@ -6,24 +6,47 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/did-method-plc/go-didplc/didplc"
 )
 
-const plcSigning = "atproto" // name of the signing key in an operation
+const signingName = "atproto" // name of the signing key in an operation
 
-// wanted answers the state that has our signing key, handle, services and recovery key, and all else as it is.
-func (id *Identity) wanted(now didplc.RegularOp, recovery string) (didplc.RegularOp, error) {
+// Service is an entry of a DID document: ID is the fragment without its #.
+type Service struct{ ID, Type string }
+
+// Self is a service's identity, as an operation of its did:plc names it.
+type Self struct {
+	DID       syntax.DID
+	Key       atcrypto.PrivateKeyExportable
+	Rotation  atcrypto.PrivateKeyExportable // nil without one
+	PublicURL string
+	Handle    syntax.Handle
+	Services  []Service
+}
+
+// PLCOnly refuses a DID that no directory has. Errors: ErrNotPLC.
+func (id *Self) PLCOnly() error {
+	if id.DID.Method() != "plc" {
+		return fmt.Errorf("%s is %w: it has no directory entry; what its host serves is its document", id.DID, ErrNotPLC)
+	}
+	return nil
+}
+
+// wanted returns the state that has our signing key, handle, services and recovery key, and all else as it is.
+func (id *Self) wanted(now didplc.RegularOp, recovery string) (didplc.RegularOp, error) {
 	pub, err := id.Key.PublicKey()
 	if err != nil {
 		return now, fmt.Errorf("public key of %s: %w", id.DID, err)
 	}
 	want := now
 	want.VerificationMethods = maps.Clone(now.VerificationMethods)
-	want.VerificationMethods[plcSigning] = pub.DIDKey()
+	want.VerificationMethods[signingName] = pub.DIDKey()
 	want.Services = maps.Clone(now.Services)
 	old := map[string]bool{} // handles that were ours
 	for _, s := range id.Services {
-		if h := handleOf(now.Services[s.ID].Endpoint); h != "" {
+		if h := HandleOf(now.Services[s.ID].Endpoint); h != "" {
 			old["at://"+h.String()] = true
 		}
 		want.Services[s.ID] = didplc.OpService{Type: s.Type, Endpoint: id.PublicURL}
@@ -75,8 +98,8 @@ func withRecovery(now []string, ours, recovery string) []string {
 	return slices.Insert(keys, mine, recovery)
 }
 
-// differences tells in lines what an operation changes, "what: before -> after"; nothing for what stays.
-func differences(a, b didplc.RegularOp) []string {
+// Differences returns what an operation changes, as lines, "what: before -> after"; nothing for what stays.
+func Differences(a, b didplc.RegularOp) []string {
 	var d []string
 	line := func(what, before, after string) {
 		if before != after {
@@ -113,4 +136,29 @@ func union[V any](a, b map[string]V) []string {
 	names := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// State is what an operation says of the DID. Its slices and maps are the caller's own.
+func State(e *didplc.LogEntry) (didplc.RegularOp, error) {
+	var s didplc.RegularOp
+	switch op := e.Operation; {
+	case op.Regular != nil:
+		s = *op.Regular
+	case op.Legacy != nil:
+		s = op.Legacy.RegularOp()
+	default:
+		return s, fmt.Errorf("%w: %s", ErrTombstone, e.DID)
+	}
+	s.Type, s.Prev, s.Sig = "plc_operation", nil, nil
+	s.RotationKeys = append([]string{}, s.RotationKeys...)
+	s.AlsoKnownAs = append([]string{}, s.AlsoKnownAs...)
+	methods, services := map[string]string{}, map[string]didplc.OpService{}
+	for name, key := range s.VerificationMethods {
+		methods[name] = key
+	}
+	for name, service := range s.Services {
+		services[name] = service
+	}
+	s.VerificationMethods, s.Services = methods, services
+	return s, nil
 }

@@ -1,4 +1,4 @@
-package identity_test
+package plc_test
 
 import (
 	"context"
@@ -18,6 +18,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/plc"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
@@ -27,7 +29,7 @@ const childEnv = "ATCR_TEST_PLC_CHILD"
 type childJob struct {
 	Dir, PLC, URL string
 	Verb          string // boot, signing, rotation
-	Seam          string // to die at
+	Point         string // to die at
 }
 
 // TestMain runs a job when the environment names one.
@@ -51,33 +53,38 @@ func TestMain(m *testing.M) {
 func (j *childJob) config() identity.Config {
 	return identity.Config{
 		Dir: j.Dir, PublicURL: j.URL, Method: "plc", PLCURL: j.PLC, Services: identity.HoldServices(), TestMode: true,
-		Seam: func(name string) {
-			if name == j.Seam {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				select {}
-			}
-		},
 	}
 }
 
 func (j *childJob) run() error {
-	ctx, cfg := context.Background(), j.config()
+	cfg := j.config()
+	ctx := crashpoint.With(context.Background(), func(name string) error {
+		if name == j.Point {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+		return nil
+	})
 	id, err := identity.LoadOrCreateDID(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	m, err := plc.NewManager(id, cfg)
 	if err != nil {
 		return err
 	}
 	switch j.Verb {
 	case "signing":
-		_, _, err = identity.RotateSigningKey(ctx, id, cfg, "", false)
+		_, err = m.Rotate(ctx, plc.RotateOptions{})
 	case "rotation":
-		_, _, err = identity.RotateRotationKey(ctx, id, cfg, "p256", false)
+		_, err = m.Rotate(ctx, plc.RotateOptions{Key: plc.RotationKey, Type: "p256"})
 	default:
 		_, err = identity.EnsurePLCCurrent(ctx, id, cfg)
 	}
 	return err
 }
 
-// die runs the job in a process and answers whether it was killed at its seam.
+// die runs the job in a process and answers whether it was killed at its point.
 func (j childJob) die(t *testing.T) bool {
 	t.Helper()
 	text, err := json.Marshal(j)
@@ -92,7 +99,7 @@ func (j childJob) die(t *testing.T) bool {
 		return true
 	}
 	if len(out) > 0 {
-		t.Logf("%s %s: %s", j.Verb, j.Seam, strings.TrimSpace(string(out)))
+		t.Logf("%s %s: %s", j.Verb, j.Point, strings.TrimSpace(string(out)))
 	}
 	return false
 }
@@ -119,16 +126,16 @@ func (w weather) set(n *plcNet) *realtest.Injected {
 	return nil
 }
 
-// dies lists which seams a verb passes in which weather.
+// dies lists which points a verb passes in which weather.
 func dies() (all []struct {
-	verb, seam string
-	weather    weather
+	verb, point string
+	weather     weather
 }) {
-	add := func(verb string, w weather, seams ...string) {
-		for _, s := range seams {
+	add := func(verb string, w weather, points ...string) {
+		for _, s := range points {
 			all = append(all, struct {
-				verb, seam string
-				weather    weather
+				verb, point string
+				weather     weather
 			}{verb, s, w})
 		}
 	}
@@ -149,7 +156,7 @@ func dies() (all []struct {
 	return all
 }
 
-// testPLCKill kills the process at each seam of creation, update and key rotation, in each weather; then the service starts in the
+// testPLCKill kills the process at each crash point of creation, update and key rotation, in each weather; then the service starts in the
 // same weather, which must have met it, and in good weather: one DID, one genesis, and the keys on disk are those that the directory names. It is eight of them by chance, with ATCR_LONG all.
 func testPLCKill(t *testing.T, n *plcNet) {
 	all := dies()
@@ -161,8 +168,8 @@ func testPLCKill(t *testing.T, n *plcNet) {
 		all = all[:8]
 	}
 	for _, d := range all {
-		t.Run(d.verb+" "+d.seam+" "+string(d.weather), func(t *testing.T) {
-			job := childJob{Dir: t.TempDir(), PLC: n.proxy.URL, URL: "https://hold.example.com", Verb: d.verb, Seam: d.seam}
+		t.Run(d.verb+" "+d.point+" "+string(d.weather), func(t *testing.T) {
+			job := childJob{Dir: t.TempDir(), PLC: n.proxy.URL, URL: "https://hold.example.com", Verb: d.verb, Point: d.point}
 			cfg := n.config(job.Dir)
 			var before syntax.DID
 			if d.verb != "create" {
@@ -175,14 +182,14 @@ func testPLCKill(t *testing.T, n *plcNet) {
 			}
 			fault := d.weather.set(n)
 			if !job.die(t) {
-				t.Fatalf("the process was not killed at %s", d.seam)
+				t.Fatalf("the process was not killed at %s", d.point)
 			}
 			if rng.IntN(2) == 0 { // and once more, on what it left
 				job.die(t)
 			}
 			if fault != nil {
-				again := job // a start in the same weather: some seams come before the first request
-				again.Verb, again.Seam = "boot", ""
+				again := job // a start in the same weather: some points come before the first request
+				again.Verb, again.Point = "boot", ""
 				again.die(t)
 				if fault.Fired() == 0 {
 					t.Errorf("%s: no request met the directory so", d.weather)

@@ -1,11 +1,8 @@
-package identity
+package plclog
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,45 +12,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/did-method-plc/go-didplc/didplc"
 )
-
-// Keys as openssl writes them: with and without parameters, SEC 1 and PKCS #8.
-func TestParsePEM(t *testing.T) {
-	read := func(name string) []byte {
-		b, err := os.ReadFile(filepath.Join("testdata", "keys", name+".pem"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	for curve, hexKey := range map[string]string{ // as openssl ec -text prints them
-		"p256": "5ab8bb34ad578f16e324c3668c0db89e76095a0d72b694465da0cf2dbaa8cc21",
-		"k256": "0936c4de7073bb5943c9b475ef809ab9c4d2bbc9151f6ddf9d33b47f170dc597",
-	} {
-		one, err := ParseKey(read(curve + "sec1"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		two, err := ParseKey(read(curve + "p8"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !one.Equal(two) || hex.EncodeToString(one.Bytes()) != hexKey {
-			t.Errorf("%s: %x and %x", curve, one.Bytes(), two.Bytes())
-		}
-		if _, isP256 := one.(*atcrypto.PrivateKeyP256); isP256 != (curve == "p256") {
-			t.Errorf("%s: a %T", curve, one)
-		}
-		back, err := ParseKey([]byte(one.Multibase()))
-		if err != nil || !back.Equal(one) {
-			t.Errorf("%s: %v", curve, err)
-		}
-	}
-	for _, name := range []string{"p384", "rsa"} {
-		if _, err := ParseKey(read(name)); err == nil {
-			t.Errorf("%s was taken", name)
-		}
-	}
-}
 
 func TestWantedAliases(t *testing.T) {
 	for _, c := range []struct{ now, old, handle, want string }{
@@ -211,11 +169,11 @@ func badLogs(t testing.TB) (did syntax.DID, bad map[string][]byte) {
 func TestBadLogs(t *testing.T) {
 	did, bad := badLogs(t)
 	for name, b := range bad {
-		if _, err := ParsePLCLog(did, b); !errors.Is(err, ErrPLCLog) {
+		if _, err := ParseLog(did, b); !errors.Is(err, ErrLog) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := ParsePLCLog(did, make([]byte, MaxPLCLog+1)); !errors.Is(err, ErrPLCLog) {
+	if _, err := ParseLog(did, make([]byte, MaxLog+1)); !errors.Is(err, ErrLog) {
 		t.Error(err)
 	}
 }
@@ -232,7 +190,7 @@ func FuzzPLCLog(f *testing.F) {
 	f.Add([]byte(`[{"did":"did:plc:x","operation":{"type":"plc_tombstone","prev":"","sig":""},"cid":"","createdAt":"2026-01-01T00:00:00Z"}]`), "did:plc:x")
 	f.Add([]byte(`[{"did":"did:plc:x","operation":{"type":"create"},"cid":"","createdAt":"2026-01-01T00:00:00Z"}]`), "did:plc:x")
 	f.Fuzz(func(t *testing.T, b []byte, name string) {
-		log, err := ParsePLCLog(syntax.DID(name), b)
+		log, err := ParseLog(syntax.DID(name), b)
 		if err != nil {
 			return
 		}
@@ -240,14 +198,14 @@ func FuzzPLCLog(f *testing.F) {
 		if head == nil || len(log.History()) != len(log.Entries) || log.continues(log) != nil {
 			t.Fatal("a log that contradicts itself")
 		}
-		if _, err := plcState(head); err != nil && !log.Tombstoned() {
+		if _, err := State(head); err != nil && !log.Tombstoned() {
 			t.Fatal(err)
 		}
 		key, err := atcrypto.GeneratePrivateKeyK256()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(Undoable(log, key, time.Now())) > 0 {
+		if len(log.Revocable(key, time.Now())) > 0 {
 			t.Fatal("a stranger's key may undo")
 		}
 	})
@@ -287,7 +245,7 @@ func FuzzGenesis(f *testing.F) {
 
 func TestFuzzSeedsAreGood(t *testing.T) {
 	did, b := twoOperations(t)
-	log, err := ParsePLCLog(did, b)
+	log, err := ParseLog(did, b)
 	if err != nil {
 		t.Fatal(err)
 	}
