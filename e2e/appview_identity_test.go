@@ -28,6 +28,7 @@ func (s *stack) pullCount(t *testing.T, repository string) int {
 
 // Pulls by people who are not signed in are counted at the hold, in the AppView's own name: once an hour, beside those of accounts.
 func TestAnonymousPullsCounted(t *testing.T) {
+	t.Parallel()
 	s := startServices(t, servicesOptions{})
 	img := realtest.Image(t, realtest.ImageOptions{Layers: 2, Seed: 4300})
 	anonymous := realtest.NewCrane(t, s.anonymous())
@@ -55,6 +56,7 @@ func TestAnonymousPullsCounted(t *testing.T) {
 
 // The hold takes from the AppView that it trusts a member's tier, signed by the key behind the document that the AppView serves.
 func TestTrustedAppViewSetsTiers(t *testing.T) {
+	t.Parallel()
 	s := startServices(t, servicesOptions{Tiers: []string{"deckhand", "bosun"}, Crew: map[string][]string{"bob": {"blob:read"}}})
 	var doc struct{ ID string }
 	if err := getJSON("http://"+s.Registry+"/.well-known/did.json", &doc); err != nil {

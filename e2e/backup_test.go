@@ -27,6 +27,7 @@ import (
 // same DID, with the crew, the layer records and the quotas that it had then; what was pushed before pulls, what is pushed
 // next is taken by the relay that has followed it all along.
 func TestMachineLost(t *testing.T) {
+	t.Parallel()
 	for name, layers := range map[string]bool{"with layers": true, "layers kept elsewhere": false} {
 		t.Run(name, func(t *testing.T) { machineLost(t, layers) })
 	}

@@ -69,6 +69,7 @@ func (p *program) open(f func(*repo.Repo)) {
 // TestCarried: a hold's repository goes through a pipe into another hold, blobs with it or from a folder; two CARs are one commit; the
 // result is the same records under another DID, and @atproto/repo verifies it.
 func TestCarried(t *testing.T) {
+	t.Parallel()
 	realtest.Need(t, tools.ATProto)
 	first := newProgram(t, realtest.FreePort(t))
 	server := realtest.Start(t, realtest.Command{Path: first.path, Args: []string{"serve"}, Env: first.command().Env})

@@ -38,15 +38,20 @@ func group(skips []string) map[string]int {
 	return alike
 }
 
-func TestConformanceEmbedRegistry(t *testing.T) { conformance(t, embedRegistry(t), nil) }
+func TestConformanceEmbedRegistry(t *testing.T) {
+	t.Parallel()
+	conformance(t, embedRegistry(t), nil)
+}
 
 func TestConformanceSandbox(t *testing.T) {
+	t.Parallel()
 	s, _ := sandbox(t, t.TempDir())
 	conformance(t, s, nil)
 }
 
 // The same with the reference PDS behind the AppView.
 func TestConformanceServices(t *testing.T) {
+	t.Parallel()
 	realtest.Long(t, "the conformance suite on the reference PDS")
 	conformance(t, startServices(t, servicesOptions{}).stack, nil)
 }

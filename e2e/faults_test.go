@@ -12,7 +12,7 @@ import (
 // The owner's PDS is down: what was seen still pulls and says how old it is, a
 // push says which server is down.
 func TestPDSDown(t *testing.T) {
-	t.Parallel() // most of it is waiting for a minute to pass
+	t.Parallel()
 	s := startServices(t, servicesOptions{})
 	img := realtest.Image(t, realtest.ImageOptions{Layers: 2, Seed: 800})
 	must(realtest.NewCrane(t, s.Login).Push(img, s.ref("seen", ":v1")))(t)
@@ -60,6 +60,7 @@ func TestPDSDown(t *testing.T) {
 // Each step at the PDS fails once, and once fails though it was done. A push
 // that is acknowledged stands everywhere; one that is refused is nowhere.
 func TestPDSFaults(t *testing.T) {
+	t.Parallel()
 	s := startServices(t, servicesOptions{Network: realtest.NetworkOptions{Proxied: true}})
 	proxy := s.net.Proxy[0]
 	crane := realtest.NewCrane(t, s.Login)
@@ -113,6 +114,7 @@ func TestPDSFaults(t *testing.T) {
 
 // An upload outlives a restart of either server and goes on where Range says.
 func TestUploadResumes(t *testing.T) {
+	t.Parallel()
 	s := startServices(t, servicesOptions{})
 	file := must(readFile(realtest.File(t, "layer", 40<<20, 820)))(t)
 	name := s.name("resume")

@@ -76,6 +76,7 @@ func (g *goat) post(nsid, kind string, body []byte) []byte {
 // TestReadByOthers: a hold is read whole by a client made of indigo's packages, and each of its com.atproto answers is what the
 // protocol's lexicon says.
 func TestReadByOthers(t *testing.T) {
+	t.Parallel()
 	realtest.Need(t, tools.ATProto)
 	n := realtest.Network(t, realtest.NetworkOptions{})
 	h := newRunningHold(t, n.PLC, n.Account("alice").DID)

@@ -23,6 +23,7 @@ import (
 // once; the push that was cut works when it is tried again. Nothing is repaired
 // by hand. ATCR_SEED repeats a run.
 func TestKillDuringPushes(t *testing.T) {
+	t.Parallel()
 	pushes := 4
 	if os.Getenv("ATCR_LONG") != "" {
 		pushes = 50

@@ -9,6 +9,7 @@ import (
 
 // The sandbox's hold is a did:plc, and images are pushed to it and pulled from it by docker and crane.
 func TestSandboxHoldIsDIDPLC(t *testing.T) {
+	t.Parallel()
 	s, _ := sandbox(t, t.TempDir())
 	if !strings.HasPrefix(s.HoldDID, "did:plc:") {
 		t.Fatalf("the hold is %s", s.HoldDID)

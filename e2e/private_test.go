@@ -11,6 +11,7 @@ import (
 // A private hold: everything of an image is for those who may read the hold, and
 // pushing for those who may write it.
 func TestPrivateHold(t *testing.T) {
+	t.Parallel()
 	s := startServices(t, servicesOptions{
 		Network: realtest.NetworkOptions{Accounts: []string{"alice", "bob", "carol", "dave"}},
 		Captain: "carol", Private: true,

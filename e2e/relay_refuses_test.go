@@ -24,6 +24,7 @@ import (
 // TestRelayRefuses shows that TestRelayFollowsHold can fail: commits that were made wrong on purpose don't come through, and
 // what the relay lets through although it is wrong, it complains of.
 func TestRelayRefuses(t *testing.T) {
+	t.Parallel()
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	host, frames := handMade(t)
 	id, err := identity.CreatePLCIdentity(t.Context(), identity.Config{

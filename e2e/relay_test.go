@@ -122,6 +122,7 @@ func unnumbered(t *testing.T, e realtest.Event) string {
 // TestRelayFollowsHold: indigo's relay, with its checks on, passes all on that a hold does: commits of every kind, imports,
 // a new signing key, and a machine that was lost and restored.
 func TestRelayFollowsHold(t *testing.T) {
+	t.Parallel()
 	n := realtest.Network(t, realtest.NetworkOptions{})
 	h := newRunningHold(t, n.PLC, n.Account("alice").DID)
 	h.start()
@@ -358,6 +359,7 @@ func someCAR(t *testing.T, collection string, records int) repo.Source {
 // TestRelayAsked: a hold that the relay has lost asks it, within seconds, to be followed again. This relay refuses, since it takes no host
 // on loopback by name; once it follows again nothing is missing.
 func TestRelayAsked(t *testing.T) {
+	t.Parallel()
 	n := realtest.Network(t, realtest.NetworkOptions{})
 	h := newRunningHold(t, n.PLC, n.Account("alice").DID)
 	door := realtest.NewFaultProxy(t, "http://127.0.0.1:1")

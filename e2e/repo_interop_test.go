@@ -18,6 +18,7 @@ import (
 // TestRepoInterop: a CAR by @atproto/repo, which is not in streaming order, is verified, imported under another DID
 // and mirrored by us; what we export is verified by @atproto/repo and indigo, down to the same root.
 func TestRepoInterop(t *testing.T) {
+	t.Parallel()
 	realtest.Need(t, tools.ATProto)
 	n := manyRecords()
 	ctx, dir := t.Context(), t.TempDir()

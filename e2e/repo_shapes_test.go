@@ -99,6 +99,7 @@ func export(t *testing.T, r *repo.Repo, file string, o *repo.ExportOptions) {
 // TestRepoShapes: trees as high as ten levels, with and without anything between, growing and shrinking, come out as other
 // implementations make them; each commit is undone by indigo from its event.
 func TestRepoShapes(t *testing.T) {
+	t.Parallel()
 	realtest.Need(t, tools.ATProto)
 	const coll, top = "io.atcr.tag", 9
 	keys := peaks(coll, top, 3)
@@ -167,6 +168,7 @@ func TestRepoShapes(t *testing.T) {
 
 // TestRepoSince: the difference since a revision, put to an older export, is the newer repository; a third of it is deleted meanwhile.
 func TestRepoSince(t *testing.T) {
+	t.Parallel()
 	realtest.Need(t, tools.ATProto)
 	dir, seed := t.TempDir(), rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -230,6 +232,7 @@ func records(t *testing.T, r *repo.Repo) map[string]repo.CID {
 // TestProofsForOthers: what we prove, that a record is there and that it isn't, @atproto/repo verifies; with another
 // key, or for another record, it does not.
 func TestProofsForOthers(t *testing.T) {
+	t.Parallel()
 	realtest.Need(t, tools.ATProto)
 	const coll, absent = "io.atcr.tag", 40
 	r := repotest.Open(t, memstore.New(), repo.Options{DID: "did:web:proofs.example"})
@@ -288,6 +291,7 @@ func TestProofsForOthers(t *testing.T) {
 
 // TestProofsOfOthers: we verify what the reference PDS proves, that a record is there and that it isn't, and its getRepo.
 func TestProofsOfOthers(t *testing.T) {
+	t.Parallel()
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	alice := n.Account("alice")
 	const coll = "io.atcr.tag"

@@ -11,6 +11,7 @@ import (
 
 // The sandbox, stopped and started on the same folder, is the same network.
 func TestSandboxRestarts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s, p := sandbox(t, dir)
 	img := realtest.Image(t, realtest.ImageOptions{Layers: 2, Seed: 1200})
@@ -53,6 +54,7 @@ func TestSandboxRestarts(t *testing.T) {
 
 // Two sandboxes on one folder: the second refuses and says who has it.
 func TestSandboxOnAFolderInUse(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	_, first := sandbox(t, dir)
 	second := realtest.Start(t, realtest.Command{

@@ -21,9 +21,13 @@ func scripts(t *testing.T, s *stack) {
 	}
 }
 
-func TestEmbedRegistry(t *testing.T) { scripts(t, embedRegistry(t)) }
+func TestEmbedRegistry(t *testing.T) {
+	t.Parallel()
+	scripts(t, embedRegistry(t))
+}
 
 func TestSandbox(t *testing.T) {
+	t.Parallel()
 	s, _ := sandbox(t, t.TempDir())
 	scripts(t, s)
 }

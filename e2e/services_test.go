@@ -175,4 +175,7 @@ func (s *services) waitFor(t *testing.T, p *realtest.Process, url string) {
 	}
 }
 
-func TestServices(t *testing.T) { scripts(t, startServices(t, servicesOptions{}).stack) }
+func TestServices(t *testing.T) {
+	t.Parallel()
+	scripts(t, startServices(t, servicesOptions{}).stack)
+}

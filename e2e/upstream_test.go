@@ -13,6 +13,7 @@ import (
 // Push, pull and delete with a hold that has none of our extensions, in each form
 // in which such holds give layers away.
 func TestUpstreamHold(t *testing.T) {
+	t.Parallel()
 	for name, form := range map[string]upstreamhold.Form{
 		"redirect": upstreamhold.Redirect, "url in JSON": upstreamhold.URLJSON, "bytes": upstreamhold.Bytes,
 	} {
