@@ -9,6 +9,7 @@ import (
 // However often a part comes at once, the spool counts what lies in it: else one client could fill it for everybody by
 // sending the same part again and again.
 func TestSpoolCountsWhatIsThere(t *testing.T) {
+	t.Parallel()
 	sp, err := openSpool(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ import (
 )
 
 func TestCreateRestore(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 5), folder(t)
 	key, o := keyPair(t)
 	o.Config = []byte("version: x\n")
@@ -84,6 +85,7 @@ func TestCreateRestore(t *testing.T) {
 
 // The layers were not lost: only the folder of identity and databases was.
 func TestRestoreBesideLayers(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	o.Layers = false
@@ -106,6 +108,7 @@ func layerFile(root string, d digest.Digest) string {
 }
 
 func TestWithoutIdentity(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 1), folder(t)
 	p := h.parts()
 	if _, err := backup.Create(t.Context(), to, p, backup.Options{}); !errors.Is(err, backup.ErrNoIdentity) {
@@ -137,6 +140,7 @@ func TestWithoutIdentity(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 1), folder(t)
 	key, o := keyPair(t)
 	other, _ := keyPair(t)
@@ -223,6 +227,7 @@ func TestRefusals(t *testing.T) {
 
 // Each file of a set, damaged in each way, is refused by name, and nothing is restored.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	o.Config = []byte("version: x\n")
@@ -279,6 +284,7 @@ func TestDamage(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 1), folder(t)
 	_, o := keyPair(t)
 	// The first set's layer is its own alone.
@@ -350,6 +356,7 @@ func TestPrune(t *testing.T) {
 
 // What a manifest says is shown to people: a target must not speak to their terminals.
 func TestManifestIsPlain(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 0), folder(t)
 	_, o := keyPair(t)
 	m := h.create(to, o)
@@ -371,6 +378,7 @@ func TestManifestIsPlain(t *testing.T) {
 
 // A folder whose name only looks like a set's is not ours, and keeps no backup from being made.
 func TestNotASet(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 0), folder(t)
 	_, o := keyPair(t)
 	other := filepath.Join(to.String(), "sets", "99999999T999999.999999Z")
@@ -388,6 +396,7 @@ func TestNotASet(t *testing.T) {
 
 // A set of another hold than the configured one is not restored.
 func TestRestoreOfAnother(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 0), folder(t)
 	key, o := keyPair(t)
 	h.create(to, o)
@@ -403,6 +412,7 @@ func TestRestoreOfAnother(t *testing.T) {
 
 // An older set's list of layers has lost its end: what it named is not known, so that no layer is removed.
 func TestPruneByDamagedList(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	_, o := keyPair(t)
 	h.create(to, o)
@@ -434,6 +444,7 @@ func TestPruneByDamagedList(t *testing.T) {
 
 // A layer that a record names and the hold has lost does not keep the rest from being saved.
 func TestLostLayers(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 4), folder(t)
 	_, o := keyPair(t)
 	log := &lockedBuffer{}
@@ -451,6 +462,7 @@ func TestLostLayers(t *testing.T) {
 
 // Backups while layers are pushed and deleted: every set is consistent, whatever was in between.
 func TestBesidePushes(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	store, err := sqlstore.Open(t.Context(), filepath.Join(h.cfg.Dir, "repo.db"))
@@ -525,6 +537,7 @@ func TestBesidePushes(t *testing.T) {
 
 // A layer goes, record and blob, between the reading of the repository and the copying: it is read again.
 func TestDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	_, o := keyPair(t)
 	p := h.parts()
@@ -561,6 +574,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 // TestRotatedMeanwhile: a backup during which the signing key is rotated is refused, since its identity would not verify its
 // repository; the next one is whole.
 func TestRotatedMeanwhile(t *testing.T) {
+	t.Parallel()
 	h, to := makeHold(t, 2), folder(t)
 	key, o := keyPair(t)
 	s, err := hold.New(t.Context(), h.cfg)

@@ -6,4 +6,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/backup/targettest"
 )
 
-func TestFolder(t *testing.T) { targettest.Run(t, folder(t)) }
+func TestFolder(t *testing.T) {
+	t.Parallel()
+	targettest.Run(t, folder(t))
+}
