@@ -55,7 +55,7 @@ func TestPrivateHold(t *testing.T) {
 						t.Errorf("%s %s: no challenge", method, path)
 					}
 					if r.status == http.StatusForbidden && method == http.MethodGet &&
-						!(strings.Contains(string(body), "DENIED") && strings.Contains(string(body), s.HoldDID) && strings.Contains(string(body), "requestCrew")) {
+						!(strings.Contains(string(body), "DENIED") && strings.Contains(string(body), s.HoldDID) && strings.Contains(string(body), "atcr-hold crew add dave.test")) {
 						t.Errorf("%s %s: the refusal does not name the hold and the remedy: %s", method, path, body)
 					}
 				}
@@ -84,6 +84,8 @@ func TestPrivateHold(t *testing.T) {
 		}
 	})
 
+	t.Run("messages", func(t *testing.T) { testMessages(t, s, img) })
+
 	t.Run("made public", func(t *testing.T) {
 		if err := s.hold.Stop(); err != nil {
 			t.Fatalf("hold: %v", err)
@@ -98,4 +100,59 @@ func TestPrivateHold(t *testing.T) {
 			t.Errorf("pulled %s without sign-in, want %s", got, img.Digest)
 		}
 	})
+}
+
+// testMessages: a refusal names handle, path or tag, and the command that helps.
+func testMessages(t *testing.T, s *services, img *realtest.ImageFile) {
+	alice, dave := s.Login, s.login(t, "dave")
+	host := s.Registry
+	for _, tt := range []struct {
+		name  string
+		login realtest.Login
+		args  []string
+		want  []string
+		not   string
+	}{
+		{"push, not signed in", s.anonymous(), []string{"push", img.Layout, s.ref("fresh", ":v2")},
+			[]string{"UNAUTHORIZED", "docker login " + host + " -u " + alice.User}, ""},
+		{"push, not signed in, no handle", s.anonymous(), []string{"push", img.Layout, host + "/app:v1"},
+			[]string{"docker login " + host + " -u HANDLE", "push to " + host + "/HANDLE/REPOSITORY", `"app" is no handle`}, ""},
+		{"push, no handle", alice, []string{"push", img.Layout, host + "/app:v1"},
+			[]string{"DENIED", "signed in as " + alice.User, "push to " + host + "/" + alice.User + "/app"}, ""},
+		{"push, a folder that is no handle", alice, []string{"push", img.Layout, host + "/team/app:v1"},
+			[]string{"DENIED", "push to " + host + "/" + alice.User + "/app"}, ""},
+		{"push, another's", dave, []string{"push", img.Layout, s.ref("fresh", ":v2")},
+			[]string{"DENIED", "push to " + host + "/" + dave.User + "/fresh"}, ""},
+		{"push, not of the crew", dave, []string{"push", img.Layout, host + "/" + dave.User + "/app:v1"},
+			[]string{"DENIED", s.HoldDID, "ask its captain carol.test", "atcr-hold crew add " + dave.User}, "requestCrew"},
+		{"push, crew that only reads", s.login(t, "bob"), []string{"push", img.Layout, host + "/bob.test/app:v1"},
+			[]string{"DENIED", "atcr-hold crew add --permissions blob:write bob.test"}, ""},
+		{"pull, private", s.anonymous(), []string{"manifest", s.ref("secret", ":v1")},
+			[]string{"UNAUTHORIZED", "docker login " + host + " -u HANDLE"}, ""},
+		{"pull, no handle", s.anonymous(), []string{"manifest", host + "/app:v1"},
+			[]string{"NAME_UNKNOWN", "HANDLE/REPOSITORY", `"app" is no handle`}, ""},
+		{"missing tag", alice, []string{"manifest", s.ref("secret", ":v9")}, []string{"MANIFEST_UNKNOWN", "/secret has no tag v9; it has v1"}, ""},
+		{"missing tag, of no concern", dave, []string{"manifest", s.ref("secret", ":v9")}, []string{"MANIFEST_UNKNOWN", "/secret has no tag v9"}, "it has"},
+		{"missing digest", alice, []string{"manifest", s.ref("secret", "@sha256:"+strings.Repeat("0", 64))},
+			[]string{"has no manifest sha256:0000"}, ""},
+		{"catalog", alice, []string{"catalog", host}, []string{"UNSUPPORTED", "/v2/HANDLE/REPOSITORY/tags/list"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := realtest.NewCrane(t, tt.login).Run(tt.args...)
+			if err == nil {
+				t.Fatal("it succeeded")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("no %q in: %v", want, err)
+				}
+			}
+			if tt.not != "" && strings.Contains(err.Error(), tt.not) {
+				t.Errorf("%q in: %v", tt.not, err)
+			}
+		})
+	}
+	if resp, _ := do(t, s.anonymous(), http.MethodHead, "/v2/app/manifests/v1", "repository:app:pull", nil); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("HEAD without a handle: %s; clients stop there, since a HEAD has no text", resp.Status)
+	}
 }

@@ -40,11 +40,12 @@ type Member struct {
 
 // Rights of one user at a hold.
 type Rights struct {
-	Public bool // the hold is public: everyone reads
-	Crew   bool // the user is captain or has a crew record
-	Read   bool
-	Write  bool
-	Admin  bool
+	Captain string // DID of the captain
+	Public  bool   // the hold is public: everyone reads
+	Crew    bool   // the user is captain or has a crew record
+	Read    bool
+	Write   bool
+	Admin   bool
 }
 
 type recordAnswer struct {
@@ -116,12 +117,12 @@ func (c *Client) Rights(ctx context.Context, did string) (Rights, error) {
 	if err != nil {
 		return Rights{}, err
 	}
-	r := Rights{Public: captain.Public, Read: captain.Public}
+	r := Rights{Captain: captain.Owner, Public: captain.Public, Read: captain.Public}
 	switch did {
 	case "":
 		return r, nil
 	case captain.Owner:
-		return Rights{Public: captain.Public, Crew: true, Read: true, Write: true, Admin: true}, nil
+		return Rights{Captain: captain.Owner, Public: captain.Public, Crew: true, Read: true, Write: true, Admin: true}, nil
 	}
 	m, err := c.Member(ctx, did)
 	if errors.Is(err, ErrNotFound) {

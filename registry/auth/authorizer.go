@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -30,7 +32,7 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 		if onlyPull(wanted) {
 			return registry.Actor{Challenge: challenge, NoToken: true}, nil
 		}
-		return registry.Actor{}, unauthorized(challenge, "")
+		return registry.Actor{}, unauthorized(challenge, "", signInText(base, wanted))
 	}
 	var late time.Duration
 	if len(wanted) == 1 && wanted[0].Upload != "" {
@@ -38,7 +40,7 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 	}
 	c, err := a.verify(token, late)
 	if err != nil {
-		return registry.Actor{}, unauthorized(challenge, "invalid_token")
+		return registry.Actor{}, unauthorized(challenge, "invalid_token", "the token is no longer good: "+signInText(base, wanted))
 	}
 	actor := registry.Actor{ID: c.DID, Session: c.Session, Challenge: challenge}
 	for _, want := range wanted {
@@ -46,30 +48,64 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 			continue // /v2/ and the catalog: any token of ours
 		}
 		if writes(want.Actions) {
-			if actor.Name, err = a.ownNamespace(r.Context(), c.DID, want.Repository); err != nil {
-				return registry.Actor{}, withChallenge(err, challenge)
+			if c.DID == "" {
+				return registry.Actor{}, unauthorized(challenge, "", signInText(base, wanted))
+			}
+			if actor.Name, err = a.ownNamespace(r.Context(), c.DID, base.Host, want.Repository); err != nil {
+				return registry.Actor{}, err
 			}
 		}
 		if !covers(c.Access, want.Repository, want.Actions) {
-			return registry.Actor{}, unauthorized(challenge, "insufficient_scope")
+			return registry.Actor{}, unauthorized(challenge, "insufficient_scope", "the token does not cover this: "+signInText(base, wanted))
 		}
 	}
 	return actor, nil
 }
 
-// ownNamespace answers the DID that the name's first part resolves to, which must be did.
-func (a *Auth) ownNamespace(ctx context.Context, did, name string) (string, error) {
-	if did == "" {
-		return "", registry.ErrUnauthorized
-	}
+// ownNamespace returns the DID that the name's first part resolves to, which must be did.
+func (a *Auth) ownNamespace(ctx context.Context, did, host, name string) (string, error) {
 	owner, err := a.ownerOf(ctx, name)
+	var e *registry.Error
 	switch {
+	case errors.Is(err, registry.ErrDenied) && errors.As(err, &e):
+		return "", e.With("%s: %s", e.Message, a.ownPath(ctx, did, host, name))
 	case err != nil:
 		return "", err
 	case owner != did:
-		return "", registry.ErrDenied.With("you are %s, and may push to and delete from your own repositories only", did)
+		return "", registry.ErrDenied.With("%s is not yours: %s", name, a.ownPath(ctx, did, host, name))
 	}
 	return owner, nil
+}
+
+// ownPath says under which name an account may push what it wanted to push as name.
+func (a *Auth) ownPath(ctx context.Context, did, host, name string) string {
+	who, path := did, "HANDLE"
+	if acc, err := a.opts.Directory.LookupDID(ctx, syntax.DID(did)); err == nil && acc.Handle != "" && !acc.Handle.IsInvalidHandle() {
+		who, path = acc.Handle.String(), acc.Handle.String()
+	}
+	if _, rest, ok := strings.Cut(name, "/"); ok {
+		name = rest
+	}
+	return fmt.Sprintf("you are signed in as %s, and push to %s/%s/%s", who, host, path, name)
+}
+
+// signInText says how to sign in: as the owner where something is to be written.
+func signInText(base *url.URL, wanted []registry.Access) string {
+	who, rest := "HANDLE", ""
+	for _, w := range wanted {
+		if w.Repository == "" || !writes(w.Actions) {
+			continue
+		}
+		first, _, ok := strings.Cut(w.Repository, "/")
+		id, err := identity.ParseOwner(first)
+		switch {
+		case !ok || err != nil:
+			rest = fmt.Sprintf(", and push to %s/HANDLE/REPOSITORY: %.64q is no handle", base.Host, first)
+		case id.IsHandle():
+			who = id.String()
+		}
+	}
+	return fmt.Sprintf("sign in: docker login %s -u %s%s", base.Host, who, rest)
 }
 
 // ownerOf resolves a repository name's first part. A name that leads to nobody is ErrDenied: nobody may write there.
@@ -77,7 +113,7 @@ func (a *Auth) ownerOf(ctx context.Context, name string) (string, error) {
 	first, _, _ := strings.Cut(name, "/")
 	id, err := identity.ParseOwner(first)
 	if err != nil {
-		return "", registry.ErrDenied.With("%.64q is neither a handle nor a DID: push to HANDLE/REPOSITORY", first)
+		return "", registry.ErrDenied.With("%.64q is neither a handle nor a DID", first)
 	}
 	if did, err := id.AsDID(); err == nil {
 		return did.String(), nil
@@ -142,17 +178,9 @@ func challengeFor(base *url.URL, wanted []registry.Access) string {
 	return b.String()
 }
 
-func unauthorized(challenge, reason string) error {
+func unauthorized(challenge, reason, text string) error {
 	if reason != "" {
 		challenge += `,error="` + reason + `"`
 	}
-	return registry.ErrUnauthorized.WithChallenge(challenge)
-}
-
-// withChallenge gives an ErrUnauthorized its challenge.
-func withChallenge(err error, challenge string) error {
-	if errors.Is(err, registry.ErrUnauthorized) {
-		return unauthorized(challenge, "")
-	}
-	return err
+	return registry.ErrUnauthorized.With("%s", text).WithChallenge(challenge)
 }

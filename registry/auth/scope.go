@@ -56,7 +56,7 @@ func parseScope(s string) (access, bool) {
 	}
 	a := access{Type: s[:first], Name: s[first+1 : last]}
 	a.Type, _, _ = strings.Cut(a.Type, "(") // repository(plugin)
-	if a.Type != "repository" || !strings.Contains(a.Name, "/") || strings.ContainsAny(a.Name, "\"\\ \t") {
+	if a.Type != "repository" || a.Name == "" || strings.ContainsAny(a.Name, "\"\\ \t") {
 		return access{}, false
 	}
 	for action := range strings.SplitSeq(s[last+1:], ",") {

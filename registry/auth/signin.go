@@ -33,7 +33,8 @@ type account struct {
 
 // Errors of a sign-in, besides those that name a server.
 var (
-	errCredentials  = registry.ErrUnauthorized.With("sign-in failed: use your handle and an app password of your account")
+	// errCredentials is one for all that would tell whether there is an account, and how far a guess was right.
+	errCredentials  = registry.ErrUnauthorized.With("sign-in failed: use your handle and an app password of your account: docker login REGISTRY -u HANDLE")
 	errMainPassword = registry.ErrDenied.With("this is the account's main password, which gives full access: " +
 		"make an app password in your account's settings (Privacy and security, App passwords) and sign in with that")
 )
@@ -57,7 +58,7 @@ func (c credentials) joinDID() credentials {
 	return credentials{"did:" + method + ":" + id, secret}
 }
 
-// signIn checks credentials. Errors: errCredentials, errMainPassword, ErrTooManyRequests, ErrUnavailable.
+// signIn checks credentials. Errors: errCredentials and those of [malformed], errMainPassword, ErrTooManyRequests, ErrUnavailable.
 func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (account, error) {
 	c = c.joinDID()
 	id, ok := parseUser(c.user)
@@ -86,6 +87,9 @@ func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (acco
 	if err != nil {
 		return account{}, err
 	}
+	if id == "" {
+		return account{}, malformed(c)
+	}
 	if pds == "" {
 		return account{}, errCredentials.Wrap(fmt.Errorf("%.128q has no account: %w", c.user, errors.Join(lookup, errNoPDS)))
 	}
@@ -94,6 +98,27 @@ func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (acco
 		refund()
 	}
 	return who, err
+}
+
+// malformed says what is wrong with credentials that can be nobody's, which tells nothing about accounts.
+func malformed(c credentials) error {
+	user := strings.TrimPrefix(strings.TrimSpace(c.user), "@")
+	const remedy = "sign in with your handle, such as alice.bsky.social: docker login REGISTRY -u HANDLE"
+	switch {
+	case user == "":
+		return registry.ErrUnauthorized.With("sign-in failed: there is no user name: %s", remedy)
+	case len(c.user) > maxUser || len(c.secret) > maxPassword:
+		return registry.ErrUnauthorized.With("sign-in failed: a user name has at most %d bytes, a password %d", maxUser, maxPassword)
+	case strings.Contains(user, "@"):
+		return registry.ErrUnauthorized.With("sign-in failed: %.64q is an e-mail address: %s", user, remedy)
+	case c.secret == "":
+		return registry.ErrUnauthorized.With("sign-in failed: there is no password: make an app password in your account's settings")
+	}
+	if _, ok := parseUser(user + ".bsky.social"); ok && !strings.EqualFold(user, "did") && !strings.Contains(user, ".") {
+		return registry.ErrUnauthorized.With("sign-in failed: %q is a handle without its domain: sign in with all of it, as in docker login REGISTRY -u %s.bsky.social",
+			user, strings.ToLower(user))
+	}
+	return registry.ErrUnauthorized.With("sign-in failed: %.64q is neither a handle nor a DID: %s", user, remedy)
 }
 
 var errNoPDS = errors.New("no server to ask")

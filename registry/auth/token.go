@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/atcr-dev/atcr/registry"
@@ -43,7 +44,8 @@ func (a *Auth) serveToken(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer, error) {
-	if _, err := a.base.of(r); err != nil {
+	base, err := a.base.of(r)
+	if err != nil {
 		return nil, err
 	}
 	req, err := parseTokenRequest(w, r)
@@ -57,7 +59,7 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 	var who account
 	if req.creds != nil {
 		if who, err = a.signIn(r.Context(), *req.creds, a.opts.ClientAddr(r)); err != nil {
-			return nil, err
+			return nil, named(err, base.Host)
 		}
 	}
 	if who.pullOnly != nil && !onlyPulls(wanted) {
@@ -69,6 +71,15 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 	}
 	a.signIns.WithLabelValues(map[bool]string{true: "ok", false: "anonymous"}[who.did != ""]).Inc()
 	return &tokenAnswer{Token: token, AccessToken: token, ExpiresIn: int(tokenLife / time.Second), IssuedAt: issued.UTC().Format(time.RFC3339)}, nil
+}
+
+// named puts the registry's name into the command of a refusal.
+func named(err error, host string) error {
+	var e *registry.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Message, "docker login REGISTRY") {
+		return err
+	}
+	return e.With("%s", strings.Replace(e.Message, "docker login REGISTRY", "docker login "+host, 1))
 }
 
 // grant leaves of what is wanted what the account may have: pull of everything, the rest in its own namespace.
@@ -129,7 +140,7 @@ func parseTokenRequest(w http.ResponseWriter, r *http.Request) (tokenRequest, er
 	if h := r.Header.Get("Authorization"); h != "" && req.creds == nil {
 		user, secret, ok := r.BasicAuth()
 		if !ok {
-			return req, errCredentials
+			return req, errCredentials.With("sign-in failed: the Authorization header is not Basic")
 		}
 		req.creds = &credentials{user, secret}
 	}

@@ -76,13 +76,13 @@ func TestOAuth2Form(t *testing.T) {
 	}
 }
 
-// Unknown account, wrong password, no PDS, garbage: one answer.
+// Unknown account, wrong password, no PDS: one answer, since others would tell who has an account.
 func TestOneRefusal(t *testing.T) {
 	f := newFixture(t, nil)
 	var first string
 	for _, c := range []struct{ user, password string }{
-		{"alice.test", "wrong"}, {"nobody.test", app}, {"bob.test", app}, {"not a name", app}, {"alice.test", ""},
-		{"alice.test", "atcr_device_unknown"}, {"did", "plc:x"}, {"did", app}, {strings.Repeat("a", 600), app}, {"alice.test", strings.Repeat("a", 2000)},
+		{"alice.test", "wrong"}, {"nobody.test", app}, {"bob.test", app}, {"alice.test", "atcr_device_unknown"},
+		{"did", "plc:eeeeeeeeeeeeeeeeeeeeeeee:" + app}, {"did:plc:eeeeeeeeeeeeeeeeeeeeeeee", app},
 	} {
 		f.pass(time.Hour)
 		w := f.get(c.user, c.password)
@@ -98,6 +98,44 @@ func TestOneRefusal(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer x")
 	if w := f.serve(r); w.Code != 401 {
 		t.Error(w.Code)
+	}
+}
+
+// What can be nobody's name is told apart, with the remedy: it says nothing of accounts. It costs a guess all the same.
+func TestMalformedSignIn(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, c := range []struct{ user, password, want string }{
+		{"alice@example.com", app, `"alice@example.com" is an e-mail address: sign in with your handle`},
+		{"@alice", app, `"alice" is a handle without its domain: sign in with all of it, as in docker login registry.example.com -u alice.bsky.social`},
+		{"not a name", app, `"not a name" is neither a handle nor a DID`},
+		{"did", "plc:x", `"did" is neither`}, {"did", app, `"did" is neither`},
+		{" ", app, "no user name"}, {"alice.test", "", "no password"},
+		{strings.Repeat("a", 600), app, "at most 512 bytes"}, {"alice.test", strings.Repeat("a", 2000), "at most 512 bytes"},
+	} {
+		f.pass(time.Hour)
+		w := f.get(c.user, c.password)
+		var body struct {
+			Errors []struct{ Code, Message string }
+		}
+		err := json.Unmarshal(w.Body.Bytes(), &body)
+		if err != nil || w.Code != 401 || len(body.Errors) != 1 || body.Errors[0].Code != "UNAUTHORIZED" || !strings.Contains(body.Errors[0].Message, c.want) {
+			t.Errorf("%.20q: %d %s", c.user, w.Code, w.Body)
+		}
+		if w.Header().Get("WWW-Authenticate") == "" || strings.Contains(w.Body.String(), "REGISTRY") {
+			t.Errorf("%.20q: %q %s", c.user, w.Header().Get("WWW-Authenticate"), w.Body)
+		}
+	}
+	if n := f.pds.count("com.atproto.server.createSession"); n != 0 {
+		t.Errorf("the PDS was asked %d times", n)
+	}
+	slowed := 0
+	for range 50 {
+		if f.get("alice@example.com", app).Code == 429 {
+			slowed++
+		}
+	}
+	if slowed == 0 {
+		t.Error("guesses by such names are not slowed")
 	}
 }
 

@@ -44,7 +44,7 @@ func (b *Backend) deleteManifest(ctx context.Context, r *repository, o owner, in
 			if started {
 				return nil, nil
 			}
-			return nil, r.unknown(ctx, o.DID, registry.ErrManifestUnknown)
+			return nil, r.unknown(ctx, o.DID, r.missing(ctx, o.DID, registry.Ref{Digest: in.Digest}))
 		}
 		if !started {
 			in.Hold = rows[0].Hold
@@ -116,7 +116,7 @@ func (r *repository) DeleteTag(ctx context.Context, tag string) error {
 			return nil, err
 		}
 		if len(rows) == 0 && !seen {
-			return nil, r.unknown(ctx, o.DID, registry.ErrManifestUnknown.With("%s has no tag %s", r.name, clip(tag)))
+			return nil, r.unknown(ctx, o.DID, r.missing(ctx, o.DID, registry.Ref{Tag: tag}))
 		}
 		seen = true
 		var out []planned

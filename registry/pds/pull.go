@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"iter"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,7 +16,14 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-const listChunk = 500 // rows of a list read at once
+const (
+	listChunk = 500 // rows of a list read at once
+
+	// Of the message for a tag that is missing: how many others it names, of how many, and how long their holds may take.
+	namesMax    = 5
+	namesFrom   = 50
+	namesWithin = 2 * time.Second
+)
 
 const (
 	queryNextHold = `select min(hold) from pds_manifest where owner = $1 and repository = $2 and hold > $3`
@@ -53,9 +63,30 @@ func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (m 
 		}
 	}
 	if err == nil && !ok {
-		err = r.unknown(ctx, did, registry.ErrManifestUnknown)
+		err = r.unknown(ctx, did, r.missing(ctx, did, ref))
 	}
 	return m, tag, err
+}
+
+// missing is the error for a manifest that the repository does not have. It names some tags that there are, as far as the actor may see them.
+func (r *repository) missing(ctx context.Context, did string, ref registry.Ref) error {
+	if ref.Tag == "" {
+		return registry.ErrManifestUnknown.With("%s/%s has no manifest %s", r.id, r.name, ref.Digest)
+	}
+	ctx, cancel := context.WithTimeout(ctx, namesWithin)
+	defer cancel()
+	var names []string
+	if allowed, _, err := r.readable(ctx, did); err == nil {
+		names, _, _ = r.tagPage(ctx, did, "", namesFrom, allowed) // the message does without
+	}
+	text := fmt.Sprintf("%s/%s has no tag %s", r.id, r.name, clip(ref.Tag))
+	switch n := len(names); {
+	case n > namesMax:
+		text += "; it has " + strings.Join(names[:namesMax], ", ") + " and others"
+	case n > 0:
+		text += "; it has " + strings.Join(names, ", ")
+	}
+	return registry.ErrManifestUnknown.With("%s", text)
 }
 
 // readable tells which of the holds of a repository the actor may read. Nothing readable is the first hold's refusal.
@@ -117,7 +148,7 @@ func (r *repository) Tags(ctx context.Context, after string) iter.Seq2[string, e
 			return
 		}
 		for {
-			page, last, err := r.tagPage(ctx, v.DID, after, allowed)
+			page, last, err := r.tagPage(ctx, v.DID, after, listChunk, allowed)
 			if err != nil {
 				yield("", err)
 				return
@@ -136,8 +167,8 @@ func (r *repository) Tags(ctx context.Context, after string) iter.Seq2[string, e
 }
 
 // tagPage reads a page of tags in byte order; last is where the next begins, empty at the end.
-func (r *repository) tagPage(ctx context.Context, did, after string, allowed map[string]bool) (page []string, last string, err error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, queryTagPage, did, r.name, after, listChunk)
+func (r *repository) tagPage(ctx context.Context, did, after string, limit int, allowed map[string]bool) (page []string, last string, err error) {
+	rows, err := r.b.db.Read().QueryContext(ctx, queryTagPage, did, r.name, after, limit)
 	if err != nil {
 		return nil, "", sqlx.Wrap(err)
 	}
@@ -154,7 +185,7 @@ func (r *repository) tagPage(ctx context.Context, did, after string, allowed map
 			page, before = append(page, tag), tag
 		}
 	}
-	if n < listChunk {
+	if n < limit {
 		last = ""
 	}
 	return page, last, sqlx.Wrap(rows.Err())

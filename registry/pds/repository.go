@@ -35,9 +35,10 @@ func (b *Backend) Repository(_ context.Context, actor registry.Actor, name strin
 	return &repository{b: b, actor: actor, id: id, name: repository_}, nil
 }
 
-// Repositories answers ErrUnsupported: the repositories of a network have no list here.
+// Repositories returns ErrUnsupported: the repositories of a network have no list here.
 func (b *Backend) Repositories(context.Context, registry.Actor, string) iter.Seq2[string, error] {
-	return registry.Fail[string](registry.ErrUnsupported)
+	return registry.Fail[string](registry.ErrUnsupported.With("this registry has no catalog: its repositories are those of all accounts of the AT Protocol. " +
+		"List the tags of one by /v2/HANDLE/REPOSITORY/tags/list"))
 }
 
 // DeleteBlob answers ErrUnsupported: layers go when no manifest names them.

@@ -36,7 +36,7 @@ func Error(hold string, err error) error {
 	case errors.Is(err, holdclient.ErrNotFound):
 		return with(registry.ErrBlobUnknown, "the hold %s has no such blob", hold)
 	case errors.Is(err, holdclient.ErrUnauthorized), errors.Is(err, holdclient.ErrForbidden):
-		return with(registry.ErrDenied, "the hold %s refuses%s; to become a member ask it by io.atcr.hold.requestCrew", hold, message)
+		return with(registry.ErrDenied, "the hold %s refuses%s: its captain can let you in (atcr-hold crew add HANDLE)", hold, message)
 	case errors.Is(err, holdclient.ErrQuotaExceeded):
 		return with(registry.ErrDenied, "the quota at the hold %s is used up%s", hold, message)
 	case errors.Is(err, holdclient.ErrNoSpace):

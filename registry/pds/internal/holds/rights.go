@@ -3,7 +3,10 @@ package holds
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/registry"
@@ -30,7 +33,7 @@ func (h *Holds) Rights(ctx context.Context, hold, did string) (holdclient.Rights
 			h.now.Put(key, r, now.Add(RightsFor))
 			h.last.Put(key, r, now.Add(h.o.ServeStale))
 			if did != "" { // it tells what anyone may, too
-				h.last.Put("\n"+hold, holdclient.Rights{Public: r.Public, Read: r.Public}, now.Add(h.o.ServeStale))
+				h.last.Put("\n"+hold, holdclient.Rights{Captain: r.Captain, Public: r.Public, Read: r.Public}, now.Add(h.o.ServeStale))
 			}
 			return r, nil
 		}
@@ -55,13 +58,13 @@ func (h *Holds) MayRead(ctx context.Context, actor registry.Actor, hold string) 
 		return err
 	}
 	if actor.ID == "" {
-		return registry.ErrUnauthorized.With("the hold %s is private: sign in", hold).WithChallenge(actor.Challenge)
+		return registry.ErrUnauthorized.With("the hold %s is private: sign in (docker login %s -u HANDLE)", h.hold(ctx, hold), service(actor.Challenge)).WithChallenge(actor.Challenge)
 	}
 	r, err := h.Rights(ctx, hold, actor.ID)
 	if err != nil || r.Read {
 		return err
 	}
-	return registry.ErrDenied.With("the hold %s is private and %s is not of its crew: ask its captain, or for membership by io.atcr.hold.requestCrew", hold, actor.ID)
+	return h.denied(ctx, hold, actor, r, "the hold %s is private, and %s may not read it", "blob:read")
 }
 
 // EnsureWriter makes sure that the actor may write to the hold. Where anyone may join, it joins.
@@ -70,17 +73,19 @@ func (h *Holds) EnsureWriter(ctx context.Context, actor registry.Actor, hold str
 	if err != nil || r.Write {
 		return err
 	}
-	denied := registry.ErrDenied.With("%s may not write to the hold %s: its captain has to add it to the crew (io.atcr.hold.requestCrew)", actor.ID, hold)
+	denied := func(r holdclient.Rights) *registry.Error {
+		return h.denied(ctx, hold, actor, r, "the hold %s does not take blobs of %s", "blob:write")
+	}
 	c, err := h.As(ctx, hold, actor.Session)
 	if err != nil {
 		return err
 	}
 	if r.Crew {
-		return denied
+		return denied(r)
 	}
 	if _, err = c.RequestCrew(ctx, "blob:read", "blob:write"); err != nil {
 		if errors.Is(err, holdclient.ErrForbidden) || errors.Is(err, holdclient.ErrInvalid) || errors.Is(err, holdclient.ErrNotSupported) {
-			return denied.Wrap(err)
+			return denied(r).Wrap(err)
 		}
 		return Error(hold, err)
 	}
@@ -88,5 +93,49 @@ func (h *Holds) EnsureWriter(ctx context.Context, actor registry.Actor, hold str
 	if r, err = h.Rights(ctx, hold, actor.ID); err != nil || r.Write {
 		return err
 	}
-	return denied
+	return denied(r)
+}
+
+// denied is the refusal of an actor by a hold. It names both, the captain, and the captain's command.
+func (h *Holds) denied(ctx context.Context, hold string, actor registry.Actor, r holdclient.Rights, format, permission string) *registry.Error {
+	who := h.handle(ctx, actor.ID)
+	add := "atcr-hold crew add " + who
+	if r.Crew { // with other permissions
+		add = "atcr-hold crew add --permissions " + permission + " " + who
+	}
+	captain := "its captain"
+	if r.Captain != "" {
+		captain += " " + h.handle(ctx, r.Captain)
+	}
+	return registry.ErrDenied.With(format+": ask %s for '%s'", h.hold(ctx, hold), who, captain, add)
+}
+
+// handle returns the handle of an account, its DID when it has none or can't be resolved now.
+func (h *Holds) handle(ctx context.Context, did string) string {
+	parsed, err := syntax.ParseDID(did)
+	if err != nil {
+		return clip(did)
+	}
+	ident, err := h.o.Directory.LookupDID(ctx, parsed)
+	if err != nil || ident.Handle == "" || ident.Handle.IsInvalidHandle() {
+		return did
+	}
+	return ident.Handle.String()
+}
+
+// hold returns the name of a hold for people.
+func (h *Holds) hold(ctx context.Context, did string) string {
+	if name := h.handle(ctx, did); name != did {
+		return name + " (" + did + ")"
+	}
+	return did
+}
+
+// service returns the registry's name in a challenge, which is what docker login takes.
+func service(challenge string) string {
+	_, rest, _ := strings.Cut(challenge, `service="`)
+	if name, _, ok := strings.Cut(rest, `"`); ok && name != "" {
+		return name
+	}
+	return "REGISTRY"
 }
