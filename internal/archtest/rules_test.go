@@ -80,6 +80,8 @@ var rules = []rule{
 	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/config", "internal/cli/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 260}, // S3 by minio-go, CARv2 by go-car
 	{"cmd/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/cli/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 200},
 	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 150},
+	{"examples/own-driver", []string{"storage"}, 2},
+	{"examples/own-hold", []string{"hold", "storage", "sqldb/...", "examples/own-driver"}, 172},
 	{"examples/...", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/..."}, 148},
 	{"bench/...", []string{"internal/realtest/...", "bench/internal/...", "", "registry/...", "repo/...", "sqldb/..."}, 150},
 	{"e2e/...", nil, 0},
