@@ -3,6 +3,7 @@ package hold_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 	"github.com/atcr-dev/atcr/repo/repotest"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // TestPostgres runs holds whose tables are in PostgreSQL, with other processes' commits beside.
@@ -34,6 +36,7 @@ func TestPostgres(t *testing.T) {
 	}
 	t.Run("ImportBeside", func(t *testing.T) { importBeside(t, in(t)) })
 	t.Run("ImportWhilePushing", func(t *testing.T) { importWhilePushing(t, in(t)) })
+	t.Run("MoveFiles", func(t *testing.T) { moveFiles(t, in(t), in(t)) })
 	t.Run("BeforeTheFirstStart", func(t *testing.T) { beforeTheFirstStart(t, in(t)) })
 }
 
@@ -214,4 +217,67 @@ func beforeTheFirstStart(t *testing.T, in func(*hold.Config)) {
 		t.Errorf("imported %+v", got)
 	}
 	checkRepo(t, cfg)
+}
+
+// moveFiles gives a database to a hold that had files: all goes on there, and what was acknowledged in the files is there.
+func moveFiles(t *testing.T, in, other func(*hold.Config)) {
+	h, alice, config, layer := pushed(t)
+	first, _ := alice.putManifest(t, h, "app", config, layer)
+	if code, out := h.notify(alice, "push", "app", first); code != 200 {
+		t.Fatalf("push: %d %v", code, out)
+	}
+	leased := h.push(alice, data(7, 700)) // no manifest names it yet
+	before, did := len(h.layers()), h.DID()
+	h.stop()
+	stale := t.TempDir()
+	must(t, os.CopyFS(stale, os.DirFS(h.cfg.Dir)))
+	must(t, os.Chmod(filepath.Join(stale, "keys", "signing.key"), 0o600))
+
+	in(&h.cfg)
+	dir, err := h.cfg.DataDir()
+	must(t, err)
+	if _, err := datadir.ReadRepo(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "start the hold once") {
+		t.Errorf("read before the first start: %v", err)
+	}
+	if _, err := datadir.OpenRepo(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "start the hold once") {
+		t.Errorf("written before the first start: %v", err)
+	}
+	h.start()
+	if h.DID() != did || len(h.layers()) != before {
+		t.Errorf("%s has %d layers, was %s with %d", h.DID(), len(h.layers()), did, before)
+	}
+	for _, file := range []string{"repo.db", "hold.db"} {
+		_, gone := os.Stat(filepath.Join(h.cfg.Dir, file))
+		_, kept := os.Stat(filepath.Join(h.cfg.Dir, file+".moved"))
+		if !os.IsNotExist(gone) || kept != nil {
+			t.Errorf("%s: %v; moved: %v", file, gone, kept)
+		}
+	}
+	second, _ := alice.putManifest(t, h, "app", config, leased)
+	if code, out := h.notify(alice, "push", "app", second); code != 200 || out["layersCreated"] != 2.0 {
+		t.Errorf("push of what was uploaded before: %d %v", code, out)
+	}
+	checkRepo(t, h.cfg)
+	h.stop()
+	h.start() // nothing is left to move
+	h.stop()
+
+	// A folder that has gone on by itself, with the database that has, too: nobody can say which counts.
+	file, err := sqlite.Open(t.Context(), filepath.Join(stale, "hold.db"))
+	must(t, err)
+	_, err = file.Write().ExecContext(t.Context(), `update hold_lease set expires = expires + 1`)
+	must(t, errors.Join(err, file.Close()))
+	now := h.cfg.Dir
+	h.cfg.Dir = stale
+	_, err = hold.New(t.Context(), h.cfg)
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(stale, "hold.db")) || !strings.Contains(err.Error(), "of schema ") {
+		t.Errorf("rows on both sides: %v", err)
+	}
+	other(&h.cfg)
+	h.start()
+	h.stop()
+	h.cfg.Dir = now
+	in(&h.cfg)
+	h.start()
+	h.stop() // before the databases are closed
 }

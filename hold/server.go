@@ -236,6 +236,9 @@ func (s *Server) openIdentity(ctx context.Context) error {
 }
 
 func (s *Server) openDatabase(ctx context.Context) error {
+	if err := s.cfg.places().Move(ctx, s.cfg.Repo == nil); err != nil {
+		return err
+	}
 	db, done, err := s.cfg.places().OpenTables(ctx)
 	if err != nil {
 		return err

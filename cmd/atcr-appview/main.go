@@ -13,9 +13,11 @@ import (
 	"log/slog"
 
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/database"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/registry/appview"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 type commands struct {
@@ -43,13 +45,17 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	if c.Verify != "" {
 		settled.PDS.Verify = c.Verify
 	}
-	return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
-		server, err := appview.New(ctx, settings(settled, log))
-		if err != nil {
-			return nil, err
-		}
-		log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.BaseURL)
-		return server, nil
+	return database.With(ctx, "ui.database_url", settled.UI.DatabaseURL, func(db *sqldb.DB) error {
+		return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
+			cfg := settings(settled, log)
+			cfg.DB = db
+			server, err := appview.New(ctx, cfg)
+			if err != nil {
+				return nil, err
+			}
+			log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.BaseURL)
+			return server, nil
+		})
 	})
 }
 

@@ -99,17 +99,12 @@ func TestFoldersOf461b515(t *testing.T) {
 		if _, err := remote.Head(s.ref(u, "never:v1"), s.transport()); err == nil {
 			t.Errorf("%s/never:v1 is there", u.Handle)
 		}
-		if u.Hold.Name != "postgres" { // until the rows of hold.db are moved into the database, too
-			s.resume(u)
-		}
+		s.resume(u)
 	}
 	if n := s.signedIn.Load(); n != 0 {
 		t.Errorf("the AppView signed in %d times: the sessions were not read", n)
 	}
 	for _, u := range s.facts.Users {
-		if u.Hold.Name == "postgres" {
-			continue // as above
-		}
 		s.resumeAtHold(u)
 	}
 }

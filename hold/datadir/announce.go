@@ -25,6 +25,9 @@ func AnnounceIdentity(ctx context.Context, cfg Config, id *identity.Identity) (e
 	if has, err := at.HasRepo(); err != nil || !has {
 		return err
 	}
+	if err := at.Moved(ctx); err != nil {
+		return err
+	}
 	store, done, err := at.OpenStore(ctx, 0)
 	if err != nil {
 		return err

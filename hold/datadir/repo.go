@@ -67,6 +67,9 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 	if o.Identity, err = o.identity(ctx, cfg, write); err != nil {
 		return nil, err
 	}
+	if err := at.Moved(ctx); err != nil {
+		return nil, err
+	}
 	store, done, err := at.OpenStore(ctx, 0)
 	if err != nil {
 		return nil, err

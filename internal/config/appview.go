@@ -42,6 +42,7 @@ type AppViewServer struct {
 // UI is the section ui.
 type UI struct {
 	DatabasePath       string        `key:"database_path" doc:"The SQLite file; its folder is the AppView's data folder."`
+	DatabaseURL        string        `key:"database_url" secret:"true" doc:"A PostgreSQL database for every table, as in postgres://user:password@host/database?sslmode=verify-full; best given by the environment. The first start with it copies what the file of database_path holds, and renames that. Keys stay in the folder. Empty: the file."`
 	Theme              string        `key:"theme" unbuilt:"true" doc:"Look of the pages."`
 	LibSQLSyncURL      string        `key:"libsql_sync_url" unbuilt:"true" doc:"A libSQL server to keep a copy at."`
 	LibSQLAuthToken    string        `key:"libsql_auth_token" unbuilt:"true" secret:"true" doc:"Token for it."`
@@ -170,6 +171,7 @@ func (c *AppView) check() []problem {
 	p.url("server.plc_directory_url", c.Server.PLCDirectoryURL, true)
 	p.url("server.handle_resolver_url", c.Server.HandleResolverURL, false)
 	p.required("ui.database_path", c.UI.DatabasePath)
+	p.database("ui.database_url", c.UI.DatabaseURL)
 	p.required("auth.key_path", c.Auth.KeyPath)
 	p.required("auth.cert_path", c.Auth.CertPath)
 	p.oneOf("registry.redirect", c.Registry.Redirect, "auto", "never")

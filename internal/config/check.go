@@ -68,10 +68,15 @@ func Shown(address string) string {
 	return address
 }
 
-// postgresURL tells whether an address can be a database's; the rest is found out when it is opened.
-func postgresURL(value string) bool {
+// database refuses what can't be the address of a database; the rest is found out when it is opened.
+func (p *problems) database(key, value string) {
+	if value == "" {
+		return
+	}
 	u, err := url.Parse(value)
-	return err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql")
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		p.add(key, "is no address of a PostgreSQL database (not shown, it is a secret): write postgres://user:password@host/database")
+	}
 }
 
 // testMode refuses test_mode where strangers could reach it: at an https address, or one that is neither loopback, private nor

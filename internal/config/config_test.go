@@ -174,6 +174,12 @@ func TestSecretsStayOut(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+	for _, url := range []string{"mysql://ui:" + secret + "@db.test/ui", "postgres://ui:" + secret + "%@db.test/ui"} {
+		_, _, err := LoadAppView("", []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:hold.test", "ATCR_UI_DATABASE_URL=" + url})
+		if err == nil || !strings.Contains(err.Error(), "ui.database_url") || strings.Contains(err.Error(), secret) {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
 	for _, text := range []string{"secret = " + secret + "\n", "secret = \"" + secret + "\n", "secret = \"" + secret + "\"\nsecret = \"" + secret + "\"\n", "secret = \"" + secret + "\" x\n",
 		"secret = [\"" + secret + "\"]\n", "secret = \"" + secret + "\\q\"\n", "secret = 1e999 # " + secret + "\n"} {
 		_, _, err := LoadHold(file(t, "c.toml", "[scanner]\n"+text), nil)

@@ -77,7 +77,7 @@ type Storage struct {
 // Database is the section database.
 type Database struct {
 	Path string `key:"path" doc:"Folder of the hold's database, keys and did.txt. Back it up."`
-	URL  string `key:"url" secret:"true" doc:"A PostgreSQL database for the hold's repository (its records), as in postgres://user:password@host/database?sslmode=verify-full; best given by the environment. Uploads, leases and the rest stay in database.path. Empty: the repository is there, too."`
+	URL  string `key:"url" secret:"true" doc:"A PostgreSQL database for every table, as in postgres://user:password@host/database?sslmode=verify-full; best given by the environment. The first start with it copies what repo.db and hold.db in database.path hold, and renames them. Keys, layers and parts of uploads stay in the folder. Empty: those files."`
 }
 
 // Identity is the section identity.
@@ -229,9 +229,7 @@ func (c *Hold) check() []problem {
 	c.Quota.check(&p)
 	p.oneOf("storage.driver", c.Storage.Driver, "file")
 	p.required("database.path", c.Database.Path)
-	if c.Database.URL != "" && !postgresURL(c.Database.URL) {
-		p.add("database.url", "is no address of a PostgreSQL database (not shown, it is a secret): write postgres://user:password@host/database")
-	}
+	p.database("database.url", c.Database.URL)
 	p.oneOf("identity.did_method", c.Identity.DIDMethod, "web", "plc")
 	if k := c.Identity.RecoveryDIDKey; k != "" && !strings.HasPrefix(k, "did:key:z") {
 		p.add("identity.recovery_did_key", "%q is no public key: write did:key:z…", k)

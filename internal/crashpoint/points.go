@@ -116,3 +116,10 @@ const (
 	// NextKeyPromoted: the new key has the name; the old one lies beside it.
 	NextKeyPromoted = "next-key-promoted"
 )
+
+// RowsCopied: the rows of the SQLite files of a service are in the database that it is given from now on; a file has its old name still.
+// The next start gives it the new one. It is reached once for each file.
+const RowsCopied = "rows-copied"
+
+// OfMove returns the points of moving SQLite files into a database.
+func OfMove() []string { return []string{RowsCopied} }

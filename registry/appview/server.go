@@ -16,9 +16,11 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/internal/sqlx/move"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/auth"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
@@ -71,12 +73,29 @@ func (s *Server) openData(ctx context.Context) error {
 	}
 	s.close = append(s.close, lock.Close)
 	if s.db = s.cfg.DB; s.db != nil {
-		return nil
+		return s.moveFile(ctx)
 	}
 	if s.db, err = sqlite.Open(ctx, s.cfg.DatabasePath); err != nil {
 		return fmt.Errorf("appview: open database: %w", err)
 	}
 	s.close = append(s.close, s.db.Close)
+	return nil
+}
+
+// moveFile brings the rows of the SQLite file into the database that is given.
+func (s *Server) moveFile(ctx context.Context) error {
+	err := move.Files(ctx, s.db, []move.File{{
+		Path: s.cfg.DatabasePath, Prefixes: []string{"auth_", "pds_"},
+		Migrate: func(ctx context.Context, db *sqldb.DB) error {
+			if err := auth.Migrate(ctx, db); err != nil {
+				return err
+			}
+			return pds.Migrate(ctx, db)
+		},
+	}}, s.cfg.Log)
+	if err != nil {
+		return fmt.Errorf("appview: database: %w", err)
+	}
 	return nil
 }
 

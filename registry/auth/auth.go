@@ -16,7 +16,6 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -89,7 +88,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
-	if err := sqlx.Migrate(ctx, opts.DB, migrationFiles(), "auth_version"); err != nil {
+	if err := Migrate(ctx, opts.DB); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	a := &Auth{

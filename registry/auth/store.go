@@ -12,17 +12,19 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-func migrationFiles() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
+// Migrate creates the tables auth_… in a database, or brings those of an earlier version to this one. [New] does it by itself.
+func Migrate(ctx context.Context, db *sqldb.DB) error {
+	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return migrations // cannot be: the name is a constant
+		return err
 	}
-	return sub
+	return sqlx.Migrate(ctx, db, folder, "auth_version")
 }
 
 // session is a row of auth_session, opened.

@@ -79,7 +79,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	if o.Verify != "" && o.Verify != VerifySampled && o.Verify != VerifyAlways && o.Verify != VerifyNever {
 		return nil, fmt.Errorf("pds: Options.Verify is %q: use sampled, always or never", o.Verify)
 	}
-	if err := sqlx.Migrate(ctx, o.DB, migrationFiles(), "pds_version"); err != nil {
+	if err := Migrate(ctx, o.DB); err != nil {
 		return nil, err
 	}
 	o.defaults()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/sqldb"
 )
 
 //go:embed migrations/*.sql
@@ -229,12 +230,13 @@ func tagRows(rows *sql.Rows, err error) ([]tagRow, error) {
 	return out, sqlx.Wrap(rows.Err())
 }
 
-func migrationFiles() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
+// Migrate creates the tables pds_… in a database, or brings those of an earlier version to this one. [New] does it by itself.
+func Migrate(ctx context.Context, db *sqldb.DB) error {
+	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return migrations // can't be: the folder is embedded above
+		return err
 	}
-	return sub
+	return sqlx.Migrate(ctx, db, folder, "pds_version")
 }
 
 // manifestRecords lists all records of one manifest in a repository.

@@ -11,12 +11,15 @@ package disk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/atcr-dev/atcr/hold/internal/schema"
+	"github.com/atcr-dev/atcr/internal/sqlx/move"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
@@ -66,6 +69,50 @@ func (p Places) open(ctx context.Context, file string, o *sqlite.Options) (db *s
 		return nil, nil, err
 	}
 	return db, db.Close, nil
+}
+
+// files are what DB stands for.
+func (p Places) files() []move.File {
+	return []move.File{
+		{Path: filepath.Join(p.Dir, tablesFile), Prefixes: []string{"hold_"}, Migrate: schema.Migrate},
+		{Path: filepath.Join(p.Dir, repoFile), Prefixes: []string{"repo_"}, Migrate: func(ctx context.Context, db *sqldb.DB) error {
+			store, err := sqlstore.New(ctx, db)
+			if err != nil {
+				return err
+			}
+			return store.Close()
+		}},
+	}
+}
+
+// Move brings the rows of the files into DB, if there is one; the repository's only when that lies there, too. The caller has the
+// folder's lock.
+func (p Places) Move(ctx context.Context, withRepo bool) error {
+	if p.DB == nil {
+		return nil
+	}
+	files := p.files()
+	if !withRepo {
+		files = files[:1]
+	}
+	return move.Files(ctx, p.DB, files, p.Log)
+}
+
+// Moved refuses to work on DB while rows of a file are not in it: only the server moves them.
+func (p Places) Moved(ctx context.Context) error {
+	if p.DB == nil {
+		return nil
+	}
+	for _, f := range p.files() {
+		waiting, err := f.Waiting(ctx, p.DB)
+		if err != nil {
+			return err
+		}
+		if waiting {
+			return fmt.Errorf("the rows of %s are not in the database yet: start the hold once", f.Path)
+		}
+	}
+	return nil
 }
 
 // OpenTables opens the database of the hold's tables, and migrates nothing.

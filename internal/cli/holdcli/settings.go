@@ -4,15 +4,13 @@ package holdcli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/cli/database"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/sqldb"
-	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
 // Settings is the hold of a configuration. Its backups are those of [Schedule], its database that of [WithDatabase].
@@ -57,12 +55,5 @@ func Settings(c *config.Hold, log *slog.Logger) hold.Config {
 
 // WithDatabase runs f with the database that database.url names open; without one f is given nil, for the files in the folder.
 func WithDatabase(ctx context.Context, c *config.Hold, f func(*sqldb.DB) error) error {
-	if c.Database.URL == "" {
-		return f(nil)
-	}
-	db, err := postgres.Open(ctx, c.Database.URL)
-	if err != nil {
-		return fmt.Errorf("database.url: %w", err)
-	}
-	return errors.Join(f(db), db.Close())
+	return database.With(ctx, "database.url", c.Database.URL, f)
 }
