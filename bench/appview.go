@@ -24,63 +24,76 @@ const (
 	hold    = "hold"
 )
 
-// network is the first line that the sandbox prints.
+// network is the first line that a sandbox prints.
 type network struct {
 	Registry string `json:"registry"`
 	Hold     string `json:"hold"`
 	Handle   string `json:"handle"`
 	Password string `json:"password"`
+
+	through digest.Digest // the layer that was pushed through the AppView
 }
 
-// startNetwork starts the sandbox when the first row needs it.
-func (b *bench) startNetwork(ctx context.Context) error {
+// startNetworks starts the sandbox when the first row needs it, and the one from before.
+func (b *bench) startNetworks(ctx context.Context) error {
 	if b.servers[appview] != nil {
 		return nil
 	}
-	program := filepath.Join(b.dir, "sandbox")
-	if err := build(ctx, program, "examples/sandbox"); err != nil {
+	program := filepath.Join(b.Folder, "sandbox")
+	if err := rounds.Build(ctx, program, "examples/sandbox"); err != nil {
 		return err
 	}
+	s, err := b.startNetwork(ctx, appview, program)
+	if err != nil {
+		return err
+	}
+	b.servers[hold] = &server{name: hold, addr: strings.TrimPrefix(s.net.Hold, "http://"), net: s.net}
+	if b.config.sandbox != "" && b.Against != "" {
+		_, err = b.startNetwork(ctx, before(appview), b.config.sandbox)
+	}
+	return err
+}
+
+func (b *bench) startNetwork(ctx context.Context, name, program string) (*server, error) {
 	cmd := exec.Command(program, "--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0", "--pds", "127.0.0.1:0",
-		"--data", filepath.Join(b.dir, "network"), "--json")
-	s := &server{name: appview, cmd: cmd}
+		"--data", filepath.Join(b.Folder, "network of "+name), "--json")
+	s := &server{name: name, cmd: cmd, net: &network{}}
 	rounds.DieWithParent(cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	b.servers[appview] = s
+	b.servers[name] = s
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
-		return fmt.Errorf("the sandbox said nothing: %w", err)
+		return nil, fmt.Errorf("the sandbox said nothing: %w", err)
 	}
-	if err := json.Unmarshal(line, &b.net); err != nil {
-		return fmt.Errorf("the sandbox said %q: %w", line, err)
+	if err := json.Unmarshal(line, s.net); err != nil {
+		return nil, fmt.Errorf("the sandbox said %q: %w", line, err)
 	}
-	s.addr = b.net.Registry
+	s.addr = s.net.Registry
 	s.idle, _ = s.memory()
-	b.servers[hold] = &server{name: hold, addr: strings.TrimPrefix(b.net.Hold, "http://")}
-	return nil
+	return s, nil
 }
 
-func (b *bench) appRepo() string { return b.net.Handle + "/app" }
+func (n *network) repo() string { return n.Handle + "/app" }
 
 // token signs in as docker does; without push anonymously.
-func (b *bench) token(ctx context.Context, push bool) (string, error) {
+func (n *network) token(ctx context.Context, push bool) (string, error) {
 	actions := "pull"
 	if push {
 		actions = "pull,push"
 	}
-	q := url.Values{"service": {b.net.Registry}, "scope": {"repository:" + b.appRepo() + ":" + actions}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.net.Registry+"/auth/token?"+q.Encode(), nil)
+	q := url.Values{"service": {n.Registry}, "scope": {"repository:" + n.repo() + ":" + actions}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.Registry+"/auth/token?"+q.Encode(), nil)
 	if err != nil {
 		return "", err
 	}
 	if push {
-		req.SetBasicAuth(b.net.Handle, b.net.Password)
+		req.SetBasicAuth(n.Handle, n.Password)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -99,10 +112,10 @@ func pushThrough(ctx context.Context, b *bench, s *server) error {
 	if s.name == dist {
 		return pushImage(ctx, b, s)
 	}
-	if s.name != appview || s.filled {
+	if s.name == hold || s.filled {
 		return nil
 	}
-	token, err := b.token(ctx, true)
+	token, err := s.net.token(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -110,20 +123,20 @@ func pushThrough(ctx context.Context, b *bench, s *server) error {
 	defer p.close()
 	p.token = token
 	layer, d := b.freshLayer()
-	b.through = d
+	s.net.through = d
 	config := sizedBlob(configSize)
 	small := sizedBlob(layerSize)
 	for _, blob := range [][]byte{config, small, layer} {
-		if err := p.putBlob(ctx, b.appRepo(), blob, digest.FromBytes(blob), false); err != nil {
+		if err := p.putBlob(ctx, s.net.repo(), blob, digest.FromBytes(blob), false); err != nil {
 			return err
 		}
 	}
 	s.filled = true
 	// A tag of its own names the large layer, so that it may be pulled.
-	if err := p.putManifest(ctx, b.appRepo(), "big", manifest(config, layer, 0)); err != nil {
+	if err := p.putManifest(ctx, s.net.repo(), "big", manifest(config, layer, 0)); err != nil {
 		return err
 	}
-	return p.putManifest(ctx, b.appRepo(), "v1", manifest(config, small, 0))
+	return p.putManifest(ctx, s.net.repo(), "v1", manifest(config, small, 0))
 }
 
 // getThrough asks the AppView for the manifest by tag, anonymously, and distribution for the same.
@@ -133,34 +146,34 @@ func getThrough(ctx context.Context, b *bench, s *server) (float64, error) {
 		req := request(s, "/v2/"+repo+"/manifests/v1")
 		return getAll(ctx, s, 16, b.scale(30_000)/4, func(int) []byte { return req }, int64(len(m)))
 	}
-	token, err := b.token(ctx, false)
+	token, err := s.net.token(ctx, false)
 	if err != nil {
 		return 0, err
 	}
-	req := request(s, "/v2/"+b.appRepo()+"/manifests/v1", "Authorization: Bearer "+token)
+	req := request(s, "/v2/"+s.net.repo()+"/manifests/v1", "Authorization: Bearer "+token)
 	return getAll(ctx, s, 16, b.scale(30_000)/2, func(int) []byte { return req }, int64(len(m)))
 }
 
 // getLayerThrough pulls the layer as a client does, following redirects; from the hold without the AppView in front.
 func getLayerThrough(ctx context.Context, b *bench, s *server) (float64, error) {
 	const clients, times = 2, 4
-	direct, err := b.layerAddress(ctx)
+	direct, err := s.net.layerAddress(ctx)
 	if err != nil {
 		return 0, err
 	}
 	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4, ReadBufferSize: 1 << 20}}
 	defer c.CloseIdleConnections()
-	token, err := b.token(ctx, false)
+	token, err := s.net.token(ctx, false)
 	if err != nil {
 		return 0, err
 	}
 	buffers := [clients][]byte{make([]byte, 1<<20), make([]byte, 1<<20)}
 	rate, err := timed(clients, times, func(client, _ int) error {
 		at := direct
-		if s.name == appview {
-			at = "http://" + s.addr + "/v2/" + b.appRepo() + "/blobs/" + b.through.String()
+		if s.name != hold {
+			at = "http://" + s.addr + "/v2/" + s.net.repo() + "/blobs/" + s.net.through.String()
 		}
-		resp, err := b.ask(ctx, c, at, token)
+		resp, err := s.net.ask(ctx, c, at, token)
 		if err != nil {
 			return err
 		}
@@ -175,12 +188,12 @@ func getLayerThrough(ctx context.Context, b *bench, s *server) (float64, error) 
 }
 
 // layerAddress is where the AppView sends readers in the end.
-func (b *bench) layerAddress(ctx context.Context) (string, error) {
-	token, err := b.token(ctx, false)
+func (n *network) layerAddress(ctx context.Context) (string, error) {
+	token, err := n.token(ctx, false)
 	if err != nil {
 		return "", err
 	}
-	resp, err := b.ask(ctx, http.DefaultClient, "http://"+b.net.Registry+"/v2/"+b.appRepo()+"/blobs/"+b.through.String(), token)
+	resp, err := n.ask(ctx, http.DefaultClient, "http://"+n.Registry+"/v2/"+n.repo()+"/blobs/"+n.through.String(), token)
 	if err != nil {
 		return "", err
 	}
@@ -189,18 +202,18 @@ func (b *bench) layerAddress(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("layer: %s", resp.Status)
 	}
 	at := resp.Request.URL
-	if at.Host == b.net.Registry {
+	if at.Host == n.Registry {
 		return "", errors.New("the AppView gives the layer itself instead of sending to the hold")
 	}
 	return at.String(), nil
 }
 
-func (b *bench) ask(ctx context.Context, c *http.Client, at, token string) (*http.Response, error) {
+func (n *network) ask(ctx context.Context, c *http.Client, at, token string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(at, "http://"+b.net.Registry+"/") {
+	if strings.HasPrefix(at, "http://"+n.Registry+"/") {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	return c.Do(req)

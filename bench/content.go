@@ -31,13 +31,13 @@ func sizedBlob(n int) []byte {
 // makeLayer makes the large layer, in memory and as a file.
 func (b *bench) makeLayer() error {
 	b.layer = sizedBlob(b.scale(bigSize))
-	return os.WriteFile(filepath.Join(b.dir, "layer"), b.layer, 0o600)
+	return os.WriteFile(filepath.Join(b.Folder, "layer"), b.layer, 0o600)
 }
 
 // freshLayer changes the layer so that no server has it.
 func (b *bench) freshLayer() ([]byte, digest.Digest) {
 	b.serial++
-	binary.BigEndian.PutUint64(b.layer, b.seed+uint64(b.serial))
+	binary.BigEndian.PutUint64(b.layer, b.Seed+uint64(b.serial))
 	return b.layer, digest.FromBytes(b.layer)
 }
 

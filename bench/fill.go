@@ -12,27 +12,28 @@ import (
 	records "github.com/atcr-dev/atcr/repo"
 )
 
-// refill stops our server, gives its folder the many tags, and starts it again: so the rows before are about a small
+// refill stops our servers, gives their folders the many tags, and starts them again: so the rows before are about a small
 // repository.
 func (b *bench) refill(ctx context.Context) error {
-	s := b.servers[ours]
-	if s.filled {
-		return nil
+	for name, s := range b.servers {
+		if s.program == "" || s.filled {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "filling the repository of %s with tags…\n", name)
+		_, peak := s.memory()
+		if err := s.stop(); err != nil {
+			return err
+		}
+		if err := b.fillOurs(ctx, s.data); err != nil {
+			return err
+		}
+		again, err := startRegistry(ctx, name, s.program, s.data)
+		if err != nil {
+			return err
+		}
+		again.idle, again.before = s.idle, peak
+		b.servers[name] = again
 	}
-	fmt.Fprintln(os.Stderr, "filling the repository with tags…")
-	_, peak := s.memory()
-	if err := s.stop(); err != nil {
-		return err
-	}
-	if err := b.fillOurs(ctx, s.data); err != nil {
-		return err
-	}
-	again, err := b.startOurs(ctx)
-	if err != nil {
-		return err
-	}
-	again.idle, again.before = s.idle, peak
-	b.servers[ours] = again
 	return nil
 }
 
@@ -56,7 +57,7 @@ func (b *bench) fillOurs(ctx context.Context, data string) (err error) {
 		writes = append(writes, records.Write{Action: records.Create, Collection: rec.NSID(), RKey: key, Record: value, Blobs: blobs})
 		return err
 	}
-	tags := b.scale(b.tags)
+	tags := b.scale(b.config.tags)
 	for i := range tags {
 		body := manifest(config, layer, i+1) // 0 is in the other repository
 		m, err := registry.ParseManifest(manifestType, body, "")

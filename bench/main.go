@@ -10,6 +10,13 @@
 // after the other in random order, takes the ratio inside the round, and the table shows the median of those ratios with
 // the range. Between measurements the disk is brought to rest by sync.
 //
+// With -against the same work is given to a program from before, and to nobody else: what was lost or won since.
+//
+//	git worktree add /tmp/before COMMIT
+//	(cd /tmp/before && CGO_ENABLED=0 go build -o /tmp/embed-registry ./examples/embed-registry)
+//	(cd /tmp/before && CGO_ENABLED=0 go build -o /tmp/sandbox ./examples/sandbox)
+//	go run ./bench -against /tmp/embed-registry -against-sandbox /tmp/sandbox     11 rounds: some ten minutes
+//
 // The servers are processes of their own. Distribution is installed into the tools folder when it isn't there
 // (internal/realtest says where); it runs with its filesystem driver, its descriptor cache, and without access log.
 package main
@@ -17,46 +24,36 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
+	"io"
+
+	"github.com/atcr-dev/atcr/bench/internal/rounds"
 )
 
+// config is what the command line says.
+type config struct {
+	rounds.Options
+	ours    string // program; built when empty
+	sandbox string // from before
+	tags    int
+}
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == serveBare {
-		if err := runBare(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
-	}
-	var c config
-	var only string
-	var list bool
-	flag.IntVar(&c.rounds, "rounds", 5, "rounds of each row")
-	flag.StringVar(&only, "rows", "", "rows to run, separated by commas; all when empty")
-	flag.StringVar(&c.dir, "dir", "", "folder for the servers' data; a temporary one when empty")
+	c := config{}
 	flag.StringVar(&c.ours, "ours", "", "embed-registry program; built when empty")
+	flag.StringVar(&c.sandbox, "against-sandbox", "", "sandbox program from before: with -against, for the rows through an AppView")
 	flag.IntVar(&c.tags, "tags", 100_000, "tags in the large repository")
-	flag.BoolVar(&c.quick, "quick", false, "a tenth of the work: shows that it runs, measures nothing")
-	flag.Uint64Var(&c.seed, "seed", 0, "seed of the order; by the clock when 0")
-	flag.BoolVar(&list, "list", false, "list the rows")
-	flag.Parse()
-	if list {
-		for _, r := range allRows() {
-			fmt.Printf("%-20s %s\n", r.name, r.what)
-		}
-		return
-	}
-	if only != "" {
-		c.only = strings.Split(only, ",")
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, c, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	rounds.Program{
+		Name: "bench", Rounds: 5, Against: "embed-registry program from before, to compare with it alone",
+		ChildVerb: serveBare, Child: func(_ context.Context, args []string) error { return runBare(args) },
+		Rows: func() (all []rounds.Named) {
+			for _, r := range allRows() {
+				all = append(all, rounds.Named{Name: r.name, What: r.what})
+			}
+			return all
+		},
+		Run: func(ctx context.Context, o rounds.Options, out io.Writer) error {
+			c.Options = o
+			return run(ctx, c, out)
+		},
+	}.Main()
 }

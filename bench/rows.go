@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -24,6 +25,7 @@ type row struct {
 	what    string
 	unit    string
 	network bool // through the AppView of the sandbox
+	disk    bool // the disk bounds it, not the processor
 	filled  bool // in the repository of many tags
 	servers []string
 	goals   []goal
@@ -37,21 +39,82 @@ func (r row) of() string { return r.servers[0] }
 const repo = "bench/app"
 
 func allRows() []row {
-	two, three := []string{ours, dist}, []string{ours, dist, bare}
+	return slices.Concat(readRows(), writeRows(), fullRows(), networkRows())
+}
+
+func readRows() []row {
+	three := []string{ours, dist, bare}
 	return []row{
-		{"get-digest", "GET manifest by digest, 16 clients", "per s", false, false, three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func(m []byte) string { return digest.FromBytes(m).String() })},
-		{"get-tag", "GET manifest by tag, 16 clients", "per s", false, false, three, []goal{{dist, 5}, {bare, 0.7}}, pushImage, getManifest(func([]byte) string { return "v1" })},
-		{"get-layer", "GET of a 256 MiB layer, 2 clients", "MB/s", false, false, three, []goal{{bare, 0.95}, {dist, 0}}, pushLayer, getLayer},
-		{"put-layer", "PUT of a 256 MiB layer: POST, PUT", "MB/s", false, false, two, []goal{{dist, 1.3}}, nil, putLayer(false)},
-		{"put-layer-patch", "the same as docker does: POST, PATCH, PUT", "MB/s", false, false, two, []goal{{dist, 0}}, nil, putLayer(true)},
-		{"put-small", "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", "per s", false, false, two, []goal{{dist, 4}}, nil, putSmall(false)},
-		{"put-small-patch", "the same as docker does: POST, PATCH, PUT", "per s", false, false, two, []goal{{dist, 0}}, nil, putSmall(true)},
-		{"put-manifest", "PUT manifest, 4 clients", "per s", false, false, two, []goal{{dist, 2}}, pushImage, putManifest(repo)},
-		{"put-manifest-tags", "the same in a repository with 100 000 tags", "per s", false, true, two, []goal{{dist, 1.2}}, fillTags, putManifest(fullRepo)},
-		{"get-tag-many", "GET manifest by any of 100 000 tags, 16 clients", "per s", false, true, two, []goal{{dist, 0}}, fillTags, getAnyTag},
-		{"list-tags-many", "a page of 100 of 100 000 tags, 4 clients", "per s", false, true, two, []goal{{dist, 0}}, fillTags, listTags},
-		{"appview-manifest", "GET manifest by tag through AppView, hold and PDS, 16 clients", "per s", true, false, []string{appview, dist}, []goal{{dist, 2}}, pushThrough, getThrough},
-		{"appview-layer", "GET of a 256 MiB layer through the AppView, 2 clients", "MB/s", true, false, []string{appview, hold}, []goal{{hold, 0.8}}, pushThrough, getLayerThrough},
+		{
+			name: "get-digest", what: "GET manifest by digest, 16 clients", unit: "per s", servers: three, goals: []goal{{dist, 5}, {bare, 0.7}},
+			prepare: pushImage, measure: getManifest(func(m []byte) string { return digest.FromBytes(m).String() }),
+		},
+		{
+			name: "get-tag", what: "GET manifest by tag, 16 clients", unit: "per s", servers: three, goals: []goal{{dist, 5}, {bare, 0.7}},
+			prepare: pushImage, measure: getManifest(func([]byte) string { return "v1" }),
+		},
+		{
+			name: "get-layer", what: "GET of a 256 MiB layer, 2 clients", unit: "MB/s", servers: three, goals: []goal{{bare, 0.95}, {dist, 0}},
+			prepare: pushLayer, measure: getLayer,
+		},
+	}
+}
+
+func writeRows() []row {
+	two := []string{ours, dist}
+	return []row{
+		{
+			name: "put-layer", what: "PUT of a 256 MiB layer: POST, PUT", unit: "MB/s", disk: true, servers: two, goals: []goal{{dist, 1.3}},
+			measure: putLayer(false),
+		},
+		{
+			name: "put-layer-patch", what: "the same layer as docker does: POST, PATCH, PUT", unit: "MB/s", disk: true, servers: two, goals: []goal{{dist, 0}},
+			measure: putLayer(true),
+		},
+		{
+			name: "put-small", what: "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", unit: "per s", disk: true, servers: two, goals: []goal{{dist, 4}},
+			measure: putSmall(false),
+		},
+		{
+			name: "put-small-patch", what: "the same blobs as docker does: POST, PATCH, PUT", unit: "per s", disk: true, servers: two, goals: []goal{{dist, 0}},
+			measure: putSmall(true),
+		},
+		{
+			name: "put-manifest", what: "PUT manifest, 4 clients", unit: "per s", disk: true, servers: two, goals: []goal{{dist, 2}},
+			prepare: pushImage, measure: putManifest(repo),
+		},
+	}
+}
+
+// fullRows are about a repository of many tags.
+func fullRows() []row {
+	two := []string{ours, dist}
+	return []row{
+		{
+			name: "put-manifest-tags", what: "PUT manifest in a repository with 100 000 tags", unit: "per s", disk: true, filled: true, servers: two,
+			goals: []goal{{dist, 1.2}}, prepare: fillTags, measure: putManifest(fullRepo),
+		},
+		{
+			name: "get-tag-many", what: "GET manifest by any of 100 000 tags, 16 clients", unit: "per s", filled: true, servers: two,
+			goals: []goal{{dist, 0}}, prepare: fillTags, measure: getAnyTag,
+		},
+		{
+			name: "list-tags-many", what: "a page of 100 of 100 000 tags, 4 clients", unit: "per s", filled: true, servers: two,
+			goals: []goal{{dist, 0}}, prepare: fillTags, measure: listTags,
+		},
+	}
+}
+
+func networkRows() []row {
+	return []row{
+		{
+			name: "appview-manifest", what: "GET manifest by tag through AppView, hold and PDS, 16 clients", unit: "per s", network: true,
+			servers: []string{appview, dist}, goals: []goal{{dist, 2}}, prepare: pushThrough, measure: getThrough,
+		},
+		{
+			name: "appview-layer", what: "GET of a 256 MiB layer through the AppView, 2 clients", unit: "MB/s", network: true,
+			servers: []string{appview, hold}, goals: []goal{{hold, 0.8}}, prepare: pushThrough, measure: getLayerThrough,
+		},
 	}
 }
 
@@ -115,7 +178,7 @@ func pushLayer(ctx context.Context, b *bench, s *server) error {
 	}
 	p := newPusher(s)
 	defer p.close()
-	file, err := os.ReadFile(filepath.Join(b.dir, "layer"))
+	file, err := os.ReadFile(filepath.Join(b.Folder, "layer"))
 	if err != nil {
 		return err
 	}
@@ -123,7 +186,7 @@ func pushLayer(ctx context.Context, b *bench, s *server) error {
 }
 
 func getLayer(ctx context.Context, b *bench, s *server) (float64, error) {
-	file, err := os.ReadFile(filepath.Join(b.dir, "layer"))
+	file, err := os.ReadFile(filepath.Join(b.Folder, "layer"))
 	if err != nil {
 		return 0, err
 	}
@@ -190,13 +253,13 @@ func fillTags(ctx context.Context, b *bench, s *server) error {
 		return err
 	}
 	if s.name == dist {
-		return fillTagFiles(b, s, b.scale(b.tags))
+		return fillTagFiles(b, s, b.scale(b.config.tags))
 	}
 	return nil
 }
 
 // anyTag is one of the many.
-func (b *bench) anyTag(i int) string { return fmt.Sprintf("full-%06d", i*7919%b.scale(b.tags)) }
+func (b *bench) anyTag(i int) string { return fmt.Sprintf("full-%06d", i*7919%b.scale(b.config.tags)) }
 
 func getAnyTag(ctx context.Context, b *bench, s *server) (float64, error) {
 	n := b.scale(20_000)

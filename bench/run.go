@@ -5,72 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"maps"
 	"os"
 	"slices"
-	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/bench/internal/rounds"
 )
 
-type config struct {
-	rounds int
-	only   []string
-	dir    string
-	ours   string
-	tags   int
-	quick  bool
-	seed   uint64
+// bench is one run.
+type bench struct {
+	*rounds.Run
+	config  config
+	servers map[string]*server
+	serial  int // makes contents unlike each other
+	layer   []byte
 }
 
 // scale shrinks an amount of work for -quick.
-func (c config) scale(n int) int {
-	if c.quick {
-		return max(1, n/10)
-	}
-	return n
-}
-
-// bench is one run.
-type bench struct {
-	config
-	dir     string
-	servers map[string]*server
-	rand    *rand.Rand
-	rates   map[string]map[string][]float64 // row, server: one for each round
-	serial  int                             // makes contents unlike each other
-	layer   []byte
-	net     network
-	through digest.Digest // the layer that was pushed through the AppView
-}
+func (b *bench) scale(n int) int { return b.Scale(n, 10) }
 
 func run(ctx context.Context, c config, out io.Writer) (err error) {
-	if c.seed == 0 {
-		c.seed = uint64(time.Now().UnixNano())
-	}
-	rows, err := chooseRows(c.only)
+	rows, err := chooseRows(c)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(c.dir, "atcr-bench-*")
+	r, err := rounds.Start(c.Options)
 	if err != nil {
 		return err
 	}
-	b := &bench{
-		config: c, dir: dir, servers: map[string]*server{}, rand: rand.New(rand.NewPCG(c.seed, 0)),
-		rates: map[string]map[string][]float64{},
-	}
-	defer func() {
+	b := &bench{Run: r, config: c, servers: map[string]*server{}}
+	defer func() { err = errors.Join(err, r.End()) }()
+	r.OnEnd(func() (err error) {
 		for _, s := range b.servers {
-			if s.cmd == nil {
-				continue
+			if s.cmd != nil {
+				err = errors.Join(err, s.stop())
 			}
-			err = errors.Join(err, s.stop())
 		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
+		return err
+	})
 	if err := b.start(ctx); err != nil {
 		return err
 	}
@@ -79,30 +51,37 @@ func run(ctx context.Context, c config, out io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
-	return b.print(out, rows)
+	return r.Print(out, b.printMemory)
 }
 
-func chooseRows(only []string) ([]row, error) {
-	rows := allRows()
-	if only == nil {
-		return rows, nil
+// chooseRows answers the rows to run. Beside a program from before each is about that program and ours, and must not have become
+// slower: where the disk bounds it, the figures of one and the same program swing more.
+func chooseRows(c config) ([]row, error) {
+	rows, err := rounds.Choose(allRows(), c.Only, func(r row) string { return r.name })
+	if err != nil || c.Against == "" {
+		return rows, err
 	}
-	var chosen []row
-	for _, name := range only {
-		i := slices.IndexFunc(rows, func(r row) bool { return r.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("unknown row %q; -list names them", name)
+	if c.sandbox == "" {
+		rows = slices.DeleteFunc(rows, func(r row) bool { return r.network })
+	}
+	for i := range rows {
+		least := 0.95
+		if rows[i].disk {
+			least = 0.85
 		}
-		chosen = append(chosen, rows[i])
+		before := before(rows[i].of())
+		rows[i].servers, rows[i].goals = []string{rows[i].of(), before}, []goal{{before, least}}
 	}
-	return chosen, nil
+	return rows, nil
 }
+
+// before is the name of a server that runs the program from before.
+func before(name string) string { return name + " before" }
 
 // runRow measures one row on its servers, round by round.
 func (b *bench) runRow(ctx context.Context, r row) error {
-	b.rates[r.name] = map[string][]float64{}
 	if r.network {
-		if err := b.startNetwork(ctx); err != nil {
+		if err := b.startNetworks(ctx); err != nil {
 			return fmt.Errorf("start the network: %w", err)
 		}
 	}
@@ -119,9 +98,11 @@ func (b *bench) runRow(ctx context.Context, r row) error {
 			return fmt.Errorf("prepare %s: %w", name, err)
 		}
 	}
-	for round := range b.rounds {
+	for round := range b.Rounds {
+		fmt.Fprintf(os.Stderr, "%s, round %d of %d\n", r.name, round+1, b.Rounds)
 		order := slices.Clone(r.servers)
-		b.rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		b.Rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		rates := map[string]float64{}
 		for _, name := range order {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -131,14 +112,32 @@ func (b *bench) runRow(ctx context.Context, r row) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			b.rates[r.name][name] = append(b.rates[r.name][name], rate)
+			rates[name] = rate
 		}
-		fmt.Fprintf(os.Stderr, "%-20s round %d/%d:", r.name, round+1, b.rounds)
-		for _, name := range r.servers {
-			fmt.Fprintf(os.Stderr, "  %s %.0f", name, b.rates[r.name][name][round])
+		for _, g := range r.goals {
+			b.Note(rounds.Row{What: r.what, To: g.to, Least: g.least, Unit: r.unit}, rates[r.of()]/rates[g.to], rates[r.of()])
 		}
-		_, peak := b.servers[ours].memory()
-		fmt.Fprintf(os.Stderr, "  (peak of %s %.0f MB)\n", ours, rounds.MB(peak))
 	}
 	return nil
+}
+
+// printMemory writes what each server took.
+func (b *bench) printMemory(w io.Writer) {
+	fmt.Fprintln(w, "\n| memory (resident) | idle | peak through all of this |")
+	fmt.Fprintln(w, "| --- | --- | --- |")
+	for _, name := range slices.Sorted(maps.Keys(b.servers)) {
+		s := b.servers[name]
+		if s.cmd == nil {
+			continue
+		}
+		_, peak := s.memory()
+		note := ""
+		switch {
+		case name == ours:
+			note = " (at most 40 and 100)"
+		case s.net != nil:
+			note = ", hold and PDS in one process"
+		}
+		fmt.Fprintf(w, "| %s%s | %.0f MB | %.0f MB |\n", name, note, rounds.MB(s.idle), rounds.MB(peak))
+	}
 }

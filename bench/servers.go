@@ -36,14 +36,21 @@ type server struct {
 	before int64 // peak before it was started again
 
 	filled bool // has the many tags, or what was pushed through it
+
+	program string   // of a registry of ours: what runs on data
+	net     *network // of an AppView and its hold
 }
 
-// start brings up all three.
+// start brings up what rows are about, but for the networks.
 func (b *bench) start(ctx context.Context) error {
 	if err := b.makeLayer(); err != nil {
 		return err
 	}
-	for _, begin := range []func(context.Context) (*server, error){b.startOurs, b.startDistribution, b.startBare} {
+	all := []func(context.Context) (*server, error){b.startOurs, b.startDistribution, b.startBare}
+	if b.Against != "" {
+		all = []func(context.Context) (*server, error){b.startOurs, b.startBefore}
+	}
+	for _, begin := range all {
 		s, err := begin(ctx)
 		if err != nil {
 			return err
@@ -60,26 +67,24 @@ func (b *bench) start(ctx context.Context) error {
 }
 
 func (b *bench) startOurs(ctx context.Context) (*server, error) {
-	program := b.ours
+	program := b.config.ours
 	if program == "" {
-		program = filepath.Join(b.dir, "embed-registry")
-		if err := build(ctx, program, "examples/embed-registry"); err != nil {
+		program = filepath.Join(b.Folder, "embed-registry")
+		if err := rounds.Build(ctx, program, "examples/embed-registry"); err != nil {
 			return nil, err
 		}
 	}
-	data := filepath.Join(b.dir, "ours")
-	s := &server{name: ours, data: data}
-	return s, s.run(ctx, exec.Command(program, "--addr", "127.0.0.1:0", "--data", data), "")
+	return startRegistry(ctx, ours, program, filepath.Join(b.Folder, "ours"))
 }
 
-// build compiles one of our programs as it ships.
-func build(ctx context.Context, to, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", to, "github.com/atcr-dev/atcr/"+pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
-	return nil
+func (b *bench) startBefore(ctx context.Context) (*server, error) {
+	return startRegistry(ctx, before(ours), b.Against, filepath.Join(b.Folder, "before"))
+}
+
+// startRegistry starts an embed-registry.
+func startRegistry(ctx context.Context, name, program, data string) (*server, error) {
+	s := &server{name: name, data: data, program: program}
+	return s, s.run(ctx, exec.Command(program, "--addr", "127.0.0.1:0", "--data", data), "")
 }
 
 const distributionConfig = `version: 0.1
@@ -105,8 +110,8 @@ func (b *bench) startDistribution(ctx context.Context) (*server, error) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	s := &server{name: dist, data: filepath.Join(b.dir, "distribution")}
-	cfg := filepath.Join(b.dir, "distribution.yml")
+	s := &server{name: dist, data: filepath.Join(b.Folder, "distribution")}
+	cfg := filepath.Join(b.Folder, "distribution.yml")
 	if err := os.WriteFile(cfg, fmt.Appendf(nil, distributionConfig, s.data, addr), 0o600); err != nil {
 		return nil, err
 	}
@@ -120,8 +125,8 @@ func (b *bench) startBare(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: bare, data: b.dir}
-	return s, s.run(ctx, exec.Command(self, serveBare, filepath.Join(b.dir, "layer")), "")
+	s := &server{name: bare, data: b.Folder}
+	return s, s.run(ctx, exec.Command(self, serveBare, filepath.Join(b.Folder, "layer")), "")
 }
 
 var address = regexp.MustCompile(`\b127\.0\.0\.1:(\d+)\b`)

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -35,6 +34,8 @@ type outcome struct {
 //	import CAR DB      a CAR of anyone into a new database
 //	export DB          all of a database, to nowhere
 //	verify CAR KEY     a CAR
+//	shuffle CAR OUT    a CAR's blocks in no order
+//	command ENV ARGS…  a program with what stands in ENV, separated by spaces, in its environment
 //	firehose N         see serveFirehose
 func child(ctx context.Context, args []string) error {
 	if len(args) < 2 {
@@ -49,6 +50,14 @@ func child(ctx context.Context, args []string) error {
 		out, err = exportCAR(ctx, args[1])
 	case "verify":
 		out, err = verifyCAR(ctx, args[1], args[2])
+	case "shuffle":
+		err = shuffleCAR(args[1], args[2])
+	case "command":
+		e, err := rounds.Command(ctx, strings.Fields(args[1]), args[2:]...)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(e)
 	case "firehose":
 		return serveFirehose(ctx, args[1])
 	default:
@@ -68,20 +77,7 @@ func inChild(ctx context.Context, args ...string) (out outcome, err error) {
 		return out, err
 	}
 	rounds.SyncDisk()
-	return out, runJSON(ctx, &out, append([]string{self, childVerb}, args...)...)
-}
-
-// runJSON runs a command that prints one line of JSON.
-func runJSON(ctx context.Context, into any, command ...string) error {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	rounds.DieWithParent(cmd)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	raw, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("%q: %w\n%s", command, err, said.Bytes())
-	}
-	return json.Unmarshal(raw, into)
+	return out, rounds.JSON(ctx, &out, append([]string{self, childVerb}, args...)...)
 }
 
 func importCAR(ctx context.Context, car, db string) (out outcome, err error) {

@@ -73,7 +73,7 @@ func (b *bench) fill(ctx context.Context, n int) (string, error) {
 	if path := b.filled[name]; path != "" {
 		return path, nil
 	}
-	path := filepath.Join(cmp.Or(b.keep, b.dir), name)
+	path := filepath.Join(cmp.Or(b.keep, b.Folder), name)
 	if _, err := os.Stat(path); err == nil {
 		b.filled[name] = path
 		return path, nil

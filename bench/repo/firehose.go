@@ -184,7 +184,7 @@ func measureFirehose(ctx context.Context, b *bench) (err error) {
 			return err
 		}
 	}
-	b.note(rounds.Row{What: fmt.Sprintf("firehose to %d consumers, events of 4 to 5 KB", consumers), To: "plain TCP", Least: 0.5, Unit: "events per s to each"},
+	b.Note(rounds.Row{What: fmt.Sprintf("firehose to %d consumers, events of 4 to 5 KB", consumers), To: "plain TCP", Least: 0.5, Unit: "events per s to each"},
 		plain/ours, float64(f.Events)/ours*1000)
 	return nil
 }
@@ -200,7 +200,7 @@ func measureDeaf(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.within(rounds.Row{What: "memory of a firehose with 100 consumers and one that never reads", To: "without that one", Most: 1.25, Unit: "MB"}, with, without)
+	b.Within(rounds.Row{What: "memory of a firehose with 100 consumers and one that never reads", To: "without that one", Most: 1.25, Unit: "MB"}, with, without)
 	return nil
 }
 
@@ -244,6 +244,6 @@ func (b *bench) live(ctx context.Context, deaf bool) (mb float64, err error) {
 	}
 	fmt.Fprintf(os.Stderr, "  %s: %.0f events per s to each, as they are made\n", what, float64(total)/since(began)*1000)
 	_, kib := rounds.Memory(f.cmd.Process.Pid)
-	b.memory(what, 0, kib)
+	b.Memory(what, 0, kib)
 	return float64(kib) / 1024, nil
 }

@@ -35,7 +35,7 @@ func measureCommits(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) commits(ctx context.Context, r *repo.Repo, database string, most float64) (err error) {
-	f, err := os.OpenFile(filepath.Join(b.dir, "appended"), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(b.Folder, "appended"), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (b *bench) commits(ctx context.Context, r *repo.Repo, database string, most
 		}
 		ours, appended = append(ours, took), append(appended, since(began))
 	}
-	b.within(rounds.Row{
+	b.Within(rounds.Row{
 		What: fmt.Sprintf("one more record into %d, durable, signed (%s)", b.large, database),
 		To:   "4 KiB appended and fsync", Most: most, Unit: "ms",
 	}, rounds.Median(ours), rounds.Median(appended))
@@ -90,7 +90,7 @@ func measureOpen(ctx context.Context, b *bench) error {
 				}
 			}
 		}
-		b.within(rounds.Row{What: fmt.Sprintf("open %d records", b.large), To: fmt.Sprintf("%d records", few), Most: 1.25, Unit: "ms"},
+		b.Within(rounds.Row{What: fmt.Sprintf("open %d records", b.large), To: fmt.Sprintf("%d records", few), Most: 1.25, Unit: "ms"},
 			rounds.Median(took[0]), rounds.Median(took[1]))
 		return nil
 	})
@@ -143,7 +143,7 @@ func (b *bench) reads(ctx context.Context, large, small *repo.Repo, database str
 		var took [2][]float64
 		for k := range warm + b.scale(one.n) + 2 {
 			for i, side := range sides {
-				key := layerKey(b.rand.IntN(side.n - 101))
+				key := layerKey(b.Rand.IntN(side.n - 101))
 				began := time.Now()
 				if err := one.read(side.r, key); err != nil {
 					return err
@@ -153,7 +153,7 @@ func (b *bench) reads(ctx context.Context, large, small *repo.Repo, database str
 				}
 			}
 		}
-		b.within(rounds.Row{What: fmt.Sprintf("%s of %d (%s)", one.what, b.large, database), To: fmt.Sprintf("%d records", few), Most: 2, Unit: "us"},
+		b.Within(rounds.Row{What: fmt.Sprintf("%s of %d (%s)", one.what, b.large, database), To: fmt.Sprintf("%d records", few), Most: 2, Unit: "us"},
 			rounds.Median(took[0]), rounds.Median(took[1]))
 		warm = 0
 	}

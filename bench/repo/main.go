@@ -9,52 +9,47 @@
 // Each round measures both sides one after the other, and its ratio is what counts. What is measured for its memory runs
 // in a process of its own. @atproto/repo is installed into the tools folder when it isn't there (internal/realtest says
 // where).
+//
+// With -against what the command atcr-hold does with CARs is compared with an atcr-hold from before, and nothing else:
+//
+//	git worktree add /tmp/before COMMIT
+//	(cd /tmp/before && CGO_ENABLED=0 go build -o /tmp/atcr-hold ./cmd/atcr-hold)
+//	go run ./bench/repo -against /tmp/atcr-hold     11 rounds: some three minutes
 package main
 
 import (
 	"context"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
+	"io"
+
+	"github.com/atcr-dev/atcr/bench/internal/rounds"
 )
 
+// config is what the command line says.
+type config struct {
+	options rounds.Options
+	keep    string
+	records int
+	large   int
+}
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if len(os.Args) > 1 && os.Args[1] == childVerb {
-		if err := child(ctx, os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench/repo:", err)
-			os.Exit(1)
-		}
-		return
-	}
-	var c config
-	var only string
-	var list bool
-	flag.IntVar(&c.rounds, "rounds", 3, "rounds of each row")
-	flag.StringVar(&only, "rows", "", "groups of rows to run, separated by commas; all when empty")
-	flag.StringVar(&c.dir, "dir", "", "folder for the repositories; a temporary one when empty")
+	c := config{}
 	flag.StringVar(&c.keep, "keep", "", "folder in which the filled repositories stay, for the next run; filling takes minutes")
 	flag.IntVar(&c.records, "records", 100_000, "records of the repositories that travel")
 	flag.IntVar(&c.large, "large", 1_000_000, "records of the large repository")
-	flag.BoolVar(&c.quick, "quick", false, "a hundredth of the work: shows that it runs, measures nothing")
-	flag.Uint64Var(&c.seed, "seed", 0, "seed of the keys that are read; by the clock when 0")
-	flag.BoolVar(&list, "list", false, "list the groups of rows")
-	flag.Parse()
-	if list {
-		for _, g := range allGroups() {
-			fmt.Printf("%-12s %s\n", g.name, g.what)
-		}
-		return
-	}
-	if only != "" {
-		c.only = strings.Split(only, ",")
-	}
-	if err := run(ctx, c, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/repo:", err)
-		os.Exit(1)
-	}
+	rounds.Program{
+		Name: "bench/repo", Rounds: 3, Against: "atcr-hold program from before, to compare with it alone",
+		ChildVerb: childVerb, Child: child,
+		Rows: func() (all []rounds.Named) {
+			for _, g := range allGroups() {
+				all = append(all, rounds.Named{Name: g.name, What: g.what})
+			}
+			return all
+		},
+		Run: func(ctx context.Context, o rounds.Options, out io.Writer) error {
+			c.options = o
+			return run(ctx, c, out)
+		},
+	}.Main()
 }

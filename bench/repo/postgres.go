@@ -75,7 +75,7 @@ func (b *bench) startPostgres(ctx context.Context) (large, small string, err err
 		}
 	}
 	o := &outside{ctx: ctx}
-	b.close = append(b.close, o.stop)
+	b.OnEnd(o.stop)
 	err = o.try(func() {
 		server := realtest.NewPostgres(o)
 		large, small = server.Database(o), server.Database(o)
@@ -106,7 +106,7 @@ func (b *bench) mirror(ctx context.Context, n int, address string) (*repo.Repo, 
 	if err != nil {
 		return nil, err
 	}
-	car := filepath.Join(b.dir, "mirror.car")
+	car := filepath.Join(b.Folder, "mirror.car")
 	if _, err := writeCAR(ctx, from, car); err != nil {
 		return nil, err
 	}
@@ -120,12 +120,12 @@ func (b *bench) mirror(ctx context.Context, n int, address string) (*repo.Repo, 
 	if err != nil {
 		return nil, err
 	}
-	b.close = append(b.close, db.Close)
+	b.OnEnd(db.Close)
 	s, err := sqlstore.New(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	b.close = append(b.close, s.Close)
+	b.OnEnd(s.Close)
 	began := time.Now()
 	if _, err := repo.MirrorCAR(ctx, s, repo.Source{Reader: f, DID: did, AnyKey: true}, nil); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (b *bench) mirror(ctx context.Context, n int, address string) (*repo.Repo, 
 	}
 	r, err := repo.Open(ctx, s, repo.Options{DID: did, Key: key})
 	if err == nil {
-		b.close = append(b.close, r.Close)
+		b.OnEnd(r.Close)
 	}
 	return r, err
 }

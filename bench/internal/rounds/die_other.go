@@ -2,6 +2,11 @@
 
 package rounds
 
-import "os/exec"
+import (
+	"os"
+	"os/exec"
+)
 
 func DieWithParent(*exec.Cmd) {}
+
+func mostResident(*os.ProcessState) int64 { return 0 }
