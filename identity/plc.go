@@ -9,10 +9,10 @@ import (
 	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
-// CreatePLCIdentity makes a did:plc: a signing key, a rotation key and a genesis operation that names both, the public URL's services and
-// its host as handle. Keys, genesis.json and then did.txt are on disk before the operation is submitted. A directory that is
-// down is no error: [EnsurePLCCurrent] submits what is not there, and [Identity.Registered] is false until then. Called again, also after a crash
-// at any point, it returns the same DID.
+// CreatePLCIdentity makes a did:plc: a signing key, a rotation key and a genesis operation that names both, the public
+// URL's services and its host as handle. Keys, genesis.json and then did.txt are on disk before the operation is submitted.
+// A directory that is down is no error: [EnsurePLCCurrent] submits what is not there, and [Identity.Registered] is false
+// until then. Called again, also after a crash at any point, it returns the same DID.
 //
 // Errors: [ConfigError]; ErrContradiction when the folder holds another DID or a genesis of other keys; ErrKeyPermissions; ErrKeyFile;
 // ErrPLCForbidden; ErrPLCRefused for a genesis that no directory would take.
@@ -100,8 +100,8 @@ type PLCStatus struct {
 // rotation key, service, verification method and alias that isn't ours; the differences are logged first. When
 // somebody else updates at the same moment the log is read again. A genesis that the directory never took is submitted.
 //
-// Without a rotation key that may update, differences are logged as a warning and returned in Drift: that is no error. While a key rotation is
-// not finished nothing is changed. A did:web has nothing to do: nil, nil.
+// Without a rotation key that may update, differences are logged as a warning and returned in Drift: that is no error.
+// While a key rotation is not finished nothing is changed. A did:web has nothing to do: nil, nil.
 //
 // Errors: ErrPLCUnavailable (go on, and try again later); ErrPLCForbidden; ErrPLCNotFound; ErrPLCTombstone; ErrPLCLog; ErrPLCRefused;
 // ErrPLCRace. None of them makes id unusable.

@@ -21,7 +21,7 @@ import (
 const MaxDocument = 64 << 10
 
 // DefaultPLCURL is the public did:plc directory.
-const DefaultPLCURL = plclog.DefaultURL
+const DefaultPLCURL = "https://plc.directory"
 
 // ResolverOptions configures [NewResolver]. The zero value is a resolver for the public network.
 type ResolverOptions struct {

@@ -30,8 +30,8 @@ type Config struct {
 	// KeyType is of keys that are made: "k256" (also when empty) or "p256".
 	KeyType string
 
-	// PLCURL is the did:plc directory; empty is [DefaultPLCURL]. The address guard of HTTP refuses one on loopback or in a private network, unless
-	// TestMode is set.
+	// PLCURL is the did:plc directory; empty is [DefaultPLCURL]. The address guard of HTTP refuses one on loopback or in a
+	// private network, unless TestMode is set.
 	PLCURL string
 	// RotationKeyPath is the file of the key that may change a did:plc; empty is keys/rotation.key in Dir. It may lie
 	// elsewhere, and be missing: then the service runs, and warns of what it can't change.
@@ -99,8 +99,8 @@ func (id *Identity) Audiences() []string {
 // returns; a second start finds the same. Call it while holding the folder's lock.
 //
 // The network is asked only about a did:plc: one that is new is submitted (a directory that is down is no error, see
-// [Identity.Registered] and [EnsurePLCCurrent]), one that is configured for the first time must be in the directory, and a key rotation that
-// was broken off is finished.
+// [Identity.Registered] and [EnsurePLCCurrent]), one that is configured for the first time must be in the directory, and a
+// key rotation that was broken off is finished.
 //
 // Errors: a [ConfigError] for a field that is wrong; ErrContradiction when configuration and disk name different DIDs; ErrKeyMissing;
 // ErrKeyPermissions; ErrKeyFile; for a did:plc ErrPLCForbidden; for one that is configured for the first time ErrPLCNotFound,
@@ -171,8 +171,9 @@ func Load(cfg Config) (*Identity, error) {
 	return id, nil
 }
 
-// Check looks at a configuration before a start, without making or asking anything: it returns the DID that the service would have (empty for
-// a did:plc that is still to be made), and why others could not use it as a name. Errors are those of [LoadOrCreateDID] for a configuration.
+// Check looks at a configuration before a start, without making or asking anything: it returns the DID that the service
+// would have (empty for a did:plc that is still to be made), and why others could not use it as a name. Errors are those of
+// [LoadOrCreateDID] for a configuration.
 func Check(cfg Config) (did syntax.DID, warnings []string, err error) {
 	f, err := cfg.open()
 	if err != nil {
@@ -201,7 +202,8 @@ func (cfg *Config) identity(did syntax.DID, key atcrypto.PrivateKeyExportable) *
 	return id
 }
 
-// chooseDID returns the DID that is there, and whether it was in use before: then its key must be there. An empty one is a did:plc to be made.
+// chooseDID returns the DID that is there, and whether it was in use before: then its key must be there. An empty one is a
+// did:plc to be made.
 func (cfg *Config) chooseDID(f *plclog.Folder) (did syntax.DID, known bool, err error) {
 	stored, err := f.StoredDID()
 	if err != nil {
@@ -213,9 +215,10 @@ func (cfg *Config) chooseDID(f *plclog.Folder) (did syntax.DID, known bool, err 
 			return "", false, &ConfigError{Field: "DID", Err: err}
 		}
 		if stored != "" && !sameDID(stored, did, cfg.TestMode) {
-			return "", false, &ConfigError{Field: "DID", Err: fmt.Errorf("%w: it is %s, %s says %s; either set it to the stored one (or leave it empty), "+
+			err := fmt.Errorf("%w: it is %s, %s says %s; either set it to the stored one (or leave it empty), "+
 				"or, to become the configured one and leave the old one's records behind, remove that file",
-				ErrContradiction, did, f.DIDPath(), stored)}
+				ErrContradiction, did, f.DIDPath(), stored)
+			return "", false, &ConfigError{Field: "DID", Err: err}
 		}
 		if stored == "" {
 			return did, false, nil

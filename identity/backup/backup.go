@@ -177,7 +177,8 @@ func (c *contents) write(cfg identity.Config, did syntax.DID) error {
 	didPath := filepath.Join(cfg.Dir, didFile)
 	if have, err := os.ReadFile(didPath); err == nil {
 		if other, err := identity.NormalizeDID(string(have)); err != nil || other != did {
-			return fmt.Errorf("%w: %s says %s, the backup is of %s; import into an empty folder, or move that file and the keys away", ErrOccupied, didPath, bytes.TrimSpace(have), did)
+			return fmt.Errorf("%w: %s says %s, the backup is of %s; import into an empty folder, or move that file and the keys away",
+				ErrOccupied, didPath, bytes.TrimSpace(have), did)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -13,7 +13,8 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
-// testPLCBehindTheBack: what a process that runs as id makes of a signing key that somebody else put in place, or whose file can't get its name.
+// testPLCBehindTheBack: what a process that runs as id makes of a signing key that somebody else put in place, or whose
+// file can't get its name.
 func testPLCBehindTheBack(t *testing.T, n *plcNet) {
 	ctx, cfg := t.Context(), n.config(t.TempDir())
 	running, _ := mustBoot(t, cfg)

@@ -30,8 +30,8 @@ type Report struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Describe returns what there is to say about the identity, also about a did:web. It changes nothing; a directory that can't be asked is one of the
-// warnings.
+// Describe returns what there is to say about the identity, also about a did:web. It changes nothing; a directory that
+// can't be asked is one of the warnings.
 func (m *Manager) Describe(ctx context.Context) (*Report, error) {
 	id, self := m.Identity(), m.self()
 	doc, err := identity.Document(id)

@@ -1,5 +1,6 @@
-// Package plc operates the did:plc of a service: it changes keys, address and handle in the directory, undoes what a stolen key did, gives a DID
-// up, and shows its history. Package identity makes the DID and keeps it current; this package is for the person who looks after it.
+// Package plc operates the did:plc of a service: it changes keys, address and handle in the directory, undoes what a stolen
+// key did, gives a DID up, and shows its history. Package identity makes the DID and keeps it current; this package is for
+// the person who looks after it.
 //
 // A [Manager] is made once from the identity and the configuration that it was loaded with:
 //
@@ -9,31 +10,35 @@
 //	plan, err = m.Rotate(ctx, plc.RotateOptions{})              // a new signing key
 //	id = m.Identity()                                           // the identity that has it
 //
-// Each change is one operation in the log of the DID, signed by the service's rotation key. [Manager.Rotate], [Manager.AddRecoveryKey],
-// [Manager.Move], [Manager.Recover] and [Manager.Tombstone] read the uncached log, verify it, hold it against the log as it was seen last, and submit
-// one operation that leaves all else as it is. When somebody else changes the DID at the same moment the log is read again. As a dry run they do all of this
-// but the submission, write nothing, and return the same [Plan]. A plan never holds a signature, so that it can be shown, logged and sent around.
+// Each change is one operation in the log of the DID, signed by the service's rotation key. [Manager.Rotate],
+// [Manager.AddRecoveryKey], [Manager.Move], [Manager.Recover] and [Manager.Tombstone] read the uncached log, verify it,
+// hold it against the log as it was seen last, and submit one operation that leaves all else as it is. When somebody else
+// changes the DID at the same moment the log is read again. As a dry run they do all of this but the submission, write
+// nothing, and return the same [Plan]. A plan never holds a signature, so that it can be shown, logged and sent around.
 //
 // # Rotation keys
 //
-// The log lists the keys that may change the DID, the highest first. Within 72 hours ([RecoveryWindow]) a higher key can undo what a lower one signed
-// ([Manager.Revocable], [Manager.Recover]): so keep one off the machine and put it above the service's own ([Manager.AddRecoveryKey]).
+// The log lists the keys that may change the DID, the highest first. Within 72 hours ([RecoveryWindow]) a higher key can
+// undo what a lower one signed ([Manager.Revocable], [Manager.Recover]): so keep one off the machine and put it above the
+// service's own ([Manager.AddRecoveryKey]).
 //
 // # While the service runs
 //
-// The process that runs as the identity alone knows from which moment on it signs with a new key. Beside it, another process calls
-// [Manager.RequestRotation]: it makes the new key durable and asks nobody. The running process looks for requests ([Manager.RotationRequested], microseconds) and calls
-// [Manager.CompleteRotations]; hold.Server does both. All other changes need no signature of the running service and can be made beside it.
+// The process that runs as the identity alone knows from which moment on it signs with a new key. Beside it, another
+// process calls [Manager.RequestRotation]: it makes the new key durable and asks nobody. The running process looks for
+// requests ([Manager.RotationRequested], microseconds) and calls [Manager.CompleteRotations]; hold.Server does both. All
+// other changes need no signature of the running service and can be made beside it.
 //
 // # After a crash
 //
-// A rotation makes the new key durable (a file with the suffix .next) before the directory is asked, and gives it the old one's name when the
-// directory shows it; the old one stays beside it (.old). Broken off at any point, it is finished by the next Rotate or CompleteRotations, or by
-// identity.LoadOrCreateDID.
+// A rotation makes the new key durable (a file with the suffix .next) before the directory is asked, and gives it the old
+// one's name when the directory shows it; the old one stays beside it (.old). Broken off at any point, it is finished by
+// the next Rotate or CompleteRotations, or by identity.LoadOrCreateDID.
 //
 // # A did:web
 //
-// has no directory: its document is what the service serves. [Manager.Rotate] takes its signing key, too, and [Manager.Describe] shows it; all else is [ErrNotPLC].
+// has no directory: its document is what the service serves. [Manager.Rotate] takes its signing key, too, and
+// [Manager.Describe] shows it; all else is [ErrNotPLC].
 //
 // Errors are those of package identity, compared by errors.Is: identity.ErrPLCUnavailable and the others.
 package plc

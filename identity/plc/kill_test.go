@@ -156,8 +156,9 @@ func dies() (all []struct {
 	return all
 }
 
-// testPLCKill kills the process at each crash point of creation, update and key rotation, in each weather; then the service starts in the
-// same weather, which must have met it, and in good weather: one DID, one genesis, and the keys on disk are those that the directory names. It is eight of them by chance, with ATCR_LONG all.
+// testPLCKill kills the process at each crash point of creation, update and key rotation, in each weather; then the service
+// starts in the same weather, which must have met it, and in good weather: one DID, one genesis, and the keys on disk are
+// those that the directory names. It is eight of them by chance, with ATCR_LONG all.
 func testPLCKill(t *testing.T, n *plcNet) {
 	all := dies()
 	seed := uint64(time.Now().UnixNano())

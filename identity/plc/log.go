@@ -1,22 +1,24 @@
 package plc
 
 import (
+	"time"
+
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
 // RecoveryWindow is how long a higher rotation key may undo what a lower one signed.
-const RecoveryWindow = plclog.RecoveryWindow
+const RecoveryWindow = 72 * time.Hour
 
 // Limits of the directory, in bytes.
 const (
-	MaxOperation = plclog.MaxOperation // of one operation as JSON. The public directory refuses longer ones; they are not sent.
-	MaxLog       = plclog.MaxLog       // of a DID's log
+	MaxOperation = 7500    // of one operation as JSON. The public directory refuses longer ones; they are not sent.
+	MaxLog       = 4 << 20 // of a DID's log
 )
 
-// Log is the audit log of a DID, verified: every signature, link and nullification holds. It does not change. Its fields are DID and Entries
-// (didplc.LogEntry, oldest first), its methods:
+// Log is the audit log of a DID, verified: every signature, link and nullification holds. It does not change. Its fields
+// are DID and Entries (didplc.LogEntry, oldest first), its methods:
 //
 //	Head() *didplc.LogEntry              the newest operation that counts
 //	Find(cid string) *didplc.LogEntry    nil when there is none

@@ -27,8 +27,8 @@ type Manager struct {
 	id     atomic.Pointer[identity.Identity]
 }
 
-// NewManager returns a manager of an identity that identity.Load or identity.LoadOrCreateDID returned for the same configuration. It asks nobody.
-// Errors: *identity.ConfigError.
+// NewManager returns a manager of an identity that identity.Load or identity.LoadOrCreateDID returned for the same
+// configuration. It asks nobody. Errors: *identity.ConfigError.
 func NewManager(id *identity.Identity, cfg identity.Config) (*Manager, error) {
 	folder, err := plclog.Folder{
 		Dir: cfg.Dir, KeyPath: cfg.KeyPath, KeyType: cfg.KeyType, RotationKeyPath: cfg.RotationKeyPath, RotationKey: cfg.RotationKey,
@@ -90,15 +90,17 @@ type RotateOptions struct {
 	DryRun bool
 }
 
-// Rotate gives the identity a new key in place of the old one, and [Manager.Identity] has it when Rotate returns. A rotation that was broken off
-// is gone on with, by the key that it made. Sign a commit with a new signing key and announce it afterwards (repo.Repo.Rekey, Resign). Beside a
-// process that runs as this identity use [Manager.RequestRotation] instead.
+// Rotate gives the identity a new key in place of the old one, and [Manager.Identity] has it when Rotate returns. A
+// rotation that was broken off is gone on with, by the key that it made. Sign a commit with a new signing key and announce
+// it afterwards (repo.Repo.Rekey, Resign). Beside a process that runs as this identity use [Manager.RequestRotation]
+// instead.
 //
-// The plan of a dry run names a key that is made for it alone, unless a rotation was broken off. A did:web has no operation: others see the new
-// signing key as soon as the service serves the document of the new identity.
+// The plan of a dry run names a key that is made for it alone, unless a rotation was broken off. A did:web has no
+// operation: others see the new signing key as soon as the service serves the document of the new identity.
 //
-// Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC] for the rotation key of a did:web. Beside an error [Manager.Identity] may
-// have a new signing key: then the directory names it, and its file could not get the old one's name. Use it; CompleteRotations tries again.
+// Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC] for the rotation key of a did:web.
+// Beside an error [Manager.Identity] may have a new signing key: then the directory names it, and its file could not get
+// the old one's name. Use it; CompleteRotations tries again.
 func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -121,9 +123,10 @@ func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
 	return planOf(c), err
 }
 
-// RequestRotation asks the process that runs as the identity for a rotation: it makes the new key durable, beside the one in use, and returns
-// its public half. A rotation that is not finished is requested again, with the key that it made. It is done when identity.Load returns the key. A
-// dry run of [Manager.Rotate] shows beforehand what will be done; o.DryRun is ignored.
+// RequestRotation asks the process that runs as the identity for a rotation: it makes the new key durable, beside the one
+// in use, and returns its public half. A rotation that is not finished is requested again, with the key that it made. It is
+// done when identity.Load returns the key. A dry run of [Manager.Rotate] shows beforehand what will be done; o.DryRun is
+// ignored.
 //
 // Errors: those of files; for the rotation key identity.ErrNoRotationKey and what Rotate refuses.
 func (m *Manager) RequestRotation(ctx context.Context, o RotateOptions) (atcrypto.PublicKey, error) {
@@ -138,21 +141,23 @@ func (m *Manager) RequestRotation(ctx context.Context, o RotateOptions) (atcrypt
 	return m.folder.RequestSigningKey(ctx, o.Type)
 }
 
-// RotationRequested returns when a rotation that is not finished was requested, the zero time when there is none. It looks at the folder alone, which
-// takes microseconds.
+// RotationRequested returns when a rotation that is not finished was requested, the zero time when there is none. It looks
+// at the folder alone, which takes microseconds.
 func (m *Manager) RotationRequested() time.Time { return m.folder.RotationRequested(m.Identity().DID) }
 
-// CompleteRotations goes on with rotations that were requested or broken off, for the process that runs as the identity; [Manager.Identity] then has
-// the new keys, and is the value it was when there was nothing to do. The rotation key is read again, so that one which is kept elsewhere may be put in its
-// place for the moment; the identity has it afterwards only if it had one before. Sign and announce with a new signing key afterwards
-// (repo.Repo.Rekey). It may do a part and fail: then Identity has what is done.
+// CompleteRotations goes on with rotations that were requested or broken off, for the process that runs as the identity;
+// [Manager.Identity] then has the new keys, and is the value it was when there was nothing to do. The rotation key is read
+// again, so that one which is kept elsewhere may be put in its place for the moment; the identity has it afterwards only if
+// it had one before. Sign and announce with a new signing key afterwards (repo.Repo.Rekey). It may do a part and fail: then
+// Identity has what is done.
 //
-// It also compares the signing key's file with the identity: a key that was given the name by another process, or by a try that failed just then, is taken
-// over when the directory names it (of a did:web always). Don't call identity.EnsurePLCCurrent after an error, except
-// identity.ErrPLCNotFound and identity.ErrNoRotationKey: it could bring the old key back.
+// It also compares the signing key's file with the identity: a key that was given the name by another process, or by a try
+// that failed just then, is taken over when the directory names it (of a did:web always). Don't call
+// identity.EnsurePLCCurrent after an error, except identity.ErrPLCNotFound and identity.ErrNoRotationKey: it could bring
+// the old key back.
 //
-// Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey, ErrKeyMissing, ErrKeyPermissions; ErrKeyFile, also for a file with a key that
-// neither the identity has nor the directory names. After each of them it can be called again.
+// Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey, ErrKeyMissing, ErrKeyPermissions; ErrKeyFile, also
+// for a file with a key that neither the identity has nor the directory names. After each of them it can be called again.
 func (m *Manager) CompleteRotations(ctx context.Context) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -198,8 +203,9 @@ type MoveOptions struct {
 	DryRun    bool
 }
 
-// Move names another public URL in the directory: the address of the services, and the handle. identity.Config.PublicURL must be the new one, too,
-// from the next start on, or it moves back. Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
+// Move names another public URL in the directory: the address of the services, and the handle. identity.Config.PublicURL
+// must be the new one, too, from the next start on, or it moves back. Errors: those of identity.EnsurePLCCurrent;
+// identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
 	if _, err := identity.WebDID(o.PublicURL, m.folder.TestMode); err != nil { // the same rules: scheme and host, https outside test mode
 		return nil, err
@@ -223,8 +229,8 @@ type TombstoneOptions struct {
 	DryRun  bool
 }
 
-// Tombstone gives the DID up: nobody finds it any more, and after 72 hours nothing brings it back. Errors: those of identity.EnsurePLCCurrent;
-// identity.ErrNoRotationKey; [ErrNotPLC].
+// Tombstone gives the DID up: nobody finds it any more, and after 72 hours nothing brings it back. Errors: those of
+// identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Tombstone(ctx context.Context, o TombstoneOptions) (*Plan, error) {
 	self := m.self()
 	if err := self.PLCOnly(); err != nil {
@@ -250,9 +256,10 @@ type RecoverOptions struct {
 	DryRun bool
 }
 
-// Recover undoes an operation, and all after it, by one that follows the operation before it and says what that said. The key must stand higher in
-// the list of rotation keys than the one that signed the undone operation, and no more than 72 hours may have passed: see [Manager.Revocable]. Errors:
-// identity.ErrPLCRefused with the reason; those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
+// Recover undoes an operation, and all after it, by one that follows the operation before it and says what that said. The
+// key must stand higher in the list of rotation keys than the one that signed the undone operation, and no more than 72
+// hours may have passed: see [Manager.Revocable]. Errors: identity.ErrPLCRefused with the reason; those of
+// identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) {
 	return m.apply(ctx, o.Key, o.DryRun, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		bad := log.Find(o.Undo)
@@ -322,8 +329,8 @@ func (m *Manager) History(ctx context.Context) ([]Event, error) {
 	return log.History(), nil
 }
 
-// Log fetches the verified log past all caches, makes sure that it goes on from what was seen before, and keeps it in the data folder. Errors:
-// identity.ErrPLCUnavailable, ErrPLCForbidden, ErrPLCNotFound, ErrPLCLog; [ErrNotPLC].
+// Log fetches the verified log past all caches, makes sure that it goes on from what was seen before, and keeps it in the
+// data folder. Errors: identity.ErrPLCUnavailable, ErrPLCForbidden, ErrPLCNotFound, ErrPLCLog; [ErrNotPLC].
 func (m *Manager) Log(ctx context.Context) (*Log, error) {
 	self := m.self()
 	if err := self.PLCOnly(); err != nil {
@@ -332,6 +339,7 @@ func (m *Manager) Log(ctx context.Context) (*Log, error) {
 	return m.folder.ReadLog(ctx, self.DID)
 }
 
-// LoadKey reads a key file: multibase text, PEM, 32 bytes or 64 hex digits, of P-256 or K-256. One that others may read, or that lies in a folder
-// others may write to, is refused. Errors: fs.ErrNotExist; identity.ErrKeyPermissions, identity.ErrKeyFile.
+// LoadKey reads a key file: multibase text, PEM, 32 bytes or 64 hex digits, of P-256 or K-256. One that others may read, or
+// that lies in a folder others may write to, is refused. Errors: fs.ErrNotExist; identity.ErrKeyPermissions,
+// identity.ErrKeyFile.
 func LoadKey(path string) (atcrypto.PrivateKeyExportable, error) { return plclog.LoadKey(path) }

@@ -17,7 +17,8 @@ type Plan struct {
 	Operation *didplc.OpEnum `json:"operation,omitempty"`
 	// Submitted reports that the change is done: false for a dry run, and when there was nothing to do.
 	Submitted bool `json:"submitted"`
-	// CID of the operation in the log; empty until it is submitted. Beside an error it is that of an operation that the directory may have taken.
+	// CID of the operation in the log; empty until it is submitted. Beside an error it is that of an operation that the
+	// directory may have taken.
 	CID string `json:"cid,omitempty"`
 }
 

@@ -121,7 +121,8 @@ func operationJSON(op didplc.Operation) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	if len(b) > MaxOperation {
-		return nil, fmt.Errorf("%w: it has %d bytes, the directory takes %d: remove services, aliases or keys that are no longer used", ErrRefused, len(b), MaxOperation)
+		return nil, fmt.Errorf("%w: it has %d bytes, the directory takes %d: "+
+			"remove services, aliases or keys that are no longer used", ErrRefused, len(b), MaxOperation)
 	}
 	return b, nil
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 )
 
-// Create makes a did:plc as identity.CreatePLCIdentity documents it, and fills in id's keys and DID. It reports whether the directory shows it.
+// Create makes a did:plc as identity.CreatePLCIdentity documents it, and fills in id's keys and DID. It reports whether the
+// directory shows it.
 func (f *Folder) Create(ctx context.Context, id *Self) (registered bool, err error) {
 	if err := f.CheckDirectory(ctx); err != nil {
 		return false, err
@@ -133,7 +134,8 @@ func (f *Folder) Adopt(
 	}
 	if !ours && state.VerificationMethods[signingName] != pub.DIDKey() {
 		return nil, nil, configDID("%w: the directory names %s as the signing key of %s, %s holds %s; "+
-			"put the right key there, or a rotation key of %s at %s", ErrNoRotationKey, state.VerificationMethods[signingName], did, f.KeyPath, pub.DIDKey(), did, f.RotationKeyPath)
+			"put the right key there, or a rotation key of %s at %s",
+			ErrNoRotationKey, state.VerificationMethods[signingName], did, f.KeyPath, pub.DIDKey(), did, f.RotationKeyPath)
 	}
 	f.Log.Info("did:plc taken over", "did", did, "ours_to_update", ours)
 	return key, log, nil

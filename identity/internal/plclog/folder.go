@@ -70,6 +70,9 @@ func (f Folder) Open() (*Folder, error) {
 		return nil, &ConfigError{"Dir", errors.New("the data folder is missing")}
 	}
 	f.fillPaths()
+	if err := checkKind(f.KeyType); err != nil {
+		return nil, &ConfigError{"KeyType", err}
+	}
 	if f.RecoveryDIDKey != "" {
 		if _, err := atcrypto.ParsePublicDIDKey(f.RecoveryDIDKey); err != nil {
 			return nil, &ConfigError{"RecoveryDIDKey", fmt.Errorf("%q is no public key like did:key:z…: %w", Clip(f.RecoveryDIDKey), err)}

@@ -80,16 +80,24 @@ func LoadOrCreateKey(path, kind string) (key atcrypto.PrivateKeyExportable, crea
 
 // NewKey makes a key of a kind: "k256" (also when empty) or "p256".
 func NewKey(kind string) (key atcrypto.PrivateKeyExportable, err error) {
-	switch strings.ToLower(kind) {
-	case "", "k256":
-		key, err = atcrypto.GeneratePrivateKeyK256()
-	case "p256":
+	if err := checkKind(kind); err != nil {
+		return nil, err
+	}
+	if strings.EqualFold(kind, "p256") {
 		key, err = atcrypto.GeneratePrivateKeyP256()
-	default:
-		return nil, fmt.Errorf("key type %q is neither k256 nor p256", Clip(kind))
+	} else {
+		key, err = atcrypto.GeneratePrivateKeyK256()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
 	return key, nil
+}
+
+func checkKind(kind string) error {
+	switch strings.ToLower(kind) {
+	case "", "k256", "p256":
+		return nil
+	}
+	return fmt.Errorf("key type %q is neither k256 nor p256", Clip(kind))
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// A key rotation beside a process that runs as the identity: the new key is made durable and the directory is not asked. The running process
-// sees the file (RotationRequested) and does the rest (CompleteRotations), since it alone knows from which moment on it signs with the new key.
+// A key rotation beside a process that runs as the identity: the new key is made durable and the directory is not asked.
+// The running process sees the file (RotationRequested) and does the rest (CompleteRotations), since it alone knows from
+// which moment on it signs with the new key.
 
 // RequestSigningKey is the request of plc.Manager.RequestRotation.
 func (f *Folder) RequestSigningKey(ctx context.Context, kind string) (atcrypto.PublicKey, error) {
@@ -70,7 +71,8 @@ func (f *Folder) CompleteRotations(ctx context.Context, id *Self) (*Self, error)
 	}
 	err := f.finishFor(ctx, &fresh)
 	if err == nil && !f.RotationRequested(id.DID).IsZero() {
-		err = fmt.Errorf("%w: %s waits to take its place, and there is none at %s", ErrNoRotationKey, f.RotationKeyPath+NextSuffix, f.RotationKeyPath)
+		err = fmt.Errorf("%w: %s waits to take its place, and there is none at %s",
+			ErrNoRotationKey, f.RotationKeyPath+NextSuffix, f.RotationKeyPath)
 	}
 	if err != nil {
 		err = fmt.Errorf("the key rotation can't be finished now: %w", err)

@@ -30,8 +30,8 @@ func (f *Folder) Rotating() bool {
 	return false
 }
 
-// RotateSigningKey is the rotation of plc.Manager.Rotate. With the change it returns the new key once the directory names it, also beside an error:
-// then the key's file could not get its name. A dry run returns no key.
+// RotateSigningKey is the rotation of plc.Manager.Rotate. With the change it returns the new key once the directory names
+// it, also beside an error: then the key's file could not get its name. A dry run returns no key.
 func (f *Folder) RotateSigningKey(ctx context.Context, id *Self, kind string, dryRun bool) (atcrypto.PrivateKeyExportable, *Change, error) {
 	key, err := f.nextKey(ctx, f.KeyPath, kind, dryRun)
 	if err != nil {
@@ -96,7 +96,9 @@ func cloneWith(m map[string]string, key, value string) map[string]string {
 }
 
 // RotateRotationKey puts a new rotation key of ours in the old one's place in the list, by the same steps as [Folder.RotateSigningKey].
-func (f *Folder) RotateRotationKey(ctx context.Context, id *Self, kind string, dryRun bool) (atcrypto.PrivateKeyExportable, *Change, error) {
+func (f *Folder) RotateRotationKey(
+	ctx context.Context, id *Self, kind string, dryRun bool,
+) (atcrypto.PrivateKeyExportable, *Change, error) {
 	if err := id.PLCOnly(); err != nil {
 		return nil, nil, err
 	}
@@ -183,7 +185,8 @@ func (f *Folder) sameOwner(path, like string) {
 	}
 }
 
-// promote gives the new key the old one's name, and keeps the old one beside it. At each point both are on disk. Its errors are errNotPromoted.
+// promote gives the new key the old one's name, and keeps the old one beside it. At each point both are on disk. Its errors
+// are errNotPromoted.
 func (f *Folder) promote(ctx context.Context, path string) error {
 	_ = crashpoint.Reach(ctx, crashpoint.NextKeyConfirmed)
 	if old, err := durable.ReadSecret(path); err == nil {
@@ -201,8 +204,9 @@ func (f *Folder) promote(ctx context.Context, path string) error {
 	return nil
 }
 
-// FinishRotations goes on with rotations that were broken off: it asks the directory which key it names. It returns the new signing key when the
-// directory names it, also beside an error: then its file could not get its name. Without a rotation of the signing key it returns nil.
+// FinishRotations goes on with rotations that were broken off: it asks the directory which key it names. It returns the new
+// signing key when the directory names it, also beside an error: then its file could not get its name. Without a rotation
+// of the signing key it returns nil.
 func (f *Folder) FinishRotations(
 	ctx context.Context, did syntax.DID, rotation *atcrypto.PrivateKeyExportable,
 ) (atcrypto.PrivateKeyExportable, error) {
