@@ -41,6 +41,7 @@ func (g *gate) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 }
 
 func TestAuthorizer(t *testing.T) {
+	t.Parallel()
 	g := &gate{allow: map[string]bool{"alice app pull": true, "alice app push": true, "alice app delete": true, "bob b push": true, "bob b pull": true, "alice b push": true}}
 	h := newHost(t, registry.Options{Authorizer: g})
 	a := h.must(401, "GET", "/v2/", "")
@@ -111,6 +112,7 @@ func (f failing) Manifest(context.Context, registry.Ref) (registry.Manifest, err
 }
 
 func TestErrorsOnTheWire(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		err    error
 		status int
@@ -159,6 +161,7 @@ func (everyone) Authorize(*http.Request, []registry.Access) (registry.Actor, err
 }
 
 func TestErrorKinds(t *testing.T) {
+	t.Parallel()
 	err := fmt.Errorf("pull: %w", registry.ErrBlobUnknown.With("not here").Wrap(io.EOF))
 	if !errors.Is(err, registry.ErrBlobUnknown) || !errors.Is(err, io.EOF) || errors.Is(err, registry.ErrNameUnknown) || errors.Is(err, registry.ErrUploadUnknown) {
 		t.Error("kinds are mixed up")
@@ -187,6 +190,7 @@ func (g given) Manifest(context.Context, registry.Ref) (registry.Manifest, error
 func (g given) Blob(context.Context, digest.Digest) (registry.Blob, error) { return g.blob, nil }
 
 func TestWarningAndMediaTypes(t *testing.T) {
+	t.Parallel()
 	m := registry.Manifest{Digest: digest.FromString("{}"), MediaType: imageType, Bytes: []byte("{}"), Warning: "old: \"as of\"\r\nX-Evil: 1"}
 	h := serve(t, given{manifest: m}, registry.Options{})
 	a := h.must(200, "GET", "/v2/app/manifests/v1", "")
@@ -203,6 +207,7 @@ func TestWarningAndMediaTypes(t *testing.T) {
 }
 
 func TestLinksAreRedirects(t *testing.T) {
+	t.Parallel()
 	d := digest.FromString("x")
 	b := registry.Blob{Digest: d, Size: 1, Link: "https://hold.test/blobs/x?t=1"}
 	h := serve(t, given{blob: b}, registry.Options{})
@@ -219,6 +224,7 @@ func TestLinksAreRedirects(t *testing.T) {
 
 // A reader that can't seek still gives ranges, by asking the backend for them.
 func TestRangesOfStreams(t *testing.T) {
+	t.Parallel()
 	text := "0123456789"
 	b := registry.Blob{Digest: digest.FromString(text), Size: 10, Open: func(_ context.Context, r registry.Range) (io.ReadCloser, error) {
 		if r.End == 0 {
@@ -243,6 +249,7 @@ func TestRangesOfStreams(t *testing.T) {
 }
 
 func TestUnimplemented(t *testing.T) {
+	t.Parallel()
 	h := serve(t, struct{ registry.UnimplementedBackend }{}, registry.Options{})
 	h.must(405, "GET", "/v2/app/manifests/v1", "")
 	h.must(405, "GET", "/v2/_catalog", "")

@@ -107,6 +107,7 @@ func (p *recorded) Upload(ctx context.Context, id string) (registry.Upload, erro
 
 // Each request is exactly these calls: a pull is one.
 func TestBackendCalls(t *testing.T) {
+	t.Parallel()
 	real := newHost(t, registry.Options{})
 	m, md := real.image("app", "layer")
 	child := real.pushImage("app", "child", "child")

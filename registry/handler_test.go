@@ -13,6 +13,7 @@ import (
 )
 
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	h.pushImage("app", "v1", "layer")
 	hex := strings.Repeat("a", 64)
@@ -104,6 +105,7 @@ func TestBadRequests(t *testing.T) {
 
 // Every answer carries the headers that keep a browser from running what a stranger stored.
 func TestHeadersOfEveryAnswer(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	d := h.pushImage("app", "v1", "layer")
 	blob := digest.FromString("layer")
@@ -124,6 +126,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 }
 
 func TestPing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	for _, path := range []string{"/v2/", "/v2"} {
 		if a := h.must(200, "GET", path, ""); a.body != "{}" {
@@ -133,6 +136,7 @@ func TestPing(t *testing.T) {
 }
 
 func TestWithFallback(t *testing.T) {
+	t.Parallel()
 	b := newHost(t, registry.Options{}).backend
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "page") })
@@ -156,6 +160,7 @@ func TestWithFallback(t *testing.T) {
 
 // Spellings that the grammar has no room for become names; answers repeat the spelling.
 func TestNameIsRewritten(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{Name: func(name string) (string, error) {
 		if name == "secret" {
 			return "", fmt.Errorf("an internal reason")
@@ -187,6 +192,7 @@ func TestNameIsRewritten(t *testing.T) {
 }
 
 func TestEveryoneIsLoggedOnce(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	h.must(200, "GET", "/v2/", "")
 	h.must(200, "GET", "/v2/", "")

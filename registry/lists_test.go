@@ -56,6 +56,7 @@ func readNames(body string) []string {
 }
 
 func TestTagPages(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{PageSize: 4})
 	m, d := h.image("app", "layer")
 	tags := []string{"0", "1.0", "10", "A", "_x", "a", "a.b", "a_b", "b", "z"}
@@ -97,6 +98,7 @@ func TestTagPages(t *testing.T) {
 }
 
 func TestCatalogPages(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{PageSize: 2})
 	if got := h.pages("/v2/_catalog", readNames); len(got) != 1 || len(got[0]) != 0 {
 		t.Errorf("an empty registry has %q", got)
@@ -153,6 +155,7 @@ func (c *counted) Referrers(context.Context, digest.Digest, string, digest.Diges
 }
 
 func TestNoPageTakesAll(t *testing.T) {
+	t.Parallel()
 	c := &counted{}
 	h := serve(t, c, registry.Options{})
 	h.must(200, "GET", "/v2/app/tags/list?n=9999999999", "")
@@ -176,6 +179,7 @@ func TestNoPageTakesAll(t *testing.T) {
 }
 
 func TestReferrers(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{PageSize: 2})
 	subject := digest.FromString("not pushed")
 	list := func(query string) []ocispec.Descriptor {

@@ -55,6 +55,7 @@ func (emptyRepository) Upload(context.Context, string) (registry.Upload, error) 
 
 // A method that returns nil without an error is a 500 that says so, and the log names the method.
 func TestBackendReturnsNil(t *testing.T) {
+	t.Parallel()
 	d := digest.FromString("").String()
 	noReader := registry.Blob{Size: 1, Open: func(context.Context, registry.Range) (io.ReadCloser, error) { return nil, nil }}
 	for _, test := range []struct {
@@ -92,6 +93,7 @@ func TestBackendReturnsNil(t *testing.T) {
 
 // What is required is missed where it is left out, not at the first request.
 func TestMissingArguments(t *testing.T) {
+	t.Parallel()
 	for want, f := range map[string]func(){
 		"registry.NewHandler: backend is nil":         func() { registry.NewHandler(nil, nil) },
 		"registry.Handler.WithFallback: other is nil": func() { registry.NewHandler(empty{}, nil).WithFallback(nil) },

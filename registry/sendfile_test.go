@@ -26,6 +26,7 @@ func (s *readFromSpy) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func TestBlobsGoOutBySendfile(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	d := h.pushBlob("app", "layer")
 	if d != digest.FromString("layer") {

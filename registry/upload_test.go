@@ -30,6 +30,7 @@ func (h *host) start(repo string) string {
 }
 
 func TestChunks(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	loc := h.start("app")
 	d := digest.FromString("hello, world")
@@ -75,6 +76,7 @@ func TestChunks(t *testing.T) {
 }
 
 func TestStreamedPatch(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	loc := h.start("app")
 	r, err := http.NewRequest("PATCH", h.url+loc, io.MultiReader(strings.NewReader("some"), strings.NewReader(" bytes")))
@@ -89,6 +91,7 @@ func TestStreamedPatch(t *testing.T) {
 }
 
 func TestMonolithic(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	for _, content := range []string{"", "x", strings.Repeat("layer", 1<<18)} {
 		for _, d := range []digest.Digest{digest.FromString(content), digest.SHA512.FromString(content)} {
@@ -109,6 +112,7 @@ func TestMonolithic(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	loc := h.start("app")
 	h.must(202, "PATCH", loc, "bytes")
@@ -119,6 +123,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestBlobLimit(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{MaxBlobBytes: 10})
 	loc := h.start("app")
 	h.must(202, "PATCH", loc, "12345")
@@ -156,6 +161,7 @@ func readAnswer(t *testing.T, conn net.Conn) answer {
 }
 
 func TestBodyShorterThanContentLength(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	loc := h.start("app")
 	conn := h.raw("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhello")
@@ -186,6 +192,7 @@ func TestBodyShorterThanContentLength(t *testing.T) {
 }
 
 func TestSlowBodies(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{BodyGrace: 50 * time.Millisecond, BodyRate: 1 << 20})
 	loc := h.start("app")
 	for _, request := range []string{"PATCH " + loc, "PUT /v2/app/manifests/v1"} {
@@ -201,6 +208,7 @@ func TestSlowBodies(t *testing.T) {
 
 // Of two writers one wins, the other is told, and bytes never mix.
 func TestTwoPatchesAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	loc := h.start("app")
 	first := h.raw("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\naaa")
@@ -230,6 +238,7 @@ func TestTwoPatchesAtOnce(t *testing.T) {
 }
 
 func TestMount(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{})
 	d := h.pushBlob("a", "layer")
 	none := digest.FromString("none")
@@ -248,6 +257,7 @@ func TestMount(t *testing.T) {
 }
 
 func TestManifestsAreLimited(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, registry.Options{MaxManifestBytes: 2000})
 	m, d := h.image("app", "layer")
 	for _, test := range []struct {

@@ -13,6 +13,7 @@ import (
 
 // TestAnnounceAccount: indigo reads the events, in canonical form; the repository stays as it is, and commits follow on.
 func TestAnnounceAccount(t *testing.T) {
+	t.Parallel()
 	s := memstore.New()
 	r := repotest.Open(t, s, repo.Options{})
 	before, err := r.Head(t.Context())

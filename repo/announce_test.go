@@ -36,6 +36,7 @@ func kinds(t *testing.T, s repo.Store) string {
 
 // TestResign: after a rotation of the key, an identity event and then a commit by the new key, or neither.
 func TestResign(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	g := &gated{Store: memstore.New()}
 	r := repotest.Open(t, g, repo.Options{})
@@ -92,6 +93,7 @@ func TestResign(t *testing.T) {
 
 // TestIdentityFrame: the fields of com.atproto.sync.subscribeRepos#identity, in the order of canonical CBOR.
 func TestIdentityFrame(t *testing.T) {
+	t.Parallel()
 	s := memstore.New()
 	r := repotest.Open(t, s, repo.Options{})
 	if err := r.Announce(t.Context(), "h.test"); err != nil {

@@ -32,6 +32,7 @@ func (nothing) Records(string, string, bool, int) iter.Seq2[StoredRecord, error]
 
 // TestBlocksWait: who waits for another's pass over everything has no View open, of which a store has few.
 func TestBlocksWait(t *testing.T) {
+	t.Parallel()
 	s := &scanned{views: make(chan struct{}, 16)}
 	r := &Repo{store: s, nodes: newNodeCache(8), scan: make(chan struct{}, 1)}
 	r.scan <- struct{}{} // another's

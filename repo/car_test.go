@@ -41,6 +41,7 @@ func public(t testing.TB, key atcrypto.PrivateKey) atcrypto.PublicKey {
 
 // TestHostileCARs: each is refused whole, with the place, by verify, import and mirror; the repository stays as it was.
 func TestHostileCARs(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	key := newKey(t)
 	good, bad := repo.HostileCARs(t, carDID, key)
@@ -170,6 +171,7 @@ func shuffle(t testing.TB, car []byte, seed uint64) []byte {
 }
 
 func TestImportAnyOrder(t *testing.T) {
+	t.Parallel()
 	testImportAnyOrder(t, 3000, 0, 10, 2500)
 	testImportAnyOrder(t, 1000, 9500) // each record finds its way down the tree
 }
@@ -239,6 +241,7 @@ func events(t testing.TB, r *repo.Repo, after int64) (out []repo.Event) {
 
 // TestImportSeveral: the last CAR wins, all is one commit, and a small one is told by #commit.
 func TestImportSeveral(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	a, b := repotest.Open(t, memstore.New(), repo.Options{}), repotest.Open(t, memstore.New(), repo.Options{})
 	for i, r := range []*repo.Repo{a, b} {
@@ -286,6 +289,7 @@ func TestImportSeveral(t *testing.T) {
 
 // TestMirror: the same commit; the repository opens and goes on.
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	key := newKey(t)
 	for _, n := range []int{0, 1, 700} {
@@ -314,6 +318,7 @@ func TestMirror(t *testing.T) {
 
 // TestExportSince: an old export and the difference together hold the whole new tree, and the difference is small.
 func TestExportSince(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	r := repotest.Open(t, memstore.New(), repo.Options{})
 	fill(t, r, 0, 2000, 5)
@@ -350,6 +355,7 @@ func TestExportSince(t *testing.T) {
 
 // TestBlobsTravel: with the records, in both orders; without them the import says what is missing.
 func TestBlobsTravel(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	from := repotest.Open(t, memstore.New(), repo.Options{})
 	data := []byte("a picture")

@@ -13,6 +13,7 @@ import (
 // A clock that is set back by two minutes, once while the repository is open and once between two starts: revisions and event
 // numbers rise all the same, and everything verifies.
 func TestClockSetBack(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
 	store := memstore.New()

@@ -10,6 +10,7 @@ import (
 
 // TestRecordCanonical: what is not canonical DAG-CBOR is refused.
 func TestRecordCanonical(t *testing.T) {
+	t.Parallel()
 	link := "d82a58250001711220" + "0000000000000000000000000000000000000000000000000000000000000000"
 	for name, c := range map[string]struct {
 		hex string
@@ -132,6 +133,7 @@ func FuzzReadCAR(f *testing.F) {
 }
 
 func TestNodeRefuses(t *testing.T) {
+	t.Parallel()
 	v := RecordCID([]byte("v"))
 	flat := func(keys ...string) []byte { return encodeNode(keys, make([]CID, len(keys)), make([]CID, len(keys)+1)) }
 	one := encodeNode([]string{"a.b.c/1"}, []CID{v}, make([]CID, 2))
@@ -155,6 +157,7 @@ func TestNodeRefuses(t *testing.T) {
 }
 
 func TestTID(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	a := nextTID(now, 0)
 	b := nextTID(now.Add(-2*time.Minute), a) // the clock went back
@@ -172,6 +175,7 @@ func TestTID(t *testing.T) {
 }
 
 func TestParseCID(t *testing.T) {
+	t.Parallel()
 	for _, c := range []CID{RecordCID([]byte("x")), BlobCID([]byte("x"))} {
 		back, err := ParseCID(c.String())
 		if err != nil || back != c {

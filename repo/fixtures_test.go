@@ -46,6 +46,7 @@ func fixtures[T any](t *testing.T, path string) (out []T) {
 }
 
 func TestPublishedKeyHeights(t *testing.T) {
+	t.Parallel()
 	for key, want := range map[string]int{
 		"": 0, "asdf": 0, "blue": 1, "2653ae71": 0, "88bfafc7": 2, "2a92d355": 4, "884976f5": 6, "R2/359107": 2,
 		"app.bsky.feed.post/454397e440ec": 4, "app.bsky.feed.post/9adeb165882c": 8,
@@ -71,6 +72,7 @@ func TestPublishedKeyHeights(t *testing.T) {
 }
 
 func TestPublishedPrefixes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		a, b string
 		n    int
@@ -90,6 +92,7 @@ const publishedLeaf = "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz4
 
 // TestPublishedTrees: roots of known sets of keys, as they grow and shrink.
 func TestPublishedTrees(t *testing.T) {
+	t.Parallel()
 	leaf, err := ParseCID(publishedLeaf)
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +148,7 @@ func TestPublishedTrees(t *testing.T) {
 // TestPublishedProofs: for each published commit our tree has its roots, our proof its blocks, and from our proof alone
 // the commit is undone.
 func TestPublishedProofs(t *testing.T) {
+	t.Parallel()
 	for _, f := range fixtures[struct {
 		Comment, LeafValue, RootBeforeCommit, RootAfterCommit string
 		Keys, Adds, Dels, BlocksInProof                       []string
@@ -187,6 +191,7 @@ func TestPublishedProofs(t *testing.T) {
 
 // TestPublishedRecords: JSON to DAG-CBOR to CID and back, and what is no record.
 func TestPublishedRecords(t *testing.T) {
+	t.Parallel()
 	for i, f := range fixtures[struct {
 		JSON json.RawMessage
 		CBOR string `json:"cbor_base64"`
@@ -227,6 +232,7 @@ func TestPublishedRecords(t *testing.T) {
 
 // TestCommitSignatures: what the published signatures tell apart: both curves, low S alone, no DER.
 func TestCommitSignatures(t *testing.T) {
+	t.Parallel()
 	p256, err := atcrypto.GeneratePrivateKeyP256()
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 // TestGoCAR: the IPLD project's own inspection, with every block hashed again, finds in our exports what we put there; one
 // that is damaged it refuses. What it wraps as a CARv2 we refuse, and say what it is.
 func TestGoCAR(t *testing.T) {
+	t.Parallel()
 	n := 5000
 	if os.Getenv("ATCR_LONG") != "" {
 		n = 100_000

@@ -12,6 +12,7 @@ import (
 // TestTwoTrees adds keys to trees in many ways and compares what is stored then with a tree that is built at once. What did not
 // change is not written.
 func TestTwoTrees(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 5))
 	for round := range 600 {
 		space := []int{6, 40, 400, 3000}[round%4]
@@ -76,6 +77,7 @@ func TestTwoTrees(t *testing.T) {
 
 // TestTwoTreesOfOther refuses records that do not make the tree of the head.
 func TestTwoTreesOfOther(t *testing.T) {
+	t.Parallel()
 	two := newTwoTrees(&bulk{part: func(*Changes) error { return nil }})
 	if err := two.add("a.b.c/k", RecordCID(nil), &storedKey{path: "a.b.c/k", cid: RecordCID([]byte("x"))}); err != nil {
 		t.Fatal(err)

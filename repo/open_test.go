@@ -23,6 +23,7 @@ func (h head) Head() (repo.Head, error) { return h.r.Head() }
 
 // TestOpenReadsHead: opening does not depend on what the repository holds.
 func TestOpenReadsHead(t *testing.T) {
+	t.Parallel()
 	s := memstore.New()
 	key := newKey(t)
 	r := repotest.Open(t, s, repo.Options{DID: carDID, Key: key})

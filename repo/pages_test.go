@@ -10,6 +10,7 @@ import (
 
 // A page reader answers what the file would, wherever and however much is read.
 func TestPageReader(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	data := make([]byte, readPage*(readPages+3)+77) // more pages than are kept, the last one short
 	for i := range data {
@@ -52,6 +53,7 @@ func (f *failingOnce) ReadAt(b []byte, off int64) (int, error) {
 
 // A page that could not be read whole is not kept.
 func TestPageReaderError(t *testing.T) {
+	t.Parallel()
 	p := &pageReader{r: &failingOnce{ReaderAt: bytes.NewReader([]byte("0123456789"))}}
 	b := make([]byte, 10)
 	if _, err := p.ReadAt(b, 0); !errors.Is(err, errPage) {

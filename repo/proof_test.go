@@ -56,6 +56,7 @@ func prove(t testing.TB, r *repo.Repo, rkey string) []byte {
 }
 
 func TestProof(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	for _, n := range []int{0, 1, 2, 30, 300} {
 		r := filled(t, n)
@@ -84,6 +85,7 @@ func TestProof(t *testing.T) {
 }
 
 func TestVerifyProofRefuses(t *testing.T) {
+	t.Parallel()
 	r, other := filled(t, 200), filled(t, 200)
 	car := prove(t, r, "k100")
 	key := r.PublicKey()
@@ -188,6 +190,7 @@ func FuzzProofTree(f *testing.F) {
 
 // TestEvents has indigo undo every commit from its event alone.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	ctx := context.WithoutCancel(t.Context())
 	r := repotest.Open(t, memstore.New(), repo.Options{DID: testDID})
 	rnd := rand.New(rand.NewPCG(3, 3))

@@ -62,6 +62,7 @@ func signers(t *testing.T, s repo.Store, keys ...atcrypto.PublicKey) string {
 
 // TestRekey: beside writers that never rest, all commits are by the old key, then the identity event, then all by the new one.
 func TestRekey(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := memstore.New()
 	r := repotest.Open(t, s, repo.Options{})
@@ -116,6 +117,7 @@ func TestRekey(t *testing.T) {
 
 // TestRekeyFails: when the transaction fails the new key signs all the same, and what comes next is the identity event, once, whoever writes.
 func TestRekeyFails(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what, want string
 		next       func(*testing.T, *repo.Repo) error
@@ -173,6 +175,7 @@ func TestRekeyFails(t *testing.T) {
 
 // TestRekeyRefused: what is refused changes nothing.
 func TestRekeyRefused(t *testing.T) {
+	t.Parallel()
 	s := memstore.New()
 	r := repotest.Open(t, s, repo.Options{})
 	old := r.PublicKey()

@@ -7,6 +7,7 @@ import (
 )
 
 func TestResync(t *testing.T) {
+	t.Parallel()
 	r := filled(t, 3)
 	before, err := r.Head(t.Context())
 	if err != nil {

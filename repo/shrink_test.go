@@ -23,6 +23,7 @@ func Shrink[T any](seq []T, fails func([]T) bool) []T {
 }
 
 func TestShrink(t *testing.T) {
+	t.Parallel()
 	var seq []int
 	for i := range 1000 {
 		seq = append(seq, i)

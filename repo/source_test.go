@@ -13,6 +13,7 @@ import (
 
 // TestSourceMustBeComplete: what is missing is an error that names it, and without a key nothing is verified by default.
 func TestSourceMustBeComplete(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	r := repotest.Open(t, memstore.New(), repo.Options{DID: carDID})
 	fill(t, r, 0, 3, 1)
@@ -42,6 +43,7 @@ func TestSourceMustBeComplete(t *testing.T) {
 
 // TestCARInfoSaysWhatWasChecked: the DID and the signature, each by what was given; an importer that knows the key itself says so, too.
 func TestCARInfoSaysWhatWasChecked(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	r := repotest.Open(t, memstore.New(), repo.Options{DID: carDID})
 	fill(t, r, 0, 3, 1)

@@ -23,6 +23,7 @@ var notTranscodable = []string{
 }
 
 func TestTranscode(t *testing.T) {
+	t.Parallel()
 	for _, s := range transcodable {
 		got, ok := transcode([]byte(s))
 		want, err := generalFromJSON([]byte(s))

@@ -269,6 +269,7 @@ func runTree(seq []seqOp) (err error) {
 // TestTreeAgainstIndigo runs random batches over small and large key spaces. A failure is told as the shortest sequence that
 // still fails.
 func TestTreeAgainstIndigo(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ keys, commits, batch int }{{24, 300, 3}, {300, 300, 6}, {5000, 40, 200}} {
 		t.Run(fmt.Sprint(c.keys), func(t *testing.T) {
 			seed := rand.Uint64()
@@ -299,6 +300,7 @@ func explain(seq []seqOp, run func([]seqOp) error) string {
 
 // TestExplain: a sequence that fails is told in its shortest form.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	seq := randomOps(rand.New(rand.NewPCG(1, 1)), 24, 100, 3)
 	bad := seq[57].key
 	got := explain(seq, func(s []seqOp) error {

@@ -42,6 +42,7 @@ func (g *gated) Update(ctx context.Context, f func(repo.Reader) (*repo.Changes, 
 
 // TestGroup: Applies that wait together share one transaction, each its own commit; one whose guard fails is alone in it.
 func TestGroup(t *testing.T) {
+	t.Parallel()
 	g := &gated{Store: memstore.New()}
 	r := repotest.Open(t, g, repo.Options{})
 	g.gate = make(chan struct{})
@@ -87,6 +88,7 @@ func TestGroup(t *testing.T) {
 
 // TestFailedTransaction: when the database fails, everyone in the group hears it, nothing has changed, and the next works.
 func TestFailedTransaction(t *testing.T) {
+	t.Parallel()
 	g := &gated{Store: memstore.New()}
 	r := repotest.Open(t, g, repo.Options{})
 	if _, err := r.Apply(t.Context(), []repo.Write{write(t, repo.Put, "a", "1")}); err != nil {
@@ -123,6 +125,7 @@ func TestFailedTransaction(t *testing.T) {
 
 // TestWithdraw: an Apply whose context ends while it waits has no effect.
 func TestWithdraw(t *testing.T) {
+	t.Parallel()
 	g := &gated{Store: memstore.New()}
 	r := repotest.Open(t, g, repo.Options{})
 	g.gate = make(chan struct{})
@@ -153,6 +156,7 @@ func TestWithdraw(t *testing.T) {
 
 // TestPrune: unnamed blobs go after a day, events beyond the number that is kept.
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	s := memstore.New()
 	r := repotest.Open(t, s, repo.Options{Clock: func() time.Time { return now }, KeepEvents: 10})

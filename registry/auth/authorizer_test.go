@@ -45,6 +45,7 @@ func want(name string, actions ...registry.Action) registry.Access {
 }
 
 func TestPing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	const challenge = `Bearer realm="https://registry.example.com/auth/token",service="registry.example.com"`
 	_, e := ask(f, "", registry.Access{})
@@ -64,6 +65,7 @@ func TestPing(t *testing.T) {
 }
 
 func TestAuthorizeRights(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	all := "repository:alice.test/app:pull,push,delete"
 	anonymous := f.token("", "", all)
@@ -128,6 +130,7 @@ func TestAuthorizeRights(t *testing.T) {
 
 // The DID in the token decides when a handle changes hands between token and push.
 func TestHandleChangesHands(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	tok := f.token("alice.test", app, "repository:alice.test/app:pull,push")
 	f.insert(bob, "alice.test", "")
@@ -137,6 +140,7 @@ func TestHandleChangesHands(t *testing.T) {
 }
 
 func TestUnresolvableOwner(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	tok := f.token("alice.test", app, "repository:alice.test/app:pull,push")
 	f.opts.Directory = failing{f.dir}
@@ -152,6 +156,7 @@ func TestUnresolvableOwner(t *testing.T) {
 
 // The checklist's row on JWTs: each is 401 and looks like every other.
 func TestJWTAttacks(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	good := f.token("alice.test", app, "repository:alice.test/app:pull,push")
 	if _, e := ask(f, good, want("alice.test/app", registry.Push)); e != nil {
@@ -255,6 +260,7 @@ func TestJWTAttacks(t *testing.T) {
 
 // A token that was remembered as good ends all the same.
 func TestTokenEnds(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	tok := f.token("alice.test", app, "repository:alice.test/app:pull,push")
 	push := want("alice.test/app", registry.Push)
@@ -278,6 +284,7 @@ func TestTokenEnds(t *testing.T) {
 }
 
 func TestTokensOutliveARestart(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	tok := f.token("alice.test", app, "repository:alice.test/app:pull,push")
 	kid := f.keys.kid
@@ -288,6 +295,7 @@ func TestTokensOutliveARestart(t *testing.T) {
 }
 
 func TestMisdirected(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.BaseURL = "" })
 	r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
 	r.Host = "evil.example"
@@ -302,6 +310,7 @@ func TestMisdirected(t *testing.T) {
 }
 
 func TestTokenCacheIsBounded(t *testing.T) {
+	t.Parallel()
 	c := newTokenCache(10)
 	for i := range 100 {
 		c.put(sha256.Sum256([]byte{byte(i)}), &claims{})

@@ -12,6 +12,7 @@ import (
 
 // A message may quote a PDS, which is a stranger's, and clients print it as it comes.
 func TestMessagesAreForTerminals(t *testing.T) {
+	t.Parallel()
 	w := httptest.NewRecorder()
 	writeError(w, registry.ErrDenied.With("the server says: \x1b]0;owned\x07\x1b[2J\u202eevil été"))
 	var out struct{ Errors []struct{ Message string } }

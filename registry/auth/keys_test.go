@@ -22,6 +22,7 @@ import (
 
 // Somebody who knows the JWKS alone can check our tokens, by n and e and by the certificate.
 func TestJWKS(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	w := f.serve(httptest.NewRequest(http.MethodGet, "/auth/jwks.json", nil))
 	var set struct {
@@ -54,6 +55,7 @@ func TestJWKS(t *testing.T) {
 }
 
 func TestCertificateRenewal(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	keyPath, certPath := filepath.Join(dir, "k", "key.pem"), filepath.Join(dir, "k", "key.crt")
 	now := time.Unix(1_800_000_000, 0)

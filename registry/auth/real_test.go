@@ -32,6 +32,7 @@ type realNet struct {
 
 // TestReal starts one network for all that needs a real one.
 func TestReal(t *testing.T) {
+	t.Parallel()
 	network := realtest.Network(t, realtest.NetworkOptions{})
 	t.Run("ReferencePDS", func(t *testing.T) { testReferencePDS(t, network) })
 	t.Run("Clients", func(t *testing.T) { testClients(t, network) })

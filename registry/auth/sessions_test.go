@@ -57,6 +57,7 @@ func do(f *fixture, session, body string) (string, error) {
 }
 
 func TestSessionDo(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	expect := func(want string) {
@@ -104,6 +105,7 @@ func TestSessionDo(t *testing.T) {
 }
 
 func TestSessionEnds(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	if _, err := do(f, "", ""); !errors.Is(err, registry.ErrUnauthorized) {
 		t.Error(err)
@@ -128,6 +130,7 @@ func TestSessionEnds(t *testing.T) {
 
 // A revoked app password stops working at the token endpoint within ten minutes.
 func TestRevokedPassword(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	signedIn(t, f)
 	f.insert(alice, "alice.test", f.pds.URL)
@@ -141,6 +144,7 @@ func TestRevokedPassword(t *testing.T) {
 }
 
 func TestSessionTrouble(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	f.pass(checkEvery)
@@ -165,6 +169,7 @@ func TestSessionTrouble(t *testing.T) {
 
 // Many users of one session refresh it once.
 func TestRefreshOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	f.pass(checkEvery)
@@ -190,6 +195,7 @@ func TestRefreshOnce(t *testing.T) {
 
 // A caller who goes away in mid-refresh does not lose the new tokens.
 func TestRefreshOutlivesCaller(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	f.pass(checkEvery)
@@ -211,6 +217,7 @@ func TestRefreshOutlivesCaller(t *testing.T) {
 }
 
 func TestServiceToken(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	tok, err := f.Sessions().ServiceToken(t.Context(), id, "did:web:hold.example.com#atcr_hold", "io.atcr.hold.getQuota")
@@ -226,6 +233,7 @@ func TestServiceToken(t *testing.T) {
 }
 
 func TestUnusedSessionsGo(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	f.pass(29 * 24 * time.Hour)
@@ -248,6 +256,7 @@ func TestUnusedSessionsGo(t *testing.T) {
 
 // Neither passwords nor tokens are to be read in the database's files.
 func TestNothingInTheClear(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)
 	access, refresh := f.pds.access, f.pds.refresh
@@ -284,6 +293,7 @@ func TestNothingInTheClear(t *testing.T) {
 }
 
 func TestAccountMovedToAnotherPDS(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	first := signedIn(t, f)
 	other := newFixture(t, nil)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestAnonymousGetsPull(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	tok := f.token("", "", "repository:alice.test/app:pull,push", "repository:nobody.test/x:push repository:did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:*", "registry:catalog:*", "nonsense")
 	if got := f.granted(tok); got != "alice.test/app:pull did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:pull" {
@@ -33,6 +34,7 @@ func TestAnonymousGetsPull(t *testing.T) {
 
 // Every spelling of a user name signs in, and rights end at the own namespace.
 func TestSignInNames(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	for _, c := range []struct{ user, password string }{
 		{"alice.test", app}, {"Alice.TEST", app}, {"@alice.test", app}, {"did-plc-" + alice[8:], app},
@@ -53,6 +55,7 @@ func TestSignInNames(t *testing.T) {
 }
 
 func TestOAuth2Form(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	post := func(form url.Values) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodPost, "/auth/token", strings.NewReader(form.Encode()))
@@ -78,6 +81,7 @@ func TestOAuth2Form(t *testing.T) {
 
 // Unknown account, wrong password, no PDS: one answer, since others would tell who has an account.
 func TestOneRefusal(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	var first string
 	for _, c := range []struct{ user, password string }{
@@ -140,6 +144,7 @@ func TestMalformedSignIn(t *testing.T) {
 }
 
 func TestMainPassword(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	for _, password := range []string{main, "second-factor"} {
 		w := f.get("alice.test", password)
@@ -155,6 +160,7 @@ func TestMainPassword(t *testing.T) {
 }
 
 func TestPDSTrouble(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	f.pds.set(func() { f.pds.status = 500 })
 	w := f.get("alice.test", app)
@@ -185,6 +191,7 @@ func TestPDSTrouble(t *testing.T) {
 
 // A PDS is a stranger: an endless answer is cut, and one for another account is none.
 func TestHostilePDS(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	for name, h := range map[string]http.HandlerFunc{
 		"endless": func(w http.ResponseWriter, _ *http.Request) {
@@ -235,6 +242,7 @@ func TestHostilePDS(t *testing.T) {
 }
 
 func TestGuessing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	f.token("alice.test", app)
 	asked := func() int { return f.pds.count("com.atproto.server.createSession") }
@@ -269,6 +277,7 @@ func TestGuessing(t *testing.T) {
 }
 
 func TestGuessingByAddress(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(o *Options) {
 		o.ClientAddr = func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.Header.Get("X-Test")) }
 	})
@@ -305,6 +314,7 @@ func TestGuessingByAddress(t *testing.T) {
 
 // Many guesses at once don't slip through together.
 func TestGuessingAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	var wg sync.WaitGroup
 	for range 40 {
@@ -317,6 +327,7 @@ func TestGuessingAtOnce(t *testing.T) {
 }
 
 func TestGuessLimiterIsBounded(t *testing.T) {
+	t.Parallel()
 	g := newGuessLimiter()
 	for i := range maxBuckets {
 		_, _ = g.pay(strings.Repeat("x", i%7)+time.Duration(i).String(), netip.AddrFrom4([4]byte{1, 2, byte(i >> 8), byte(i)}), time.Unix(0, 0))
@@ -327,6 +338,7 @@ func TestGuessLimiterIsBounded(t *testing.T) {
 }
 
 func TestBaseURL(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.BaseURL, o.ListenAddr = "", "registry.lan:5000" })
 	for host, want := range map[string]int{
 		"127.0.0.1:5000": 200, "localhost": 200, "LOCALHOST:1": 200, "[::1]:5000": 200, "registry.lan:5000": 200,
@@ -363,6 +375,7 @@ func FuzzParseScope(f *testing.F) {
 }
 
 func TestTooManyScopes(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, nil)
 	var scopes []string
 	for i := range maxScopes + 1 {

@@ -29,6 +29,7 @@ func parallel(t *testing.T, n int, f func(i int) error) {
 }
 
 func Test64PushTheSameLayer(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	parallel(t, 64, func(i int) error {
 		r, err := b.Repository(ctx, registry.Actor{}, fmt.Sprintf("app%d", i%4))
@@ -52,6 +53,7 @@ func Test64PushTheSameLayer(t *testing.T) {
 
 // A tag that is there always leads to a manifest, and after the last writer every reader sees what it wrote.
 func Test64MoveAndDeleteTheSameTag(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	r := name(t, b, "app")
 	var images []registry.ParsedManifest
@@ -107,6 +109,7 @@ func Test64MoveAndDeleteTheSameTag(t *testing.T) {
 
 // Pushes and deletes of the same image: what is acknowledged last holds, and never a tag without its manifest.
 func TestPushAgainstDelete(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	r := name(t, b, "app")
 	child := push(t, r, "layer", "child")

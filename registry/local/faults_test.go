@@ -47,6 +47,7 @@ func assembled(t *testing.T) (*local.Backend, *storage.Faults, *sql.DB) {
 
 // Whatever the store does at a blob's upload: nothing half is visible, the error has its kind, and trying again works.
 func TestStoreFaults(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		fault storage.Fault
 		want  error
@@ -77,6 +78,7 @@ func TestStoreFaults(t *testing.T) {
 }
 
 func TestStoreFaultsOnTheWayOut(t *testing.T) {
+	t.Parallel()
 	b, faults, _ := assembled(t)
 	r := name(t, b, "app")
 	d, err := pushBlob(r, "layer")
@@ -98,6 +100,7 @@ func TestStoreFaultsOnTheWayOut(t *testing.T) {
 
 // The database full: pushes say so, nothing half is visible, what was there is served; with room again all goes on.
 func TestDatabaseFull(t *testing.T) {
+	t.Parallel()
 	b, _, db := assembled(t)
 	r := name(t, b, "app")
 	kept := push(t, r, "kept", "kept")
@@ -141,6 +144,7 @@ func TestDatabaseFull(t *testing.T) {
 
 // Requests that come after Close are told so; nothing hangs.
 func TestAfterClose(t *testing.T) {
+	t.Parallel()
 	b, err := local.OpenWith(ctx, t.TempDir(), quiet())
 	check(t, err)
 	r := name(t, b, "app")

@@ -22,6 +22,7 @@ import (
 )
 
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new")
 	b, err := local.OpenWith(ctx, dir, quiet())
 	check(t, err)
@@ -61,6 +62,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestOneProcessPerFolder(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	open(t, dir, nil)
 	_, err := local.Open(ctx, dir)
@@ -71,6 +73,7 @@ func TestOneProcessPerFolder(t *testing.T) {
 }
 
 func TestKeyThatOthersMayRead(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b, err := local.OpenWith(ctx, dir, quiet())
 	check(t, err)
@@ -83,6 +86,7 @@ func TestKeyThatOthersMayRead(t *testing.T) {
 
 // A push is one commit, however many tags; one that changes nothing is none.
 func TestPushIsOneCommit(t *testing.T) {
+	t.Parallel()
 	o := quiet()
 	o.Events = true
 	b := open(t, t.TempDir(), o)
@@ -125,6 +129,7 @@ func TestPushIsOneCommit(t *testing.T) {
 
 // Names and tags whose plain keys would be the same, and one digest in several repositories.
 func TestNeighbours(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	pairs := []struct{ repository, tag, content string }{
 		{"a_b", "c", "1"}, {"a", "b_c", "2"}, {"a/b", "c", "3"}, {"a", "c", "4"}, {"a__b", "c", "5"}, {"a-b", "c", "same"}, {"a.b", "c", "same"}, {"ab", "c", "same"},
@@ -168,6 +173,7 @@ func TestNeighbours(t *testing.T) {
 }
 
 func TestWhatAManifestNamesMustBeThere(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	r, other := name(t, b, "app"), name(t, b, "other")
 	m, err := image(other, "layer", "")
@@ -204,6 +210,7 @@ func TestWhatAManifestNamesMustBeThere(t *testing.T) {
 }
 
 func TestDeletes(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	r, other := name(t, b, "app"), name(t, b, "other")
 	m := push(t, r, "layer", "v1", "v2")
@@ -242,6 +249,7 @@ func TestDeletes(t *testing.T) {
 }
 
 func TestMount(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), &local.Options{NoAnonymousMount: true, Log: quiet().Log})
 	d, err := pushBlob(name(t, b, "a"), "layer")
 	check(t, err)
@@ -258,6 +266,7 @@ func TestMount(t *testing.T) {
 
 // A digest claimed for other bytes gives no right to the blob of that digest.
 func TestWrongBytesGiveNoBlob(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	d, err := pushBlob(name(t, b, "secret"), "secret")
 	check(t, err)
@@ -274,6 +283,7 @@ func TestWrongBytesGiveNoBlob(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	for _, bad := range []string{"", "..", "A", "a//b", "a:b", "a~b"} {
 		_, err := b.Repository(ctx, registry.Actor{}, bad)
@@ -297,6 +307,7 @@ func TestNames(t *testing.T) {
 
 // Uploads end a day after their last byte.
 func TestStaleUploads(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b, err := local.OpenWith(ctx, dir, quiet())
 	check(t, err)

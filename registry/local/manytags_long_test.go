@@ -14,6 +14,7 @@ import (
 
 // A manifest with more tags than one Apply takes.
 func TestDeleteManifestWithManyTags(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("ATCR_LONG") == "" {
 		t.Skip("long: set ATCR_LONG=1")
 	}

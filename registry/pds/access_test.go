@@ -18,6 +18,7 @@ import (
 
 // TestPrivateHold goes through who may read what of a private hold, and makes it public then.
 func TestPrivateHold(t *testing.T) {
+	t.Parallel()
 	public := false
 	w := newWorld(t, devnetPDS, func(w *world) {
 		w.users = []string{"alice", "bob", "carol", "dave"}
@@ -127,6 +128,7 @@ func TestPrivateHold(t *testing.T) {
 
 // TestSilentPDS answers from the copy, with a warning, while the owner's PDS is silent, and refuses pushes with its name.
 func TestSilentPDS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS, func(w *world) {
 		w.options = func(o *pds.Options) { o.ServeStale = time.Hour }
 	})
@@ -174,6 +176,7 @@ func TestSilentPDS(t *testing.T) {
 
 // TestEndedSession leaves an intent whose session has ended to the owner's next push.
 func TestEndedSession(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	img := newImage(t, "one", nil)
 	fault := w.holdProxy.Inject(realtest.Fault{Kind: realtest.Fail, Path: "notifyManifest", Times: 2})
@@ -213,6 +216,7 @@ func TestEndedSession(t *testing.T) {
 
 // TestSilentHold has a push told which hold does not answer; it never goes to another silently.
 func TestSilentHold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	w.push("app", newImage(t, "one", nil), "v1")
 	w.settled()

@@ -18,6 +18,7 @@ func (a asAlice) Authorize(*http.Request, []registry.Access) (registry.Actor, er
 
 // TestConformance runs the OCI conformance suite on the handler over this backend.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	realtest.Long(t, "the OCI conformance suite over this backend")
 	w := newWorld(t, devnetPDS)
 	srv := httptest.NewServer(registry.NewHandler(w.backend, &registry.Options{Authorizer: asAlice{w}, Log: quiet()}))

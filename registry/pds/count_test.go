@@ -94,6 +94,7 @@ func counted(t *testing.T, b *pds.Backend, by, result string) int {
 // A pull without sign-in is told to the hold in the registry's own name: once an hour for a manifest, however many there are,
 // beside those of accounts; and by no token before the hold asked for one.
 func TestAnonymousPullsAreCounted(t *testing.T) {
+	t.Parallel()
 	self := ownTokens(t)
 	var bare, signed atomic.Int64
 	w := newWorld(t, devnetPDS, func(w *world) { w.options = func(o *pds.Options) { o.Self = self } })
@@ -147,6 +148,7 @@ func TestAnonymousPullsAreCounted(t *testing.T) {
 
 // Without an identity of its own a registry counts no anonymous pulls and asks nothing.
 func TestAnonymousPullsWithoutIdentity(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	w.push("app", newImage(t, "one", nil), "v1")
 	w.settled()
@@ -163,6 +165,7 @@ func TestAnonymousPullsWithoutIdentity(t *testing.T) {
 
 // A hold that refuses or fails costs the count and nothing else; one that refuses is left alone for an hour.
 func TestAnonymousPullsRefused(t *testing.T) {
+	t.Parallel()
 	self := ownTokens(t)
 	w := newWorld(t, devnetPDS, func(w *world) { w.options = func(o *pds.Options) { o.Self = self } })
 	w.push("app", newImage(t, "one", nil), "v1")
@@ -210,6 +213,7 @@ func TestAnonymousPullsRefused(t *testing.T) {
 
 // A hold of upstream's kind takes the notice of anybody with a token.
 func TestAnonymousPullsUpstream(t *testing.T) {
+	t.Parallel()
 	self := ownTokens(t)
 	var h *upstreamhold.Hold
 	w := newWorld(t, devnetPDS, func(w *world) {
@@ -232,6 +236,7 @@ func TestAnonymousPullsUpstream(t *testing.T) {
 
 // One owner's pulls, which anybody can make, leave room for those of others.
 func TestPullsOfOneOwner(t *testing.T) {
+	t.Parallel()
 	self := ownTokens(t)
 	w := newWorld(t, devnetPDS, func(w *world) { w.options = func(o *pds.Options) { o.Self = self } })
 	for i := range 10_000 {

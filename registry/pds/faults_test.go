@@ -53,7 +53,10 @@ func signed(server, method string) func(*http.Request) bool {
 
 // TestEachStepFails fails every step of a push, before and after the server did it. The client sees success or a 5xx, 4xx never;
 // nothing half done shows; after a restart its retry succeeds, and the hold knows every layer once.
-func TestEachStepFails(t *testing.T) { testEachStepFails(t, devnetPDS) }
+func TestEachStepFails(t *testing.T) {
+	t.Parallel()
+	testEachStepFails(t, devnetPDS)
+}
 
 func testEachStepFails(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -118,7 +121,10 @@ func testEachStepFails(t *testing.T, start func(*world)) {
 }
 
 // TestCrashes stops a push at each crash point, as a crash would, and starts anew on the same database.
-func TestCrashes(t *testing.T) { testCrashes(t, devnetPDS) }
+func TestCrashes(t *testing.T) {
+	t.Parallel()
+	testCrashes(t, devnetPDS)
+}
 
 func testCrashes(t *testing.T, start func(*world)) {
 	var at string
@@ -173,7 +179,10 @@ func testCrashes(t *testing.T, start func(*world)) {
 }
 
 // TestDeleteFails fails the calls of a delete.
-func TestDeleteFails(t *testing.T) { testDeleteFails(t, devnetPDS) }
+func TestDeleteFails(t *testing.T) {
+	t.Parallel()
+	testDeleteFails(t, devnetPDS)
+}
 
 func testDeleteFails(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -229,7 +238,10 @@ func testDeleteFails(t *testing.T, start func(*world)) {
 }
 
 // TestTooManyRequests passes a PDS's 429 on with its Retry-After.
-func TestTooManyRequests(t *testing.T) { testTooManyRequests(t, devnetPDS) }
+func TestTooManyRequests(t *testing.T) {
+	t.Parallel()
+	testTooManyRequests(t, devnetPDS)
+}
 
 func testTooManyRequests(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)

@@ -571,6 +571,7 @@ func devnetPDS(w *world) {
 
 // TestReference runs what the tests beside it run on our small PDS against the reference PDS.
 func TestReference(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]func(*testing.T, func(*world)){
 		"PushPull": testPushPull, "ForeignRecords": testForeignRecords, "Repush": testRepush, "ManyTags": testManyTags, "Crashes": testCrashes,
 		"Proofs": testProofs, "LyingPDS": testLyingPDS,

@@ -17,6 +17,7 @@ import (
 
 // TestLookupsUseIndexes asks the database how it would answer: no lookup may go through a table.
 func TestLookupsUseIndexes(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "x.db"))
 	if err != nil {

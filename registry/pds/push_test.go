@@ -14,7 +14,10 @@ import (
 	"github.com/atcr-dev/atcr/registry/pds"
 )
 
-func TestPushPull(t *testing.T) { testPushPull(t, devnetPDS) }
+func TestPushPull(t *testing.T) {
+	t.Parallel()
+	testPushPull(t, devnetPDS)
+}
 
 func testPushPull(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -61,6 +64,7 @@ func testPushPull(t *testing.T, start func(*world)) {
 
 // TestPulled has pulls of signed-in clients counted by the hold, each account's once.
 func TestPulled(t *testing.T) {
+	t.Parallel()
 	var h *upstreamhold.Hold
 	w := newWorld(t, devnetPDS, func(w *world) {
 		w.options = func(o *pds.Options) {
@@ -87,6 +91,7 @@ func TestPulled(t *testing.T) {
 // TestToldOnce: an intent that the timer read as due, and that was settled before the timer's turn came, is not settled again: upstream's
 // hold counts each push that it is told of.
 func TestToldOnce(t *testing.T) {
+	t.Parallel()
 	var h *upstreamhold.Hold
 	read := make(chan []string, 9) // as the timer reads them, just before the intent is dropped
 	w := newWorld(t, devnetPDS, func(w *world) {
@@ -123,6 +128,7 @@ func TestToldOnce(t *testing.T) {
 
 // TestMovedHold pushes an image whose layers lie in the hold that the owner had before: they are brought along.
 func TestMovedHold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	first, second := newImage(t, "one", nil), newImage(t, "one", map[string]string{"n": "2"})
 	w.push("app", first, "v1")

@@ -13,6 +13,7 @@ import (
 const someHex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 func TestReadTag(t *testing.T) {
+	t.Parallel()
 	const did = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 	for _, c := range []struct {
 		name, json, rkey string
@@ -43,6 +44,7 @@ func TestReadTag(t *testing.T) {
 
 // TestTagOrder: of two records of a pair the later is the newer, however its time is written.
 func TestTagOrder(t *testing.T) {
+	t.Parallel()
 	stamp := func(at string) string {
 		tag := atcr.Tag{Repository: "a", Tag: "b", ManifestDigest: "sha256:" + someHex, UpdatedAt: atcr.Datetime(at)}
 		row, err := tagOf("did:plc:x", "k", "", &tag)

@@ -56,7 +56,10 @@ func (w *world) manifestRecord(name, repository string, img image, blob map[stri
 }
 
 // TestForeignRecords reads records that other programs wrote, in every form, and refuses those that lie.
-func TestForeignRecords(t *testing.T) { testForeignRecords(t, devnetPDS) }
+func TestForeignRecords(t *testing.T) {
+	t.Parallel()
+	testForeignRecords(t, devnetPDS)
+}
 
 func testForeignRecords(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -139,7 +142,10 @@ func testForeignRecords(t *testing.T, start func(*world)) {
 }
 
 // TestRepush writes nothing when nothing changed, and keeps createdAt and what others put into records.
-func TestRepush(t *testing.T) { testRepush(t, devnetPDS) }
+func TestRepush(t *testing.T) {
+	t.Parallel()
+	testRepush(t, devnetPDS)
+}
 
 func testRepush(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -194,7 +200,10 @@ func testRepush(t *testing.T, start func(*world)) {
 }
 
 // TestSameDigestTwoRepositories gives the second its own key; names that would share a tag's key as well.
-func TestSameDigestTwoRepositories(t *testing.T) { testSameDigestTwoRepositories(t, devnetPDS) }
+func TestSameDigestTwoRepositories(t *testing.T) {
+	t.Parallel()
+	testSameDigestTwoRepositories(t, devnetPDS)
+}
 
 func testSameDigestTwoRepositories(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -235,7 +244,10 @@ func testSameDigestTwoRepositories(t *testing.T, start func(*world)) {
 }
 
 // TestIndexAndReferrers pushes an index, whose children must be there, and artifacts that refer to it.
-func TestIndexAndReferrers(t *testing.T) { testIndexAndReferrers(t, devnetPDS) }
+func TestIndexAndReferrers(t *testing.T) {
+	t.Parallel()
+	testIndexAndReferrers(t, devnetPDS)
+}
 
 func testIndexAndReferrers(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -284,7 +296,10 @@ func testIndexAndReferrers(t *testing.T, start func(*world)) {
 }
 
 // TestManyTags takes more than one applyWrites; the copy pages them in byte order.
-func TestManyTags(t *testing.T) { testManyTags(t, devnetPDS) }
+func TestManyTags(t *testing.T) {
+	t.Parallel()
+	testManyTags(t, devnetPDS)
+}
 
 func testManyTags(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
@@ -321,7 +336,10 @@ func testManyTags(t *testing.T, start func(*world)) {
 
 // TestManyPushers has many clients write one tag while somebody else writes to the repository: the last writer wins, nobody is
 // told an error, no tag dangles.
-func TestManyPushers(t *testing.T) { testManyPushers(t, devnetPDS) }
+func TestManyPushers(t *testing.T) {
+	t.Parallel()
+	testManyPushers(t, devnetPDS)
+}
 
 func testManyPushers(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)

@@ -68,6 +68,7 @@ func (w *world) toldOf(img image) error {
 
 // One stranger's silent hold must not keep other holds from being told.
 func TestSilentHoldStopsNobodyElse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	did, caught := tarpit(t)
 	db := w.table()
@@ -94,6 +95,7 @@ func TestSilentHoldStopsNobodyElse(t *testing.T) {
 
 // Nor must uploads that it never lets go of.
 func TestSilentHoldStopsNoHousekeeping(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	did, _ := tarpit(t)
 	db := w.table()
@@ -123,6 +125,7 @@ func TestSilentHoldStopsNoHousekeeping(t *testing.T) {
 
 // A manifest is served as the type it was pushed as, also when its bytes don't say one.
 func TestMediaTypeThatBytesDoNotSay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	r := w.repo("alice", "alice", "app")
 	must(t, upload(t.Context(), r, []byte("{}")))

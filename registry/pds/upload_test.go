@@ -42,6 +42,7 @@ func open_(t testing.TB, r registry.Repository, id string) registry.Upload {
 
 // TestUploadResumes cuts an upload short in every way, restarts either server, and goes on from what Range says.
 func TestUploadResumes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	data := randomBytes(40<<20, 1)
 	id := begin(t, w.repo("alice", "alice", "app"))
@@ -121,6 +122,7 @@ func must1[T any](_ T, err error) {
 
 // TestUploadCommitIsRepeated lets the answer of completeUpload get lost with the AppView: the client's PUT again is answered well.
 func TestUploadCommitIsRepeated(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	data := randomBytes(1000, 2)
 	id := begin(t, w.repo("alice", "alice", "app"))
@@ -148,6 +150,7 @@ func TestUploadCommitIsRepeated(t *testing.T) {
 
 // TestUploadKinds sends blobs of every kind of size and digest.
 func TestUploadKinds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	r := w.repo("alice", "alice", "app")
 	for _, n := range []int{0, 1, 512 << 10, 16 << 20, 16<<20 + 1} {
@@ -192,6 +195,7 @@ func TestUploadKinds(t *testing.T) {
 
 // TestUploadEnds cancels uploads, lets them run out, and gives them to nobody else.
 func TestUploadEnds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS)
 	r := w.repo("alice", "alice", "app")
 	id := begin(t, r)

@@ -15,6 +15,7 @@ import (
 
 // TestUpstreamHold pushes to, pulls from and deletes at a hold without our extensions, in each form of its answers.
 func TestUpstreamHold(t *testing.T) {
+	t.Parallel()
 	for name, form := range map[string]upstreamhold.Form{"redirect": upstreamhold.Redirect, "url": upstreamhold.URLJSON, "bytes": upstreamhold.Bytes} {
 		for _, public := range []bool{true, false} {
 			for _, redirect := range []pds.Redirect{pds.RedirectAuto, pds.RedirectNever} {

@@ -52,6 +52,7 @@ func (d *rekeyed) Purge(ctx context.Context, id syntax.AtIdentifier) error {
 // The document that we remember names the key from before a rotation: one fresh look-up, and the proof holds. The PDS goes on
 // signing with the key from before: refused, and the directory is left alone.
 func TestKeyRotation(t *testing.T) {
+	t.Parallel()
 	d := &rekeyed{}
 	w := newWorld(t, devnetPDS, func(w *world) {
 		w.options = func(o *pds.Options) { o.Verify, d.Directory = pds.VerifyAlways, o.Directory; o.Directory = d }

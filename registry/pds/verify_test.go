@@ -52,7 +52,10 @@ func pull(w *world, tag string) ([]byte, error) {
 }
 
 // A record is proved once, also over restarts, and again when it changes.
-func TestProofs(t *testing.T) { testProofs(t, devnetPDS) }
+func TestProofs(t *testing.T) {
+	t.Parallel()
+	testProofs(t, devnetPDS)
+}
 
 func testProofs(t *testing.T, start func(*world)) {
 	w := newWorld(t, start, verifying(pds.VerifyAlways))
@@ -94,6 +97,7 @@ func testProofs(t *testing.T, start func(*world)) {
 
 // The copy is a minute old when the owner moves the tag by another way: the proof tells, and the new one is served.
 func TestProofNewerThanCopy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS, verifying(pds.VerifyAlways))
 	one, two := newImage(t, "one", nil), newImage(t, "two", nil)
 	w.push("app", one, "v1")
@@ -135,11 +139,17 @@ func foreignProof(t *testing.T, did, collection, rkey string, value []byte) []by
 }
 
 // TestLyingPDS: answers of the owner's PDS are changed on their way; none is served, under always as under sampled.
-func TestLyingPDS(t *testing.T) { testLyingPDS(t, devnetPDS) }
+func TestLyingPDS(t *testing.T) {
+	t.Parallel()
+	testLyingPDS(t, devnetPDS)
+}
 
 func testLyingPDS(t *testing.T, start func(*world)) { lies(t, start, pds.VerifyAlways) }
 
-func TestLyingPDSUnderSampled(t *testing.T) { lies(t, devnetPDS, pds.VerifySampled) }
+func TestLyingPDSUnderSampled(t *testing.T) {
+	t.Parallel()
+	lies(t, devnetPDS, pds.VerifySampled)
+}
 
 func lies(t *testing.T, start func(*world), mode pds.Verify) {
 	w := newWorld(t, start, verifying(mode))
@@ -215,6 +225,7 @@ func lies(t *testing.T, start func(*world), mode pds.Verify) {
 // A PDS answers with a true proof, but only after it has listed the record anew with other fields, under the same CID or none: what the
 // copy holds then was not proved.
 func TestListedAnewWhileProved(t *testing.T) {
+	t.Parallel()
 	for _, cid := range []string{"the same CID", "no CID"} {
 		t.Run(cid, func(t *testing.T) { listedAnew(t, cid == "no CID") })
 	}
@@ -269,6 +280,7 @@ func listedAnew(t *testing.T, noCID bool) {
 
 // What can't be proved: refused under always, let pass under sampled. What was proved before still pulls while the PDS is silent.
 func TestNoProofs(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		fault  realtest.Fault
 		always error
@@ -307,6 +319,7 @@ func TestNoProofs(t *testing.T) {
 
 // Pulls of strangers don't become questions to a PDS that can't answer.
 func TestNoProofsAskedSeldom(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]realtest.Fault{
 		"not implemented": {Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotImplemented, Body: `{"error":"MethodNotImplemented","message":"no"}`},
 		"failing":         {Kind: realtest.Fail, Path: proofPath, Times: -1},
@@ -338,6 +351,7 @@ func TestNoProofsAskedSeldom(t *testing.T) {
 
 // While the whole PDS is silent the copy answers, with a warning; under always only what was proved.
 func TestSilentPDSUnderAlways(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, devnetPDS, verifying(pds.VerifyAlways))
 	w.push("app", newImage(t, "one", nil), "v1")
 	w.push("app", newImage(t, "two", nil), "v2")
@@ -361,6 +375,7 @@ func TestSilentPDSUnderAlways(t *testing.T) {
 
 // Sampled asks at one pull a second of an owner, never at none.
 func TestVerifyRates(t *testing.T) {
+	t.Parallel()
 	for mode, want := range map[pds.Verify]int{pds.VerifySampled: 2, pds.VerifyNever: 0, pds.VerifyAlways: 10} {
 		w := newWorld(t, devnetPDS, verifying(mode), func(w *world) { w.clock.freeze() })
 		for i := range 5 {

@@ -15,6 +15,7 @@ import (
 
 // TestBadAnswers gives a reader what a broken or hostile PDS may answer: no kind of it is a 4xx or 500 of ours, and none is believed.
 func TestBadAnswers(t *testing.T) {
+	t.Parallel()
 	cid := repo.BlobCID([]byte("right")).String()
 	for _, c := range []struct {
 		name   string
@@ -58,6 +59,7 @@ func TestBadAnswers(t *testing.T) {
 
 // TestSlowAnswer ends with the caller's patience.
 func TestSlowAnswer(t *testing.T) {
+	t.Parallel()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			fmt.Fprint(w, " ")

@@ -56,6 +56,7 @@ func diskRepo(t *testing.T) (*realtest.SmallDisk, *repo.Repo, *sqlstore.Store) {
 
 // TestDiskFullCommit: on a full disk a commit is refused, all that was acknowledged stays, and with space again it goes on.
 func TestDiskFullCommit(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	disk, r, s := diskRepo(t)
 	disk.Fill(2 << 20)
@@ -97,6 +98,7 @@ func TestDiskFullCommit(t *testing.T) {
 // TestDiskFullImport: an import that fills the disk is refused whole, into an empty repository, into one with records, and
 // where the copy of standard input does not fit; with space again the same import works.
 func TestDiskFullImport(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	car, key := bigCAR(t, 600) // 6 MB
 	for _, c := range []struct {
@@ -147,6 +149,7 @@ func TestDiskFullImport(t *testing.T) {
 
 // TestDiskFullExport: an export to a full disk is refused with the kind, and disturbs nobody.
 func TestDiskFullExport(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	disk := realtest.NewSmallDisk(t, 1<<20)
 	r := repotest.Open(t, openStore(t, filepath.Join(t.TempDir(), "repo.db")), repo.Options{})
@@ -175,6 +178,7 @@ func TestDiskFullExport(t *testing.T) {
 
 // TestDiskFullMigration: tables that don't fit the disk are refused with the kind, and made when there is space.
 func TestDiskFullMigration(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	disk := realtest.NewSmallDisk(t, 1<<20)
 	path := filepath.Join(disk.Dir, "repo.db")

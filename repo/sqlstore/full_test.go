@@ -14,6 +14,7 @@ import (
 
 // TestFull: a full database refuses with ErrNoSpace and keeps what it had; with space again, writing goes on.
 func TestFull(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "repo.db"))
 	if err != nil {

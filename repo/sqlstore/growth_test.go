@@ -17,6 +17,7 @@ import (
 
 // TestGrowth: under updates without end the file reaches a size and stays there, and so does its log.
 func TestGrowth(t *testing.T) {
+	t.Parallel()
 	records, keep, updates := 2000, 300, 1500
 	if os.Getenv("ATCR_LONG") != "" {
 		records, keep, updates = 100_000, 1000, 10_000

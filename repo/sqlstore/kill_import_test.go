@@ -41,6 +41,7 @@ func importUntilKilled(path, multibase, car string) error {
 
 // TestKillImport: an import that is killed leaves all or nothing, into an empty repository and into one with records.
 func TestKillImport(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	killImport(t, func(i int) string { return filepath.Join(dir, fmt.Sprintf("%d.db", i)) })
 }

@@ -37,6 +37,7 @@ func migrateUntilKilled(dir string) error {
 // TestKillMigration kills a process in the middle of making the tables, at random moments: the next start makes a whole
 // repository.
 func TestKillMigration(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -194,10 +194,12 @@ func checkAcked(t *testing.T, r *repo.Repo, s *sqlstore.Store, acked map[string]
 }
 
 func TestKillCommits(t *testing.T) {
+	t.Parallel()
 	killCommits(t, filepath.Join(t.TempDir(), "repo.db"), 8)
 }
 
 func TestKillCommitsLong(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("ATCR_LONG") == "" {
 		t.Skip("ATCR_LONG is not set")
 	}

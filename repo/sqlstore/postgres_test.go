@@ -26,22 +26,29 @@ import (
 
 // TestPostgres runs on one server, each part in a schema of its own, but for the part that kills the server.
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	server := realtest.Postgres(t)
 	rounds := 4
 	if os.Getenv("ATCR_LONG") != "" {
 		rounds = 50
 	}
-	t.Run("Store", func(t *testing.T) {
+	part := func(name string, f func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t)
+		})
+	}
+	part("Store", func(t *testing.T) {
 		repotest.Store(t, func(t *testing.T) repo.Store { return openPostgres(t, server.Database(t)) })
 	})
-	t.Run("KillCommits", func(t *testing.T) { killCommits(t, server.Database(t), rounds) })
-	t.Run("KillImport", func(t *testing.T) { killImport(t, func(int) string { return server.Database(t) }) })
-	t.Run("OpenAtOnce", func(t *testing.T) { openAtOnce(t, server.Database(t)) })
-	t.Run("ManyWriters", func(t *testing.T) { manyWriters(t, server.Database(t)) })
-	t.Run("Cursors", func(t *testing.T) { oddCursors(t, openPostgres(t, server.Database(t))) })
-	t.Run("LostCommits", func(t *testing.T) { lostCommits(t, server.Database(t), openPostgres) })
-	t.Run("LostCommitsWithoutHooks", func(t *testing.T) { lostCommits(t, server.Database(t), openWithoutHooks) })
-	t.Run("KillServer", func(t *testing.T) { killServer(t, realtest.NewPostgres(t), rounds) })
+	part("KillCommits", func(t *testing.T) { killCommits(t, server.Database(t), rounds) })
+	part("KillImport", func(t *testing.T) { killImport(t, func(int) string { return server.Database(t) }) })
+	part("OpenAtOnce", func(t *testing.T) { openAtOnce(t, server.Database(t)) })
+	part("ManyWriters", func(t *testing.T) { manyWriters(t, server.Database(t)) })
+	part("Cursors", func(t *testing.T) { oddCursors(t, openPostgres(t, server.Database(t))) })
+	part("LostCommits", func(t *testing.T) { lostCommits(t, server.Database(t), openPostgres) })
+	part("LostCommitsWithoutHooks", func(t *testing.T) { lostCommits(t, server.Database(t), openWithoutHooks) })
+	part("KillServer", func(t *testing.T) { killServer(t, realtest.NewPostgres(t), rounds) })
 }
 
 func openPostgres(t testing.TB, url string) *sqlstore.Store {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	repotest.Store(t, func(t *testing.T) repo.Store { return openStore(t, filepath.Join(t.TempDir(), "repo.db")) })
 }
 

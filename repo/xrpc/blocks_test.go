@@ -12,6 +12,7 @@ import (
 )
 
 func TestSince(t *testing.T) {
+	t.Parallel()
 	r, _ := filled(t)
 	url := serve(t, xrpc.Account{Repo: r}) + "com.atproto.sync.getRepo?did=" + did
 	status, _, whole := get(t, url)
@@ -32,6 +33,7 @@ func TestSince(t *testing.T) {
 }
 
 func TestGetBlocks(t *testing.T) {
+	t.Parallel()
 	r, blob := filled(t)
 	head, err := r.Head(t.Context())
 	if err != nil {

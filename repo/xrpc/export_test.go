@@ -22,6 +22,7 @@ import (
 // TestExportsThatNobodyReads: clients that ask for the whole repository and then do not read neither hold up the other reads, for
 // which the database has few connections, nor keep their own for ever.
 func TestExportsThatNobodyReads(t *testing.T) {
+	t.Parallel()
 	s, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "repo.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +84,7 @@ func TestExportsThatNobodyReads(t *testing.T) {
 
 // TestHeadOfAnExport: HEAD of getRepo walks through nothing.
 func TestHeadOfAnExport(t *testing.T) {
+	t.Parallel()
 	r, _ := filled(t)
 	resp, err := http.Head(serve(t, xrpc.Account{Repo: r}) + "com.atproto.sync.getRepo?did=" + did)
 	if err != nil {

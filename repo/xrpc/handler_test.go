@@ -79,6 +79,7 @@ type page struct {
 }
 
 func TestRecords(t *testing.T) {
+	t.Parallel()
 	r, _ := filled(t)
 	url := serve(t, xrpc.Account{Repo: r, Handle: "hold.example"})
 	var keys []string
@@ -117,6 +118,7 @@ func TestRecords(t *testing.T) {
 }
 
 func TestSync(t *testing.T) {
+	t.Parallel()
 	r, blob := filled(t)
 	url := serve(t, xrpc.Account{Repo: r})
 	status, _, car := get(t, url+"com.atproto.sync.getRecord?did="+did+"&collection="+coll+"&rkey=k007")
@@ -158,6 +160,7 @@ func TestSync(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	r, blob := filled(t)
 	url := serve(t, xrpc.Account{Repo: r})
 	gone := serve(t, xrpc.Account{Repo: r, Status: "deactivated"})

@@ -38,6 +38,7 @@ func stream(seed uint64) io.Reader {
 }
 
 func TestKilledChild(t *testing.T) {
+	t.Parallel()
 	dir := os.Getenv(killDirEnv)
 	if dir == "" {
 		t.Skip("only as the child of the kill tests")
@@ -249,7 +250,10 @@ func finish(t *testing.T, s *Store, up storage.Upload, seed uint64) {
 func newPromises() *promises { return &promises{uploads: map[string]promisedUpload{}} }
 
 // TestKillAtRandom prevents that a kill -9 loses an acknowledged blob or needs repair by hand.
-func TestKillAtRandom(t *testing.T) { killAtRandom(t, 6) }
+func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
+	killAtRandom(t, 6)
+}
 
 func killAtRandom(t *testing.T, times int) {
 	dir, p := t.TempDir(), newPromises()
@@ -272,6 +276,7 @@ func killAtRandom(t *testing.T, times int) {
 
 // TestKillAtSeams kills at each named seam, the first time and later.
 func TestKillAtSeams(t *testing.T) {
+	t.Parallel()
 	dir, p := t.TempDir(), newPromises()
 	for i, seam := range seams {
 		for _, nth := range []int{1, 9} {
