@@ -47,7 +47,7 @@ func main() { program(0) }
 func program(scryptWork int) {
 	cli.Main(cli.Program{
 		Name: "atcr-hold", Summary: "Stores layers of container images.", Grammar: &commands{}, Defaults: config.DefaultHold(),
-		Bind: []any{&scrypt{scryptWork}},
+		Bind: []any{&scrypt{scryptWork}}, Keys: holdcli.Keys(),
 	})
 }
 

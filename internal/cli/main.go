@@ -31,6 +31,17 @@ type Program struct {
 	// Defaults is the configuration before file and environment: a *config.Hold or *config.AppView, which `config init` writes.
 	Defaults any
 	Bind     []any // what Run methods may take besides; a pointer each
+	// Keys are the configuration keys of fields that errors of packages name, as in "identity.Config.DID": "identity.did".
+	Keys map[string]string
+}
+
+// named has an error's text speak of configuration keys.
+func (p *Program) named(err error) string {
+	text := err.Error()
+	for field, key := range p.Keys {
+		text = strings.ReplaceAll(text, field+":", key+":")
+	}
+	return text
 }
 
 // IO is what a verb reads and writes.
@@ -87,10 +98,10 @@ func Run(ctx context.Context, p Program, args []string, std *IO) (code int) {
 	case errors.As(err, &wrong):
 		return p.usage(std, &kong.ParseError{Context: parsed}, err)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintf(std.Err, "%s: interrupted: %v\n", p.Name, err)
+		fmt.Fprintf(std.Err, "%s: interrupted: %s\n", p.Name, p.named(err))
 		return exitInterrupted
 	}
-	fmt.Fprintf(std.Err, "%s: %v\n", p.Name, err)
+	fmt.Fprintf(std.Err, "%s: %s\n", p.Name, p.named(err))
 	return exitFailure
 }
 
