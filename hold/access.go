@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/repo"
 )
 
 // rights are what one caller may do at a hold.
@@ -24,8 +25,10 @@ type member struct {
 	rkey string
 }
 
-// access is the captain and crew records in memory: every request asks them. It follows the repository by [Server.apply].
+// access is the captain and crew records in memory: every request asks them. It follows the repository by records.apply.
 type access struct {
+	writing sync.Mutex // writes of these records
+
 	mu      sync.RWMutex
 	captain atcr.Captain
 	crew    map[string][]member // by DID; more than one record only where others wrote them
@@ -140,4 +143,22 @@ func (a *access) rights(did string) rights {
 	r.Write = m.Can(atcr.PermissionBlobWrite)
 	r.Read = r.Read || m.Can(atcr.PermissionBlobRead)
 	return r
+}
+
+// follow keeps captain and crew in memory.
+func (a *access) follow(res repo.Result, value []byte) error {
+	var js []byte
+	if res.Action != repo.Delete {
+		var err error
+		if js, err = repo.RecordToJSON(value); err != nil {
+			return err
+		}
+	}
+	switch {
+	case res.Collection == atcr.NSIDCrew:
+		return a.setCrew(res.RKey, js)
+	case res.Collection == atcr.NSIDCaptain && js != nil:
+		return a.setCaptain(js)
+	}
+	return nil
 }

@@ -154,7 +154,8 @@ func (c *Config) check() error {
 		u, err := url.Parse(relay)
 		switch {
 		case err == nil && u.User != nil: // not shown: it may be a password
-			return fmt.Errorf("hold: Relays[%d] has a user name or password in it, which no relay asks for: name it as in https://bsky.network", i)
+			return fmt.Errorf("hold: Relays[%d] has a user name or password in it, which no relay asks for: "+
+				"name it as in https://bsky.network", i)
 		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 			return fmt.Errorf("hold: Relays[%d]: want an address, as in https://bsky.network", i)
 		}
@@ -178,7 +179,8 @@ func (c *Config) check() error {
 func checkTestURL(u *url.URL) error {
 	host := strings.ToLower(u.Hostname())
 	ip, err := netip.ParseAddr(host)
-	private := err == nil && (ip.IsLoopback() || ip.IsPrivate()) || host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".test")
+	private := err == nil && (ip.IsLoopback() || ip.IsPrivate()) || host == "localhost" || strings.HasSuffix(host,
+		".localhost") || strings.HasSuffix(host, ".test")
 	if u.Scheme == "https" || !private {
 		return errors.New("TestMode is for http on loopback, private addresses and .test names: turn it off on the public network")
 	}
@@ -239,8 +241,18 @@ func (m *CrewMember) check() error {
 	}
 	for _, p := range m.Permissions {
 		if p != atcr.PermissionBlobRead && p != atcr.PermissionBlobWrite && p != atcr.PermissionCrewAdmin {
-			return fmt.Errorf("member %s: permission %q: want %s, %s or %s", m.Member, p, atcr.PermissionBlobRead, atcr.PermissionBlobWrite, atcr.PermissionCrewAdmin)
+			return fmt.Errorf("member %s: permission %q: want %s, %s or %s", m.Member, p, atcr.PermissionBlobRead,
+				atcr.PermissionBlobWrite, atcr.PermissionCrewAdmin)
 		}
 	}
 	return nil
+}
+
+// host of the public URL, which is the hold's handle when it can be one.
+func (c *Config) host() string {
+	u, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }

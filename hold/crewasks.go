@@ -17,18 +17,19 @@ const (
 	crewRetry = 5 * time.Second        // after one that failed for a reason that may pass
 )
 
-// keepCrew makes the changes of the crew that datadir.ChangeCrew asks for, until ctx ends.
-func keepCrew(ctx context.Context, s *Server) {
+// keep makes the changes of the crew that datadir.ChangeCrew asks for, until ctx ends.
+func (p *people) keep(ctx context.Context) {
 	tick := time.NewTicker(crewLook)
 	defer tick.Stop()
 	var again time.Time
-	if err := crew.Tidy(s.cfg.Dir, s.clock()); err != nil {
-		s.log.Warn("old answers about the crew could not be removed", "error", err)
+	if err := crew.Tidy(p.cfg.Dir, p.clock()); err != nil {
+		p.log.Warn("old answers about the crew could not be removed", "error", err)
 	}
 	for {
 		if time.Now().After(again) {
-			if err := changeCrew(ctx, s); err != nil && ctx.Err() == nil {
-				s.log.Warn("a change of the crew that was asked for could not be made; it is tried again", "error", err, "in", crewRetry.String())
+			if err := p.change(ctx); err != nil && ctx.Err() == nil {
+				p.log.Warn("a change of the crew that was asked for could not be made; it is tried again", "error", err, "in",
+					crewRetry.String())
 				again = time.Now().Add(crewRetry)
 			}
 		}
@@ -40,54 +41,54 @@ func keepCrew(ctx context.Context, s *Server) {
 	}
 }
 
-// changeCrew makes those that wait. An error is one after which they go on waiting.
-func changeCrew(ctx context.Context, s *Server) error {
-	names, err := crew.Asked(s.cfg.Dir)
+// change makes those that wait. An error is one after which they go on waiting.
+func (p *people) change(ctx context.Context) error {
+	names, err := crew.Asked(p.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		c, err := crew.Read(s.cfg.Dir, name)
+		c, err := crew.Read(p.cfg.Dir, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		var out crew.Outcome
 		if err == nil {
-			out.Did, err = applyCrew(ctx, s, c)
+			out.Did, err = p.apply(ctx, c)
 			if err != nil && (ctx.Err() != nil || errors.Is(err, repo.ErrNoSpace) || errors.Is(err, repo.ErrBusy)) {
 				return err
 			}
 		}
 		if err != nil {
 			out = crew.Outcome{Error: err.Error()}
-			s.log.Warn("a change of the crew was asked for and can't be made", "member", c.Member, "error", err)
+			p.log.Warn("a change of the crew was asked for and can't be made", "member", c.Member, "error", err)
 		} else {
-			s.log.Info("a change of the crew was asked for", "member", c.Member, "outcome", out.Did)
+			p.log.Info("a change of the crew was asked for", "member", c.Member, "outcome", out.Did)
 		}
-		if err := crew.Answer(s.cfg.Dir, name, out); err != nil {
+		if err := crew.Answer(p.cfg.Dir, name, out); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func applyCrew(ctx context.Context, s *Server, c crew.Change) (did string, err error) {
+func (p *people) apply(ctx context.Context, c crew.Change) (did string, err error) {
 	for try := 0; ; try++ {
 		var all []repo.Record
-		for rec, err := range s.repo.List(ctx, atcr.NSIDCrew, "", false) {
+		for rec, err := range p.records.repo.List(ctx, atcr.NSIDCrew, "", false) {
 			if err != nil {
 				return "", err
 			}
 			all = append(all, rec)
 		}
-		if _, member := s.access.member(c.Member); !c.Remove && !member && s.access.members() >= s.cfg.MaxCrew {
-			return "", fmt.Errorf("the hold has %d members, which is its limit", s.access.members())
+		if _, member := p.member(c.Member); !c.Remove && !member && p.members() >= p.cfg.MaxCrew {
+			return "", fmt.Errorf("the hold has %d members, which is its limit", p.members())
 		}
-		ws, did, err := crew.Writes(all, c, s.clock())
+		ws, did, err := crew.Writes(all, c, p.clock())
 		if err != nil || len(ws) == 0 {
 			return did, err
 		}
-		_, err = s.apply(ctx, ws)
+		_, err = p.records.apply(ctx, ws)
 		raced := errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrInvalidSwap) || errors.Is(err, repo.ErrNotFound)
 		if !raced || try == 5 {
 			return did, err

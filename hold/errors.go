@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
+	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -16,7 +18,7 @@ import (
 	"github.com/atcr-dev/atcr/storage"
 )
 
-// xrpcError is an answer that is no success. Handlers return it or an error of a room below, and [classify] is the
+// xrpcError is an answer that is no success. Handlers return it or an error of a package below, and [classify] is the
 // one place that gives those their name on the wire.
 type xrpcError struct {
 	status     int
@@ -54,7 +56,8 @@ func unauthorized(name, format string, args ...any) error {
 
 // unavailable is for what another server owes us.
 func unavailable(name, format string, args ...any) error {
-	return &xrpcError{status: http.StatusServiceUnavailable, name: name, message: fmt.Sprintf(format, args...), retryAfter: 30 * time.Second}
+	return &xrpcError{status: http.StatusServiceUnavailable, name: name, message: fmt.Sprintf(format, args...),
+		retryAfter: 30 * time.Second}
 }
 
 // classify gives any error its status and name. What it doesn't know is 500, whose cause is logged and not told.
@@ -62,11 +65,18 @@ func classify(err error) *xrpcError {
 	var x *xrpcError
 	var token *serviceauth.Error
 	var tooLarge *http.MaxBytesError
+	var refused *upload.Error
+	var leases *ledger.LeaseLimitError
 	switch {
 	case errors.As(err, &x):
 		return x
+	case errors.As(err, &refused):
+		return refusedUpload(refused)
+	case errors.As(err, &leases):
+		return &xrpcError{status: http.StatusForbidden, name: "TooManyLeases", message: leases.Error()}
 	case errors.As(err, &token):
-		e := &xrpcError{status: token.Status(), name: token.Name(), message: "service token: " + token.Message} // the cause may name addresses
+		e := &xrpcError{status: token.Status(), name: token.Name(),
+			message: "service token: " + token.Message} // the cause may name addresses
 		if e.status == http.StatusUnauthorized {
 			e.challenge = "Bearer"
 		} else {
@@ -78,21 +88,26 @@ func classify(err error) *xrpcError {
 	case errors.Is(err, blobhttp.ErrPrecondition):
 		return &xrpcError{status: http.StatusPreconditionFailed, name: "PreconditionFailed", message: err.Error()}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &xrpcError{status: http.StatusRequestTimeout, name: "UploadFailed", message: "the body came too slowly; what came is kept, send the part again"}
+		return &xrpcError{status: http.StatusRequestTimeout, name: "UploadFailed",
+			message: "the body came too slowly; what came is kept, send the part again"}
 	case errors.As(err, &tooLarge):
-		return &xrpcError{status: http.StatusRequestEntityTooLarge, name: "PayloadTooLarge", message: fmt.Sprintf("the body is over %d bytes", tooLarge.Limit)}
+		return &xrpcError{status: http.StatusRequestEntityTooLarge, name: "PayloadTooLarge",
+			message: fmt.Sprintf("the body is over %d bytes", tooLarge.Limit)}
 	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, repo.ErrNoSpace), errors.Is(err, sqlx.ErrNoSpace):
-		return &xrpcError{status: http.StatusInsufficientStorage, name: "InsufficientStorage", message: "the hold has no space left; nothing was kept of this request", retryAfter: time.Minute}
+		return &xrpcError{status: http.StatusInsufficientStorage, name: "InsufficientStorage",
+			message: "the hold has no space left; nothing was kept of this request", retryAfter: time.Minute}
 	case errors.Is(err, storage.ErrNotFound):
 		return &xrpcError{status: http.StatusNotFound, name: "BlobNotFound", message: "the hold does not have this blob"}
 	case errors.Is(err, storage.ErrDigestInvalid):
 		return &xrpcError{status: http.StatusBadRequest, name: "InvalidDigest", message: err.Error()}
 	case errors.Is(err, storage.ErrDigestMismatch):
-		return &xrpcError{status: http.StatusBadRequest, name: "InvalidDigest", message: "the uploaded bytes do not hash to this digest; the upload is kept"}
+		return &xrpcError{status: http.StatusBadRequest, name: "InvalidDigest",
+			message: "the uploaded bytes do not hash to this digest; the upload is kept"}
 	case errors.Is(err, storage.ErrUploadUnknown):
 		return &xrpcError{status: http.StatusBadRequest, name: "InvalidUploadId", message: "no such upload"}
 	case errors.Is(err, storage.ErrUploadBusy):
-		return &xrpcError{status: http.StatusConflict, name: "UploadFailed", message: "another part of this upload is being written; send it again", retryAfter: time.Second}
+		return &xrpcError{status: http.StatusConflict, name: "UploadFailed",
+			message: "another part of this upload is being written; send it again", retryAfter: time.Second}
 	case errors.Is(err, repo.ErrNotFound):
 		return &xrpcError{status: http.StatusNotFound, name: "RecordNotFound", message: "no such record"}
 	case errors.Is(err, repo.ErrInvalidSwap):
@@ -102,9 +117,30 @@ func classify(err error) *xrpcError {
 	case errors.Is(err, repo.ErrInvalidRecord):
 		return &xrpcError{status: http.StatusBadRequest, name: "InvalidRequest", message: err.Error()}
 	case errors.Is(err, repo.ErrBusy), errors.Is(err, sqlx.ErrBusy):
-		return &xrpcError{status: http.StatusServiceUnavailable, name: "Busy", message: "the hold's database is busy", retryAfter: time.Second}
+		return &xrpcError{status: http.StatusServiceUnavailable, name: "Busy", message: "the hold's database is busy",
+			retryAfter: time.Second}
 	}
 	return &xrpcError{status: http.StatusInternalServerError, name: "InternalServerError", message: "the hold failed; its log says why"}
+}
+
+// refusedUpload gives the kinds of package upload their names.
+func refusedUpload(e *upload.Error) *xrpcError {
+	x := &xrpcError{status: http.StatusBadRequest, name: "UploadFailed", message: e.Message}
+	switch e.Kind {
+	case upload.ErrUnknown:
+		x.name = "InvalidUploadId"
+	case upload.ErrTooMany:
+		x.status, x.name, x.retryAfter = http.StatusTooManyRequests, "TooManyOpenUploads", time.Minute
+	case upload.ErrMissingParts:
+		x.name = "MissingParts"
+	case upload.ErrPartOrder:
+		x.name = "InvalidRequest"
+	case upload.ErrOtherDigest:
+		x.name = "InvalidDigest"
+	case upload.ErrBytesLost:
+		x.status = http.StatusInternalServerError
+	}
+	return x
 }
 
 // writeError answers a request with an error.

@@ -2,23 +2,20 @@ package hold
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/repo"
 )
 
 // LeaseForTest takes leases on blobs that need not be here.
 func (s *Server) LeaseForTest(did string, digests []digest.Digest) error {
-	var blobs []blobSize
+	var blobs []ledger.Blob
 	for _, d := range digests {
-		blobs = append(blobs, blobSize{d, 1})
+		blobs = append(blobs, ledger.Blob{Digest: d, Size: 1})
 	}
-	return sqlx.InTx(context.Background(), s.db.Write(), func(tx *sql.Tx) error {
-		return s.lease(context.Background(), tx, did, "app", blobs, s.clock())
-	})
+	return s.ledger.Take(context.Background(), did, "app", blobs)
 }
 
 // PutForTest writes a record as another program would have.
@@ -28,6 +25,6 @@ func (s *Server) PutForTest(ctx context.Context, collection, rkey string, v map[
 	if err != nil {
 		return err
 	}
-	_, err = s.apply(ctx, []repo.Write{{Action: repo.Put, Collection: collection, RKey: rkey, Record: value}})
+	_, err = s.records.apply(ctx, []repo.Write{{Action: repo.Put, Collection: collection, RKey: rkey, Record: value}})
 	return err
 }

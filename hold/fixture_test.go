@@ -152,6 +152,8 @@ type testHold struct {
 	owner   *user
 	url     string
 	did     string
+	runs    bool
+	ended   func() // ends Run and waits for it
 }
 
 // DID of the hold, also while it is stopped.
@@ -195,10 +197,32 @@ func (h *testHold) start() {
 	h.Server, h.did, h.url = s, s.DID(), h.srv.URL
 	handler := s.Handler()
 	h.handler.Store(&handler)
+	if h.runs {
+		h.run()
+	}
+}
+
+// run has the server do what a hold does by itself, also after the next start.
+func (h *testHold) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	server := h.Server
+	go func() { done <- server.Run(ctx) }()
+	h.runs = true
+	h.ended = func() {
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Errorf("run: %v", err)
+		}
+	}
 }
 
 func (h *testHold) stop() {
 	h.handler.Store(nil)
+	if h.ended != nil {
+		h.ended()
+		h.ended = nil
+	}
 	if h.Server != nil {
 		if err := h.Server.Close(); err != nil {
 			h.t.Errorf("close: %v", err)

@@ -93,7 +93,7 @@ func FuzzManifestRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := &manifestRecord{}
 		if json.Unmarshal(b, &m.Manifest) == nil {
-			_ = s.namesUs(m)
+			_ = s.notices.namesUs(m)
 			_ = m.OCIDigest()
 		}
 	})

@@ -1,10 +1,12 @@
 package hold
 
 import (
+	"context"
 	"time"
 
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/hold/internal/disk"
+	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
@@ -42,4 +44,22 @@ func (c *Config) guard() httpx.Guard {
 		g.Hosts = httpx.HostsOf(c.PublicURL, c.PLCURL, c.HandleResolverURL)
 	}
 	return g
+}
+
+// CheckIdentity does once what New and [Server.Run] do: it completes key rotations that were requested or broken off, brings the
+// directory's entry of a did:plc in line with the hold (identity.EnsurePLCCurrent), and announces to followers of the repository
+// when something changed. While a rotation fails in a way that leaves open which key is the right one, the entry is left alone.
+// Errors are those of plc.Manager.CompleteRotations and identity.EnsurePLCCurrent; the hold goes on after each.
+func (s *Server) CheckIdentity(ctx context.Context) error { return s.keeper.check(ctx) }
+
+// RotateSigningKey gives the running hold a new signing key: plc.Manager.Rotate, and then the document that it serves, an #identity
+// event and all commits are by the new key; until the directory shows the new key, commits are signed by the old one. Service
+// tokens and links that were given out stay good. It waits for a CheckIdentity that is under way.
+//
+// Errors: those of plc.Manager.Rotate. After one the old key may be in use, and the new one lie beside it: then [Server.Run],
+// CheckIdentity, the next start or another call finish the rotation. When the directory has been seen to name the new key it is in
+// use, also when its file could not get the old one's name, and whatever the repository does with the event, which is written
+// before its next commit.
+func (s *Server) RotateSigningKey(ctx context.Context, keyType string) (*plc.Plan, error) {
+	return s.keeper.rotate(ctx, keyType)
 }

@@ -31,7 +31,8 @@ func (s *Server) requestCrew(ctx context.Context, c *call) (any, error) {
 	}
 	for _, p := range in.Permissions {
 		if p != atcr.PermissionBlobRead && p != atcr.PermissionBlobWrite {
-			return nil, invalid("permissions: one can ask for %s and %s, not for %q", atcr.PermissionBlobRead, atcr.PermissionBlobWrite, clip(p))
+			return nil, invalid("permissions: one can ask for %s and %s, not for %q", atcr.PermissionBlobRead, atcr.PermissionBlobWrite,
+				clip(p))
 		}
 	}
 	slices.Sort(in.Permissions)
@@ -39,10 +40,11 @@ func (s *Server) requestCrew(ctx context.Context, c *call) (any, error) {
 	if c.rights.Captain {
 		return map[string]string{"status": "already_member", "message": "you are the captain"}, nil
 	}
-	if !c.rights.Crew && !s.access.record().AllowAllCrew {
-		return nil, fail(http.StatusForbidden, "RegistrationDisabled", "%s takes no members by itself; ask its captain, %s", s.DID(), s.access.record().Owner)
+	if !c.rights.Crew && !s.people.record().AllowAllCrew {
+		return nil, fail(http.StatusForbidden, "RegistrationDisabled", "%s takes no members by itself; ask its captain, %s", s.DID(),
+			s.people.record().Owner)
 	}
-	res, created, err := s.addMember(ctx, c.caller, "member", in.Permissions)
+	res, created, err := s.people.add(ctx, c.caller, "member", in.Permissions)
 	if err != nil {
 		return nil, err
 	}
@@ -65,15 +67,12 @@ func (s *Server) getQuota(ctx context.Context, c *call) (any, error) {
 	if did != c.caller && !c.rights.Admin {
 		return nil, forbidden("only the captain and %s see the quota of others", atcr.PermissionCrewAdmin)
 	}
-	if err := s.ensureIndex(ctx); err != nil {
-		return nil, err
-	}
-	blobs, size, err := s.usage(ctx, did)
+	blobs, size, err := s.ledger.Usage(ctx, did)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]any{"userDid": did, "uniqueBlobs": blobs, "totalSize": size}
-	if m, ok := s.access.member(did); ok && m.Tier != "" {
+	if m, ok := s.people.member(did); ok && m.Tier != "" {
 		out["tier"] = m.Tier
 	}
 	return out, nil
@@ -111,7 +110,7 @@ func (s *Server) setStats(ctx context.Context, c *call) (any, error) {
 			return nil, invalid("%s: %v", name, err)
 		}
 	}
-	_, _, err := s.update(ctx, atcr.NSIDStats, atcr.StatsRKey(in.OwnerDID, in.Repository), func(o object, _ bool) bool {
+	_, _, err := s.records.update(ctx, atcr.NSIDStats, atcr.StatsRKey(in.OwnerDID, in.Repository), func(o object, _ bool) bool {
 		set := object{
 			"ownerDid": in.OwnerDID, "repository": in.Repository, "updatedAt": timestamp(s.clock()),
 			"pullCount": o.number("pullCount"), "pushCount": o.number("pushCount"),
@@ -150,7 +149,7 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	if did, err := syntax.ParseDID(in.Repo); (err != nil || !s.self().Is(did)) && in.Repo != s.host() {
+	if did, err := syntax.ParseDID(in.Repo); (err != nil || !s.keeper.self().Is(did)) && in.Repo != s.cfg.host() {
 		return nil, invalid("repo is %q, this is %s", clip(in.Repo), s.DID())
 	}
 	if _, err := syntax.ParseNSID(in.Collection); err != nil {
@@ -162,14 +161,15 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	if in.Collection == atcr.NSIDCaptain {
 		return nil, forbidden("the captain record can't be deleted; change the hold's configuration")
 	}
-	if !c.rights.Captain && in.Collection == atcr.NSIDCrew && s.access.whose(in.RKey) == c.caller {
+	if !c.rights.Captain && in.Collection == atcr.NSIDCrew && s.people.whose(in.RKey) == c.caller {
 		return nil, forbidden("%s can't change its own rights", atcr.PermissionCrewAdmin)
 	}
 	var guards []repo.Guard
 	if in.SwapCommit.Defined() {
 		guards = append(guards, repo.SwapCommit(in.SwapCommit))
 	}
-	commit, err := s.apply(ctx, []repo.Write{{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey, Swap: in.SwapRecord}}, guards...)
+	commit, err := s.records.apply(ctx, []repo.Write{{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey,
+		Swap: in.SwapRecord}}, guards...)
 	if isNotFound(err) {
 		return map[string]any{}, nil // as PDSes do: deleting what is gone is no error
 	}

@@ -31,8 +31,8 @@ func (s *Server) resolveHandle(_ context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.EqualFold(handle, s.host()) {
-		return nil, invalid("this hold knows its own handle only, which is %s", s.host())
+	if !strings.EqualFold(handle, s.cfg.host()) {
+		return nil, invalid("this hold knows its own handle only, which is %s", s.cfg.host())
 	}
 	return map[string]string{"did": s.DID()}, nil
 }
@@ -40,7 +40,7 @@ func (s *Server) resolveHandle(_ context.Context, c *call) (any, error) {
 // getBlob serves layers by digest and the blobs of the hold's records by CID. On a public hold no token is looked at: Go
 // clients carry Authorization along when they are redirected here, and it may be anybody's.
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, c *call) error {
-	if !s.access.record().Public {
+	if !s.people.record().Public {
 		if err := s.identify(c, methodGetBlob, reader); err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, c *call) error 
 		if err := storage.CheckDigest(d); err != nil {
 			return err
 		}
-		return s.sendToLayer(w, r, d)
+		return s.blobs.send(w, r, d)
 	}
 	return s.recordBlob(w, r, did, name)
 }
@@ -69,7 +69,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, c *call) error 
 // recordBlob answers a blob that a record of the hold's repository names.
 func (s *Server) recordBlob(w http.ResponseWriter, r *http.Request, did, name string) error {
 	id, err := syntax.ParseDID(did)
-	if err != nil || !s.self().Is(id) {
+	if err != nil || !s.keeper.self().Is(id) {
 		return fail(http.StatusBadRequest, "RepoNotFound", "blobs with a CID are those of %s", s.DID())
 	}
 	cid, err := repo.ParseCID(name)
@@ -93,16 +93,13 @@ func (s *Server) getLayersForManifest(ctx context.Context, c *call) (any, error)
 		return nil, invalid("manifest: %v", err)
 	}
 	did := at.Authority().String()
-	if err := s.ensureIndex(ctx); err != nil {
-		return nil, err
-	}
-	keys, err := s.layersOf(ctx, did, uri)
+	keys, err := s.ledger.RecordKeys(ctx, did, uri)
 	if err != nil {
 		return nil, err
 	}
 	layers := []object{}
 	for _, rkey := range keys {
-		o, _, err := s.getObject(ctx, atcr.NSIDLayer, rkey)
+		o, _, err := s.records.get(ctx, atcr.NSIDLayer, rkey)
 		if err != nil {
 			return nil, err
 		}

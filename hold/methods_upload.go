@@ -2,18 +2,16 @@ package hold
 
 import (
 	"context"
-	"database/sql"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/pace"
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
 
@@ -44,7 +42,7 @@ func (s *Server) initiateUpload(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.beginUpload(ctx, c.caller, d)
+	id, err := s.uploads.Begin(ctx, c.caller, d)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +50,8 @@ func (s *Server) initiateUpload(ctx context.Context, c *call) (any, error) {
 }
 
 // ofCaller refuses a token of somebody else; without one the uploadId is enough.
-func ofCaller(c *call, u *upload) error {
-	if c.caller != "" && c.caller != u.did {
+func ofCaller(c *call, u *upload.Upload) error {
+	if c.caller != "" && c.caller != u.DID {
 		return invalidUpload("the upload was begun by another account")
 	}
 	return nil
@@ -67,7 +65,7 @@ func (s *Server) getPartUploadURL(ctx context.Context, c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	u, err := s.findUpload(ctx, in.UploadID)
+	u, err := s.uploads.Find(ctx, in.UploadID)
 	if err == nil {
 		err = ofCaller(c, u)
 	}
@@ -87,8 +85,8 @@ func (s *Server) getPartUploadURL(ctx context.Context, c *call) (any, error) {
 }
 
 func checkPartNumber(n int) error {
-	if n < 1 || n > maxParts {
-		return fail(http.StatusBadRequest, "InvalidPartNumber", "partNumber is %d, want 1 to %d", n, maxParts)
+	if n < 1 || n > upload.MaxParts {
+		return fail(http.StatusBadRequest, "InvalidPartNumber", "partNumber is %d, want 1 to %d", n, upload.MaxParts)
 	}
 	return nil
 }
@@ -102,7 +100,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, c *call) err
 	if err := checkPartNumber(n); err != nil {
 		return err
 	}
-	u, err := s.findUpload(r.Context(), id)
+	u, err := s.uploads.Find(r.Context(), id)
 	if err == nil {
 		err = ofCaller(c, u)
 	}
@@ -110,7 +108,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, c *call) err
 		return err
 	}
 	pace.Body(w, r, bodyGrace, bodyRate)
-	p, err := s.takePart(r.Context(), id, n, r.Body)
+	p, err := s.uploads.Take(r.Context(), id, n, r.Body)
 	if err != nil {
 		return err
 	}
@@ -121,9 +119,9 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, c *call) err
 
 func (s *Server) completeUploadCall(ctx context.Context, c *call) (any, error) {
 	var in struct {
-		UploadID string        `json:"uploadId"`
-		Digest   digest.Digest `json:"digest"`
-		Parts    []givenPart   `json:"parts"`
+		UploadID string         `json:"uploadId"`
+		Digest   digest.Digest  `json:"digest"`
+		Parts    []upload.Given `json:"parts"`
 	}
 	if err := c.decode(&in); err != nil {
 		return nil, err
@@ -131,10 +129,10 @@ func (s *Server) completeUploadCall(ctx context.Context, c *call) (any, error) {
 	if err := storage.CheckDigest(in.Digest); err != nil {
 		return nil, err
 	}
-	if len(in.Parts) > maxParts {
-		return nil, invalid("%d parts are named, at most %d are taken", len(in.Parts), maxParts)
+	if len(in.Parts) > upload.MaxParts {
+		return nil, invalid("%d parts are named, at most %d are taken", len(in.Parts), upload.MaxParts)
 	}
-	if err := s.completeUpload(ctx, in.UploadID, c.caller, in.Digest, in.Parts); err != nil {
+	if err := s.uploads.Complete(ctx, in.UploadID, c.caller, in.Digest, in.Parts); err != nil {
 		return nil, err
 	}
 	return map[string]string{"status": "completed", "digest": in.Digest.String()}, nil
@@ -147,12 +145,12 @@ func (s *Server) abortUploadCall(ctx context.Context, c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	u, err := s.findUpload(ctx, in.UploadID)
+	u, err := s.uploads.Find(ctx, in.UploadID)
 	if err == nil {
 		err = ofCaller(c, u)
 	}
 	if err == nil {
-		err = s.abortUpload(ctx, in.UploadID)
+		err = s.uploads.Abort(ctx, in.UploadID)
 	}
 	if err != nil {
 		return nil, err
@@ -161,23 +159,22 @@ func (s *Server) abortUploadCall(ctx context.Context, c *call) (any, error) {
 }
 
 func (s *Server) getUpload(ctx context.Context, c *call) (any, error) {
-	u, err := s.findUpload(ctx, c.r.URL.Query().Get("uploadId"))
+	u, err := s.uploads.Find(ctx, c.r.URL.Query().Get("uploadId"))
 	if err == nil {
 		err = ofCaller(c, u)
 	}
 	if err != nil {
 		return nil, err
 	}
-	parts, err := s.uploadParts(ctx, u)
+	parts, err := s.uploads.Parts(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	parts = slices.DeleteFunc(parts, func(p part) bool { return p.Number > u.parts })
 	return struct {
 		Digest digest.Digest `json:"digest,omitempty"`
 		Offset int64         `json:"offset"`
-		Parts  []part        `json:"parts"`
-	}{u.digest, u.bytes, parts}, nil
+		Parts  []upload.Part `json:"parts"`
+	}{u.Digest, u.Bytes, parts}, nil
 }
 
 func (s *Server) checkBlobs(ctx context.Context, c *call) (any, error) {
@@ -199,15 +196,12 @@ func (s *Server) checkBlobs(ctx context.Context, c *call) (any, error) {
 			return nil, invalidDigest("digests[%d]: %v", i, err)
 		}
 	}
-	present, err := s.present(ctx, in.Digests)
+	present, err := s.blobs.present(ctx, in.Digests)
 	if err != nil {
 		return nil, err
 	}
 	if len(present) > 0 {
-		err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-			return s.lease(ctx, tx, c.caller, in.Repository, present, s.clock())
-		})
-		if err != nil {
+		if err := s.ledger.Take(ctx, c.caller, in.Repository, present); err != nil {
 			return nil, err
 		}
 	}
@@ -227,7 +221,7 @@ func (s *Server) notifyManifest(ctx context.Context, c *call) (any, error) {
 		if err := s.allow(c, reader); err != nil {
 			return nil, err
 		}
-		return s.notifyPull(ctx, c.caller, n)
+		return s.notices.pull(ctx, c.caller, n)
 	}
 	if n.UserDID != c.caller {
 		return nil, fail(http.StatusForbidden, "UserMismatch", "userDid is %s, the token is of %s", clip(n.UserDID), c.caller)
@@ -237,12 +231,12 @@ func (s *Server) notifyManifest(ctx context.Context, c *call) (any, error) {
 		if err := s.allow(c, writer); err != nil {
 			return nil, err
 		}
-		return s.notifyPush(ctx, n)
+		return s.notices.push(ctx, n)
 	case "delete":
 		if c.legacy {
 			return nil, unauthorized("BadJwtLexiconMethod", "a delete needs a token with lxm=io.atcr.hold.notifyManifest")
 		}
-		return s.notifyDelete(ctx, n)
+		return s.notices.remove(ctx, n)
 	}
 	return nil, fail(http.StatusBadRequest, "InvalidOperation", "operation is %q, want push, pull or delete", clip(n.Operation))
 }

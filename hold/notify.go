@@ -2,18 +2,21 @@ package hold
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/hold/internal/keylock"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/oci"
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
 
@@ -52,38 +55,69 @@ func (n *notice) check() error {
 	return nil
 }
 
-// notifyPush writes the layer records of a manifest whose record stands at its owner's PDS and names this hold. However
-// often it is called, there is one record for each layer.
-func (s *Server) notifyPush(ctx context.Context, n notice) (noticeResult, error) {
-	unlock, err := s.notices.lock(ctx, n.UserDID+" "+n.ManifestDigest.String())
+// notices are what AppViews tell of manifests: what is true of it is read at the owner's PDS and recorded in the ledger.
+type notices struct {
+	publicURL string
+	keeper    *keeper
+	pdses     *pdses
+	store     storage.Store
+	ledger    *ledger.Ledger
+	records   *records
+	clock     func() time.Time
+	log       *slog.Logger
+	crash     crashpoint.Hook
+
+	locks keylock.Locks // manifests being recorded or removed
+}
+
+// of is the manifest that a notice is about.
+func (n *notice) of() ledger.Manifest {
+	return ledger.Manifest{DID: n.UserDID, Repository: n.Repository, Digest: n.ManifestDigest}
+}
+
+// withManifest calls f while nobody else records or removes the manifest, with the PDS of its owner and its record there; m is nil
+// when there is none.
+func (s *notices) withManifest(ctx context.Context, n notice, search bool, f func(p *pds, m *manifestRecord) (noticeResult,
+	error)) (noticeResult, error) {
+	unlock, err := s.locks.Lock(ctx, n.UserDID+" "+n.ManifestDigest.String())
 	if err != nil {
 		return noticeResult{}, err
 	}
 	defer unlock()
-	p, err := s.pdsOf(ctx, n.UserDID)
+	p, err := s.pdses.of(ctx, n.UserDID)
 	if err != nil {
 		return noticeResult{}, err
 	}
-	m, err := p.manifest(ctx, n.Repository, n.ManifestDigest, true)
-	if errors.Is(err, errNoRecord) {
-		return noticeResult{}, fail(http.StatusBadRequest, "ManifestRecordNotFound", "%s has no record of %s in repository %q", n.UserDID, n.ManifestDigest, n.Repository)
-	}
-	if err != nil {
+	m, err := p.manifest(ctx, n.Repository, n.ManifestDigest, search)
+	if err != nil && !errors.Is(err, errNoRecord) {
 		return noticeResult{}, err
 	}
-	created, err := s.recordManifest(ctx, p, m)
-	if err != nil {
-		return noticeResult{}, err
-	}
-	counted, err := s.count(ctx, "push", n.UserDID, n)
-	no := false
-	return noticeResult{Success: true, Operation: "push", StatsUpdated: counted, LayersCreated: &created, PostCreated: &no}, err
+	return f(p, m)
+}
+
+// push writes the layer records of a manifest whose record stands at its owner's PDS and names this hold. However often it is
+// called, there is one record for each layer.
+func (s *notices) push(ctx context.Context, n notice) (noticeResult, error) {
+	return s.withManifest(ctx, n, true, func(p *pds, m *manifestRecord) (noticeResult, error) {
+		if m == nil {
+			return noticeResult{}, fail(http.StatusBadRequest, "ManifestRecordNotFound", "%s has no record of %s in repository %q",
+				n.UserDID, n.ManifestDigest, n.Repository)
+		}
+		created, err := s.recordManifest(ctx, p, m)
+		if err != nil {
+			return noticeResult{}, err
+		}
+		counted, err := s.count(ctx, "push", n.UserDID, n)
+		no := false
+		return noticeResult{Success: true, Operation: "push", StatsUpdated: counted, LayersCreated: &created, PostCreated: &no}, err
+	})
 }
 
 // recordManifest writes the layer records of one manifest record. The caller holds the manifest's lock.
-func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) (int, error) {
+func (s *notices) recordManifest(ctx context.Context, p *pds, m *manifestRecord) (int, error) {
 	if !s.namesUs(m) {
-		return 0, fail(http.StatusForbidden, "ManifestNamesOtherHold", "the record %s names the hold %s, this is %s", m.URI, clip(m.HoldDID), s.DID())
+		return 0, fail(http.StatusForbidden, "ManifestNamesOtherHold", "the record %s names the hold %s, this is %s", m.URI,
+			clip(m.HoldDID), s.keeper.self().DID)
 	}
 	man, err := p.body(ctx, m)
 	if err != nil {
@@ -93,26 +127,13 @@ func (s *Server) recordManifest(ctx context.Context, p *pds, m *manifestRecord) 
 	if err != nil {
 		return 0, err
 	}
-	s.reach(crashpoint.ManifestRead)
-	created, err := s.recordLayers(ctx, p.did, m.URI, layers)
-	if err != nil {
-		return 0, err
-	}
-	_, err = s.db.Write().ExecContext(ctx, `insert into hold_manifest (did, repository, digest, uri) values ($1, $2, $3, $4)
-		on conflict (did, repository, digest) do update set uri = $4`, p.did, m.Repository, m.Digest, m.URI)
-	if err != nil {
-		return 0, fmt.Errorf("note manifest: %w", sqlx.Wrap(err))
-	}
-	digests := make([]string, 0, len(layers))
-	for _, l := range layers {
-		digests = append(digests, l.Digest)
-	}
-	return created, s.dropLeases(ctx, p.did, m.Repository, digests)
+	_ = s.crash.Reach(crashpoint.ManifestRead)
+	return s.ledger.Record(ctx, ledger.Manifest{DID: p.did, Repository: m.Repository, Digest: digest.Digest(m.Digest), URI: m.URI}, layers)
 }
 
 // layersAtHand are the blobs a manifest names, with the sizes they have here. One that must be here and isn't is an
 // error; one that may lie elsewhere (nondistributable, or with urls) is left out.
-func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.Layer, error) {
+func (s *notices) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.Layer, error) {
 	required := map[digest.Digest]bool{}
 	all := man.Layers[:len(man.Layers):len(man.Layers)]
 	if man.Config != nil {
@@ -123,7 +144,8 @@ func (s *Server) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.La
 		all = append(all, d)
 	}
 	if len(all) > maxManifestBlobs {
-		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the manifest names %d blobs, at most %d are taken", len(all), maxManifestBlobs)
+		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the manifest names %d blobs, at most %d are taken", len(all),
+			maxManifestBlobs)
 	}
 	seen := map[digest.Digest]bool{}
 	var layers []atcr.Layer
@@ -154,49 +176,30 @@ func limitText(text string, n int) string {
 	return text
 }
 
-// notifyDelete removes a manifest's layer records once its record is gone from its owner's PDS.
-func (s *Server) notifyDelete(ctx context.Context, n notice) (noticeResult, error) {
-	unlock, err := s.notices.lock(ctx, n.UserDID+" "+n.ManifestDigest.String())
-	if err != nil {
-		return noticeResult{}, err
-	}
-	defer unlock()
-	p, err := s.pdsOf(ctx, n.UserDID)
-	if err != nil {
-		return noticeResult{}, err
-	}
-	_, err = p.manifest(ctx, n.Repository, n.ManifestDigest, false)
-	if err == nil {
-		return noticeResult{}, fail(http.StatusBadRequest, "ManifestRecordExists", "the record of %s still stands in repository %q", n.ManifestDigest, n.Repository)
-	}
-	if !errors.Is(err, errNoRecord) {
-		return noticeResult{}, err
-	}
-	uris, err := s.manifestURIs(ctx, p, n)
-	if err != nil {
-		return noticeResult{}, err
-	}
-	removed := 0
-	for _, uri := range uris {
-		k, err := s.removeLayers(ctx, n.UserDID, uri)
+// remove removes a manifest's layer records once its record is gone from its owner's PDS.
+func (s *notices) remove(ctx context.Context, n notice) (noticeResult, error) {
+	return s.withManifest(ctx, n, false, func(p *pds, m *manifestRecord) (noticeResult, error) {
+		if m != nil {
+			return noticeResult{}, fail(http.StatusBadRequest, "ManifestRecordExists", "the record of %s still stands in repository %q",
+				n.ManifestDigest, n.Repository)
+		}
+		uris, err := s.manifestURIs(ctx, p, n)
 		if err != nil {
 			return noticeResult{}, err
 		}
-		removed += k
-	}
-	_, err = s.db.Write().ExecContext(ctx, `delete from hold_manifest where did = $1 and repository = $2 and digest = $3`,
-		n.UserDID, n.Repository, n.ManifestDigest.String())
-	if err != nil {
-		return noticeResult{}, fmt.Errorf("forget manifest: %w", sqlx.Wrap(err))
-	}
-	return noticeResult{Success: true, Operation: "delete", LayersDeleted: &removed}, nil
+		removed, err := s.ledger.Remove(ctx, n.of(), uris)
+		if err != nil {
+			return noticeResult{}, err
+		}
+		return noticeResult{Success: true, Operation: "delete", LayersDeleted: &removed}, nil
+	})
 }
 
 // manifestURIs are the records, all gone now, under which this manifest's layers may be recorded: where the push was
 // noted, and the two usual keys; a key that another repository's record has now is not ours to touch.
-func (s *Server) manifestURIs(ctx context.Context, p *pds, n notice) ([]string, error) {
+func (s *notices) manifestURIs(ctx context.Context, p *pds, n notice) ([]string, error) {
 	uris := map[string]bool{}
-	noted, err := s.notedURI(ctx, n)
+	noted, err := s.ledger.URI(ctx, n.of())
 	if err != nil {
 		return nil, err
 	}
@@ -218,23 +221,10 @@ func (s *Server) manifestURIs(ctx context.Context, p *pds, n notice) ([]string, 
 	return gone, nil
 }
 
-// notedURI is the record a push of this manifest was noted with, or empty.
-func (s *Server) notedURI(ctx context.Context, n notice) (uri string, err error) {
-	err = s.db.Read().QueryRowContext(ctx, `select uri from hold_manifest where did = $1 and repository = $2 and digest = $3`,
-		n.UserDID, n.Repository, n.ManifestDigest.String()).Scan(&uri)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("find manifest: %w", sqlx.Wrap(err))
-	}
-	return uri, nil
-}
-
-// notifyPull counts a pull of a manifest that was pushed here.
-func (s *Server) notifyPull(ctx context.Context, caller string, n notice) (noticeResult, error) {
+// pull counts a pull of a manifest that was pushed here.
+func (s *notices) pull(ctx context.Context, caller string, n notice) (noticeResult, error) {
 	res := noticeResult{Success: true, Operation: "pull"}
-	if noted, err := s.notedURI(ctx, n); err != nil || noted == "" {
+	if noted, err := s.ledger.URI(ctx, n.of()); err != nil || noted == "" {
 		return res, err
 	}
 	var err error
@@ -243,17 +233,12 @@ func (s *Server) notifyPull(ctx context.Context, caller string, n notice) (notic
 }
 
 // count adds one to a repository's pulls or pushes, once for each caller, manifest and hour.
-func (s *Server) count(ctx context.Context, op, caller string, n notice) (bool, error) {
-	now := s.clock()
-	res, err := s.db.Write().ExecContext(ctx, `insert into hold_counted (op, caller, did, manifest, hour) values ($1, $2, $3, $4, $5)
-		on conflict do nothing`, op, caller, n.UserDID, n.Repository+"@"+n.ManifestDigest.String(), now.Unix()/3600)
-	if err != nil {
-		return false, fmt.Errorf("count: %w", sqlx.Wrap(err))
-	}
-	if rows, err := res.RowsAffected(); err != nil || rows == 0 {
+func (s *notices) count(ctx context.Context, op, caller string, n notice) (bool, error) {
+	if first, err := s.ledger.Count(ctx, op, caller, n.of()); err != nil || !first {
 		return false, err
 	}
-	_, _, err = s.update(ctx, atcr.NSIDStats, atcr.StatsRKey(n.UserDID, n.Repository), func(o object, exists bool) bool {
+	now := s.clock()
+	_, _, err := s.records.update(ctx, atcr.NSIDStats, atcr.StatsRKey(n.UserDID, n.Repository), func(o object, exists bool) bool {
 		counter, last := "pullCount", "lastPull"
 		if op == "push" {
 			counter, last = "pushCount", "lastPush"
@@ -268,10 +253,10 @@ func (s *Server) count(ctx context.Context, op, caller string, n notice) (bool, 
 }
 
 // settlePusher reads a user's manifest records and writes the layer records of those that name this hold.
-func (s *Server) settlePusher(ctx context.Context, did string) error {
+func (s *notices) settlePusher(ctx context.Context, did string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	p, err := s.pdsOf(ctx, did)
+	p, err := s.pdses.of(ctx, did)
 	if err != nil {
 		return err
 	}
@@ -290,13 +275,14 @@ func (s *Server) settlePusher(ctx context.Context, did string) error {
 }
 
 // settleManifest is one of them: what is wrong with the record itself is logged and passed over.
-func (s *Server) settleManifest(ctx context.Context, p *pds, m *manifestRecord) error {
-	unlock, err := s.notices.lock(ctx, p.did+" "+m.Digest)
+func (s *notices) settleManifest(ctx context.Context, p *pds, m *manifestRecord) error {
+	unlock, err := s.locks.Lock(ctx, p.did+" "+m.Digest)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if noted, err := s.notedURI(ctx, notice{UserDID: p.did, Repository: m.Repository, ManifestDigest: m.OCIDigest()}); err != nil || noted == m.URI {
+	if noted, err := s.ledger.URI(ctx, ledger.Manifest{DID: p.did, Repository: m.Repository,
+		Digest: m.OCIDigest()}); err != nil || noted == m.URI {
 		return err // its layers were recorded before it was noted
 	}
 	created, err := s.recordManifest(ctx, p, m)
@@ -308,4 +294,15 @@ func (s *Server) settleManifest(ctx context.Context, p *pds, m *manifestRecord) 
 		s.log.Info("layers recorded that nobody had told of", "uri", m.URI, "layers", created)
 	}
 	return err
+}
+
+// namesUs reports whether a record names this hold, by DID or, in its oldest form, by address.
+func (s *notices) namesUs(m *manifestRecord) bool {
+	hold, err := m.Hold()
+	if err != nil {
+		return false
+	}
+	did, err := identity.NormalizeDID(hold)
+	return err == nil && s.keeper.self().Is(did) || m.HoldDID == "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"),
+		s.publicURL)
 }

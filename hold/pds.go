@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
@@ -37,33 +39,41 @@ type manifestRecord struct {
 	URI string
 }
 
+// pdses asks users' PDSes.
+type pdses struct {
+	dir   identity.Directory
+	http  *http.Client
+	clock func() time.Time
+	log   *slog.Logger
+}
+
 // pds is one user's PDS.
 type pds struct {
-	s   *Server
+	by  *pdses
 	did string
 	url string
 }
 
-// pdsOf finds a user's PDS. Errors: AccountNotReachable.
-func (s *Server) pdsOf(ctx context.Context, did string) (*pds, error) {
+// of finds a user's PDS. Errors: AccountNotReachable.
+func (a *pdses) of(ctx context.Context, did string) (*pds, error) {
 	id, err := syntax.ParseDID(did)
 	if err != nil {
 		return nil, invalid("userDid %q is no DID", clip(did))
 	}
-	who, err := s.dir.LookupDID(ctx, id)
+	who, err := a.dir.LookupDID(ctx, id)
 	if errors.Is(err, identity.ErrDIDNotFound) {
 		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s does not exist", did)
 	}
 	if err != nil {
 		// Why stays here: it tells what names mean inside this network.
-		s.log.Info("an identity can't be resolved", "did", did, "error", err)
+		a.log.Info("an identity can't be resolved", "did", did, "error", err)
 		return nil, unavailable("AccountNotReachable", "the identity %s can't be resolved now", did)
 	}
 	u := strings.TrimRight(who.PDSEndpoint(), "/")
 	if u == "" {
 		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s names no PDS", did)
 	}
-	return &pds{s: s, did: did, url: u}, nil
+	return &pds{by: a, did: did, url: u}, nil
 }
 
 func (p *pds) get(ctx context.Context, method string, query url.Values, limit int64) ([]byte, error) {
@@ -71,7 +81,7 @@ func (p *pds) get(ctx context.Context, method string, query url.Values, limit in
 	if err != nil {
 		return nil, unavailable("PDSUnavailable", "the PDS of %s has no usable address", p.did)
 	}
-	resp, err := p.s.http.Do(req)
+	resp, err := p.by.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -91,7 +101,7 @@ func (p *pds) get(ctx context.Context, method string, query url.Values, limit in
 		return nil, notThere(p, method, resp.StatusCode, b)
 	}
 	e := unavailable("PDSUnavailable", "%s of %s answers %d", method, p.url, resp.StatusCode).(*xrpcError)
-	if d, ok := httpx.RetryAfter(resp.Header, p.s.clock()); ok {
+	if d, ok := httpx.RetryAfter(resp.Header, p.by.clock()); ok {
 		e.retryAfter = d
 	}
 	return nil, e
@@ -99,7 +109,7 @@ func (p *pds) get(ctx context.Context, method string, query url.Values, limit in
 
 // silent is the answer for a PDS that gave none that can be read. Why stays in the log: it may name addresses.
 func (p *pds) silent(method string, err error) error {
-	p.s.log.Info("a PDS does not answer as it should", "did", p.did, "method", method, "error", err)
+	p.by.log.Info("a PDS does not answer as it should", "did", p.did, "method", method, "error", err)
 	return unavailable("PDSUnavailable", "the PDS of %s (%s) gives no answer to %s that can be read", p.did, p.url, method)
 }
 
@@ -161,7 +171,8 @@ func (p *pds) manifestURI(rkey string) string {
 }
 
 func (p *pds) record(ctx context.Context, rkey string) (*manifestRecord, error) {
-	b, err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {p.did}, "collection": {atcr.NSIDManifest}, "rkey": {rkey}}, maxRecordAnswer)
+	b, err := p.get(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {p.did}, "collection": {atcr.NSIDManifest}, "rkey": {rkey}},
+		maxRecordAnswer)
 	if err != nil {
 		return nil, err
 	}
@@ -247,16 +258,6 @@ func (p *pds) body(ctx context.Context, m *manifestRecord) (*oci.Manifest, error
 		return nil, bad("%v", err)
 	}
 	return man, nil
-}
-
-// namesUs tells whether a record names this hold, by DID or, in its oldest form, by address.
-func (s *Server) namesUs(m *manifestRecord) bool {
-	hold, err := m.Hold()
-	if err != nil {
-		return false
-	}
-	did, err := identity.NormalizeDID(hold)
-	return err == nil && s.self().Is(did) || m.HoldDID == "" && strings.EqualFold(strings.TrimRight(m.HoldEndpoint, "/"), s.cfg.PublicURL)
 }
 
 func clip(text string) string {

@@ -76,6 +76,7 @@ func crewRecord(did string) (path, js string) {
 
 func importBeside(t *testing.T, in func(*hold.Config)) {
 	h, alice, config, layer := pushed(t, in)
+	h.run()
 	for _, file := range []string{"repo.db", "hold.db"} {
 		if _, err := os.Stat(filepath.Join(h.cfg.Dir, file)); err == nil {
 			t.Errorf("%s is in the folder", file)
@@ -167,6 +168,7 @@ func checkRepo(t *testing.T, cfg hold.Config) {
 // importWhilePushing imports again and again while pushes run: none is refused, no layer is recorded twice or not at all.
 func importWhilePushing(t *testing.T, in func(*hold.Config)) {
 	h, alice, config, layer := pushed(t, in)
+	h.run()
 	const pushes, imports = 12, 4
 	var all sync.WaitGroup
 	for g := range 2 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/rivo/uniseg"
@@ -38,20 +37,20 @@ func tooLong(field, value string, graphemes int) error {
 }
 
 // alignProfile brings the profile record in line with the configuration, and makes none when that says nothing.
-func (s *Server) alignProfile(ctx context.Context) error {
+func (p *people) alignProfile(ctx context.Context) error {
 	want := object{}
-	if s.cfg.Profile.DisplayName != "" {
-		want["displayName"] = s.cfg.Profile.DisplayName
+	if p.cfg.Profile.DisplayName != "" {
+		want["displayName"] = p.cfg.Profile.DisplayName
 	}
-	if s.cfg.Profile.Description != "" {
-		want["description"] = s.cfg.Profile.Description
+	if p.cfg.Profile.Description != "" {
+		want["description"] = p.cfg.Profile.Description
 	}
 	if len(want) == 0 {
 		return nil
 	}
-	_, _, err := s.update(ctx, atcr.NSIDBskyProfile, "self", func(o object, exists bool) bool {
+	_, _, err := p.records.update(ctx, atcr.NSIDBskyProfile, "self", func(o object, exists bool) bool {
 		if !exists {
-			o["createdAt"] = timestamp(s.clock())
+			o["createdAt"] = timestamp(p.clock())
 		}
 		return len(o.set(want)) > 0
 	})
@@ -68,26 +67,26 @@ type profileView struct {
 	CreatedAt   string `json:"createdAt,omitempty"`
 }
 
-// getProfile answers app.bsky.actor.getProfile, so that the applications of Bluesky can show the hold.
+// getProfile is app.bsky.actor.getProfile, so that the applications of Bluesky can show the hold.
 func (s *Server) getProfile(ctx context.Context, c *call) (any, error) {
 	actor, err := queryOne(c.r, "actor")
 	if err != nil {
 		return nil, err
 	}
-	if !s.isSelf(actor) {
+	if !s.keeper.named(actor) {
 		return nil, invalid("actor: profile not found: this hold has its own only, %s", s.DID())
 	}
 	return s.profile(ctx)
 }
 
-// getProfiles answers app.bsky.actor.getProfiles: the hold's own when it is among the actors, as those that aren't known are left out.
+// getProfiles is app.bsky.actor.getProfiles: the hold's own when it is among the actors, as those that aren't known are left out.
 func (s *Server) getProfiles(ctx context.Context, c *call) (any, error) {
 	actors := c.r.URL.Query()["actors"]
 	if len(actors) == 0 || len(actors) > maxProfiles {
 		return nil, invalid("actors: want 1 to %d of them, there are %d", maxProfiles, len(actors))
 	}
 	profiles := []profileView{}
-	if slices.ContainsFunc(actors, s.isSelf) {
+	if slices.ContainsFunc(actors, s.keeper.named) {
 		own, err := s.profile(ctx)
 		if err != nil {
 			return nil, err
@@ -97,17 +96,8 @@ func (s *Server) getProfiles(ctx context.Context, c *call) (any, error) {
 	return map[string]any{"profiles": profiles}, nil
 }
 
-// isSelf: the hold is named, by its DID or its handle.
-func (s *Server) isSelf(actor string) bool {
-	if did, err := syntax.ParseDID(actor); err == nil {
-		return s.self().Is(did)
-	}
-	handle := s.self().Handle.String()
-	return handle != "" && strings.EqualFold(actor, handle)
-}
-
 func (s *Server) profile(ctx context.Context) (profileView, error) {
-	view := profileView{DID: s.DID(), Handle: s.self().Handle.String()}
+	view := profileView{DID: s.DID(), Handle: s.keeper.self().Handle.String()}
 	if view.Handle == "" {
 		view.Handle = syntax.HandleInvalid.String()
 	}
@@ -146,7 +136,7 @@ func (s *Server) profile(ctx context.Context) (profileView, error) {
 		view.CreatedAt = r.CreatedAt
 	}
 	// A private hold shows its blobs to its crew alone.
-	if cid := r.Avatar.Ref.Link; cid != "" && s.access.record().Public {
+	if cid := r.Avatar.Ref.Link; cid != "" && s.people.record().Public {
 		view.Avatar = s.cfg.PublicURL + "/xrpc/" + methodGetBlob + "?" + url.Values{"did": {view.DID}, "cid": {cid}}.Encode()
 	}
 	return view, nil

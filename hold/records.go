@@ -6,14 +6,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/repo"
 )
+
+// maxWrites keeps one commit, and its event, within what a firehose takes.
+const maxWrites = 200
+
+// records are the records of the hold's repository.
+type records struct {
+	repo   *repo.Repo
+	ledger *ledger.Ledger // writes layer records
+	access *access        // follows captain and crew
+	log    *slog.Logger
+}
 
 // timestamp in the form of records.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
@@ -46,9 +58,9 @@ func (o object) set(fields object) (changed []string) {
 	return changed
 }
 
-// getObject reads a record of our repository. Errors: repo.ErrNotFound.
-func (s *Server) getObject(ctx context.Context, collection, rkey string) (object, repo.CID, error) {
-	rec, err := s.repo.Get(ctx, collection, rkey)
+// get reads a record of our repository. Errors: repo.ErrNotFound.
+func (r *records) get(ctx context.Context, collection, rkey string) (object, repo.CID, error) {
+	rec, err := r.repo.Get(ctx, collection, rkey)
 	if err != nil {
 		return nil, repo.CID{}, err
 	}
@@ -65,9 +77,9 @@ func (s *Server) getObject(ctx context.Context, collection, rkey string) (object
 
 // update changes one record by f, which gets an empty object when there is none and returns false when nothing is to be written. It
 // is done again, a few times, when somebody was faster.
-func (s *Server) update(ctx context.Context, collection, rkey string, f func(o object, exists bool) bool) (repo.Result, bool, error) {
+func (r *records) update(ctx context.Context, collection, rkey string, f func(o object, exists bool) bool) (repo.Result, bool, error) {
 	for try := 0; ; try++ {
-		o, cid, err := s.getObject(ctx, collection, rkey)
+		o, cid, err := r.get(ctx, collection, rkey)
 		exists := err == nil
 		if errors.Is(err, repo.ErrNotFound) {
 			o, err = object{"$type": collection}, nil
@@ -86,7 +98,7 @@ func (s *Server) update(ctx context.Context, collection, rkey string, f func(o o
 		if exists {
 			w.Action, w.Swap = repo.Update, cid
 		}
-		commit, err := s.apply(ctx, []repo.Write{w})
+		commit, err := r.apply(ctx, []repo.Write{w})
 		if err == nil {
 			return commit.Results[0], true, nil
 		}
@@ -99,61 +111,45 @@ func (s *Server) update(ctx context.Context, collection, rkey string, f func(o o
 
 // apply is the only way this package writes to its repository: what is kept in memory and in tables follows here. Changes that
 // something follows are made one after the other, so that it follows in the same order; others share commits' fsyncs.
-func (s *Server) apply(ctx context.Context, writes []repo.Write, guards ...repo.Guard) (repo.Commit, error) {
+func (r *records) apply(ctx context.Context, writes []repo.Write, guards ...repo.Guard) (repo.Commit, error) {
 	var people, layers bool
 	for _, w := range writes {
 		people = people || w.Collection == atcr.NSIDCrew || w.Collection == atcr.NSIDCaptain
 		layers = layers || w.Collection == atcr.NSIDLayer
 	}
 	if people {
-		s.peopleMu.Lock()
-		defer s.peopleMu.Unlock()
+		r.access.writing.Lock()
+		defer r.access.writing.Unlock()
 	}
+	write := r.repo.Apply
 	if layers {
-		s.layersMu.Lock()
-		defer s.layersMu.Unlock()
+		write = r.ledger.Apply
 	}
-	commit, err := s.repo.Apply(ctx, writes, guards...)
+	commit, err := write(ctx, writes, guards...)
 	if err != nil {
 		return commit, err
 	}
 	for i, res := range commit.Results {
-		if err := s.follow(res, writes[i].Record); err != nil {
-			s.log.Warn("a record that was written can't be read", "collection", res.Collection, "rkey", res.RKey, "error", err)
+		if err := r.access.follow(res, writes[i].Record); err != nil {
+			r.log.Warn("a record that was written can't be read", "collection", res.Collection, "rkey", res.RKey, "error", err)
 		}
-	}
-	if layers {
-		s.reach(layerPoint(writes))
-		s.followLayers(context.WithoutCancel(ctx), commit, writes)
 	}
 	return commit, nil
 }
 
-func layerPoint(writes []repo.Write) string {
-	for _, w := range writes {
-		if w.Collection == atcr.NSIDLayer && w.Action != repo.Delete {
-			return crashpoint.LayersRecorded
+// delete deletes records and returns how many.
+func (r *records) delete(ctx context.Context, collection string, rkeys ...string) (done int, err error) {
+	for part := range slices.Chunk(rkeys, maxWrites) {
+		var writes []repo.Write
+		for _, k := range part {
+			writes = append(writes, repo.Write{Action: repo.Delete, Collection: collection, RKey: k})
 		}
-	}
-	return crashpoint.LayersRemoved
-}
-
-// follow keeps captain and crew in memory.
-func (s *Server) follow(res repo.Result, value []byte) error {
-	var js []byte
-	if res.Action != repo.Delete {
-		var err error
-		if js, err = repo.RecordToJSON(value); err != nil {
-			return err
+		if _, err := r.apply(ctx, writes); err != nil {
+			return done, fmt.Errorf("delete %s records: %w", collection, err)
 		}
+		done += len(part)
 	}
-	switch {
-	case res.Collection == atcr.NSIDCrew:
-		return s.access.setCrew(res.RKey, js)
-	case res.Collection == atcr.NSIDCaptain && js != nil:
-		return s.access.setCaptain(js)
-	}
-	return nil
+	return done, nil
 }
 
 // number reads a count; what is none, or negative, is 0.

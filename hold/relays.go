@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -19,12 +20,6 @@ const (
 	askAgainFollowed = time.Minute      // at the earliest, when one has gone and others follow
 	relayWait        = 20 * time.Second
 )
-
-func (s *Server) openFirehose(context.Context) error {
-	s.firehose = firehose.New(s.repo, &firehose.Options{Log: s.log})
-	s.onClose(s.firehose.Close)
-	return nil
-}
 
 // relayWatch decides when the relays are asked to follow. Who subscribes does not say that it is a relay: so one that leaves may have been
 // one, whoever else still follows.
@@ -63,21 +58,31 @@ func (w *relayWatch) due(now time.Time, consumers int, left uint64) bool {
 	return true
 }
 
-// askRelays asks the configured relays to follow us: at the start, soon after one that followed has gone, and now and then while nobody
+// relays are asked to follow the hold's firehose.
+type relays struct {
+	urls     []string
+	host     string // as it is told to them
+	testMode bool
+	guard    httpx.Guard
+	firehose *firehose.Server
+	log      *slog.Logger
+}
+
+// ask asks the configured relays to follow us: at the start, soon after one that followed has gone, and now and then while nobody
 // does.
-func (s *Server) askRelays(ctx context.Context) {
-	if len(s.cfg.Relays) == 0 {
+func (r *relays) ask(ctx context.Context) {
+	if len(r.urls) == 0 {
 		return
 	}
-	client := httpx.NewClient(httpx.ClientOptions{Guard: s.cfg.guard(), Timeout: relayWait, UserAgent: "atcr-hold"})
+	client := httpx.NewClient(httpx.ClientOptions{Guard: r.guard, Timeout: relayWait, UserAgent: "atcr-hold"})
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(lookForRelays)
 	defer tick.Stop()
 	var watch relayWatch
 	for {
-		if watch.due(time.Now(), s.firehose.Consumers(), s.firehose.Left()) {
-			for _, relay := range s.cfg.Relays {
-				s.requestCrawl(ctx, client, relay)
+		if watch.due(time.Now(), r.firehose.Consumers(), r.firehose.Left()) {
+			for _, relay := range r.urls {
+				r.requestCrawl(ctx, client, relay)
 			}
 		}
 		select {
@@ -88,27 +93,28 @@ func (s *Server) askRelays(ctx context.Context) {
 	}
 }
 
-func (s *Server) requestCrawl(ctx context.Context, client *http.Client, relay string) {
-	if s.cfg.TestMode && strings.HasPrefix(relay, "https:") {
+func (r *relays) requestCrawl(ctx context.Context, client *http.Client, relay string) {
+	if r.testMode && strings.HasPrefix(relay, "https:") {
 		return // the public network has no use for a hold at home
 	}
-	body, err := json.Marshal(map[string]string{"hostname": s.host()})
+	body, err := json.Marshal(map[string]string{"hostname": r.host})
 	if err != nil {
 		return
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(relay, "/")+"/xrpc/com.atproto.sync.requestCrawl", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(relay, "/")+"/xrpc/com.atproto.sync.requestCrawl",
+		bytes.NewReader(body))
 	if err == nil {
 		req.Header.Set("Content-Type", "application/json")
 		var resp *http.Response
 		if resp, err = client.Do(req); err == nil {
 			httpx.Drain(resp)
 			if resp.StatusCode != http.StatusOK {
-				s.log.Warn("a relay refuses to follow the hold", "relay", relay, "status", resp.StatusCode)
+				r.log.Warn("a relay refuses to follow the hold", "relay", relay, "status", resp.StatusCode)
 			}
 			return
 		}
 	}
 	if ctx.Err() == nil {
-		s.log.Warn("a relay could not be asked to follow the hold; it is asked again", "relay", relay, "error", err)
+		r.log.Warn("a relay could not be asked to follow the hold; it is asked again", "relay", relay, "error", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"log/slog"
 	"net/http"
 
 	"github.com/atcr-dev/atcr/identity"
@@ -12,18 +13,18 @@ import (
 )
 
 // repoReads serves the reads of the hold's repository.
-func (s *Server) repoReads() http.Handler {
-	return xrpc.NewHandler(ownAccount{s}, &xrpc.Options{Log: s.log, Subscribe: s.firehose})
+func repoReads(k *keeper, subscribe http.Handler, log *slog.Logger) http.Handler {
+	return xrpc.NewHandler(ownAccount{k}, &xrpc.Options{Log: log, Subscribe: subscribe})
 }
 
 // ownAccount is the hold under every name it has: its DID, under test mode the loopback twin, and its handle.
-type ownAccount struct{ s *Server }
+type ownAccount struct{ *keeper }
 
 func (o ownAccount) account() xrpc.Account {
 	return xrpc.Account{
-		Repo: o.s.repo, Handle: o.s.self().Handle.String(),
+		Repo: o.repo, Handle: o.self().Handle.String(),
 		Document: func(context.Context) (json.RawMessage, error) {
-			doc, err := identity.Document(o.s.self().Identity)
+			doc, err := identity.Document(o.self().Identity)
 			if err != nil {
 				return nil, err
 			}
@@ -34,7 +35,7 @@ func (o ownAccount) account() xrpc.Account {
 
 // Account finds the hold. Errors: repo.ErrNotFound.
 func (o ownAccount) Account(_ context.Context, id string) (xrpc.Account, error) {
-	if o.s.isSelf(id) {
+	if o.named(id) {
 		return o.account(), nil
 	}
 	return xrpc.Account{}, repo.ErrNotFound
@@ -43,7 +44,7 @@ func (o ownAccount) Account(_ context.Context, id string) (xrpc.Account, error) 
 // Accounts lists the hold.
 func (o ownAccount) Accounts(_ context.Context, after string) iter.Seq2[xrpc.Account, error] {
 	return func(yield func(xrpc.Account, error) bool) {
-		if o.s.DID() > after {
+		if o.self().DID.String() > after {
 			yield(o.account(), nil)
 		}
 	}

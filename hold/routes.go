@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 )
@@ -83,18 +84,19 @@ func (s *Server) methods() map[string]method {
 		"io.atcr.hold.getLayersForManifest":  {verbs: get(), run: s.getLayersForManifest},
 		"io.atcr.hold.initiateUpload":        {verbs: post(), who: writer, legacy: true, body: smallBody, run: s.initiateUpload},
 		"io.atcr.hold.getPartUploadUrl":      {verbs: post(), who: uploadID, legacy: true, body: smallBody, run: s.getPartUploadURL},
-		"io.atcr.hold.uploadPart":            {verbs: []string{http.MethodPut, http.MethodPost}, who: uploadID, legacy: true, body: s.cfg.MaxPart, raw: s.uploadPart},
-		"io.atcr.hold.completeUpload":        {verbs: post(), who: writer, legacy: true, body: listBody * 2, run: s.completeUploadCall},
-		"io.atcr.hold.abortUpload":           {verbs: post(), who: uploadID, legacy: true, body: smallBody, run: s.abortUploadCall},
-		"io.atcr.hold.getUpload":             {verbs: get(), who: uploadID, run: s.getUpload},
-		"io.atcr.hold.checkBlobs":            {verbs: post(), who: writer, body: listBody, run: s.checkBlobs},
-		"io.atcr.hold.notifyManifest":        {verbs: post(), who: signedIn, legacy: true, body: manifestBody, run: s.notifyManifest},
-		"io.atcr.hold.requestCrew":           {verbs: post(), who: signedIn, body: smallBody, run: s.requestCrew},
-		"io.atcr.hold.getQuota":              {verbs: get(), who: signedIn, run: s.getQuota},
-		"io.atcr.hold.updateCrewTier":        {verbs: post(), who: appview, body: smallBody, run: s.updateCrewTier},
-		"io.atcr.hold.setStats":              {verbs: post(), who: admin, body: smallBody, run: s.setStats},
-		"io.atcr.hold.exportUserData":        {verbs: get(), who: signedIn, run: s.exportUserData},
-		"io.atcr.hold.deleteUserData":        {verbs: post(), who: signedIn, body: smallBody, run: s.deleteUserData},
+		"io.atcr.hold.uploadPart": {verbs: []string{http.MethodPut, http.MethodPost}, who: uploadID, legacy: true,
+			body: s.cfg.MaxPart, raw: s.uploadPart},
+		"io.atcr.hold.completeUpload": {verbs: post(), who: writer, legacy: true, body: listBody * 2, run: s.completeUploadCall},
+		"io.atcr.hold.abortUpload":    {verbs: post(), who: uploadID, legacy: true, body: smallBody, run: s.abortUploadCall},
+		"io.atcr.hold.getUpload":      {verbs: get(), who: uploadID, run: s.getUpload},
+		"io.atcr.hold.checkBlobs":     {verbs: post(), who: writer, body: listBody, run: s.checkBlobs},
+		"io.atcr.hold.notifyManifest": {verbs: post(), who: signedIn, legacy: true, body: manifestBody, run: s.notifyManifest},
+		"io.atcr.hold.requestCrew":    {verbs: post(), who: signedIn, body: smallBody, run: s.requestCrew},
+		"io.atcr.hold.getQuota":       {verbs: get(), who: signedIn, run: s.getQuota},
+		"io.atcr.hold.updateCrewTier": {verbs: post(), who: appview, body: smallBody, run: s.updateCrewTier},
+		"io.atcr.hold.setStats":       {verbs: post(), who: admin, body: smallBody, run: s.setStats},
+		"io.atcr.hold.exportUserData": {verbs: get(), who: signedIn, run: s.exportUserData},
+		"io.atcr.hold.deleteUserData": {verbs: post(), who: signedIn, body: smallBody, run: s.deleteUserData},
 	}
 }
 
@@ -115,7 +117,7 @@ func (s *Server) legacyMethods() []string {
 
 func (s *Server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/.well-known/", func(w http.ResponseWriter, r *http.Request) { s.self().wellKnown.ServeHTTP(w, r) })
+	mux.HandleFunc("/.well-known/", func(w http.ResponseWriter, r *http.Request) { s.keeper.self().wellKnown.ServeHTTP(w, r) })
 	mux.HandleFunc("GET /blobs/{digest}", s.serveLinked)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"service": "ATCR hold", "did": s.DID()})
@@ -123,7 +125,7 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	records := s.repoReads()
+	records := repoReads(s.keeper, s.firehose, s.log)
 	methods := s.methods()
 	mux.HandleFunc("/xrpc/{method}", func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("method")
@@ -169,7 +171,7 @@ func (s *Server) serveMethod(w http.ResponseWriter, r *http.Request, name string
 	if r.Method == http.MethodPost {
 		var err error
 		if c.body, err = io.ReadAll(r.Body); err != nil {
-			return bodyError(err)
+			return upload.BodyError(err)
 		}
 	}
 	out, err := m.run(r.Context(), c)
@@ -201,18 +203,22 @@ func (s *Server) identify(c *call, name string, want who) error {
 	case want == appview:
 		return unauthorized("AuthRequired", "%s needs a token of the AppView that this hold trusts", name)
 	default:
-		return unauthorized("AuthRequired", "%s needs a service token: ask com.atproto.server.getServiceAuth of your PDS for aud=%s and lxm=%s, and send it as Bearer", name, s.DID(), name)
+		return unauthorized("AuthRequired",
+			"%s needs a service token: ask com.atproto.server.getServiceAuth of your PDS for "+
+				"aud=%s and lxm=%s, and send it as Bearer", name, s.DID(), name)
 	}
-	c.rights = s.access.rights(c.caller)
+	c.rights = s.people.rights(c.caller)
 	return s.allow(c, want)
 }
 
 func (s *Server) allow(c *call, want who) error {
 	switch {
 	case want == reader && !c.rights.Read:
-		return forbidden("%s may not read the layers of %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), atcr.PermissionBlobRead)
+		return forbidden("%s may not read the layers of %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(),
+			atcr.PermissionBlobRead)
 	case want == writer && !c.rights.Write:
-		return forbidden("%s may not write to %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(), atcr.PermissionBlobWrite)
+		return forbidden("%s may not write to %s; its captain can give %s, or ask io.atcr.hold.requestCrew", c.caller, s.DID(),
+			atcr.PermissionBlobWrite)
 	case want == admin && !c.rights.Admin:
 		return forbidden("%s is neither captain nor %s of %s", c.caller, atcr.PermissionCrewAdmin, s.DID())
 	}

@@ -2,14 +2,14 @@ package hold
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
 	"github.com/atcr-dev/atcr/hold/datadir"
-	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 )
 
 // BackupSchedule has the running hold backed up at regular times. Options.Job of hold/backup makes Run.
@@ -30,13 +30,23 @@ const (
 	metaBackup = "backup_last" // when the newest successful backup was due, Unix microseconds
 )
 
-// keepBackups makes the backups of the schedule until ctx ends.
-func (s *Server) keepBackups(ctx context.Context) {
-	b := s.cfg.Backup
+// backups makes those of the schedule.
+type backups struct {
+	schedule *BackupSchedule // nil: none
+	contents *datadir.Contents
+	ledger   *ledger.Ledger
+	metrics  *metrics
+	clock    func() time.Time
+	log      *slog.Logger
+}
+
+// keep makes the backups of the schedule until ctx ends.
+func (s *backups) keep(ctx context.Context) {
+	b := s.schedule
 	if b == nil {
 		return
 	}
-	last, err := s.lastBackup(ctx)
+	last, err := s.last(ctx)
 	if err != nil {
 		s.log.Warn("when the last backup was made is not known: one is made now", "error", err)
 	}
@@ -52,7 +62,7 @@ func (s *Server) keepBackups(ctx context.Context) {
 		if !waitUntil(ctx, s.clock, due) {
 			return
 		}
-		err := s.backupNow(ctx, due)
+		err := s.now(ctx, due)
 		if ctx.Err() != nil {
 			return
 		}
@@ -72,9 +82,9 @@ func nextDue(due, now time.Time, every time.Duration) time.Time {
 	return due.Add(max(now.Sub(due)/every+1, 1) * every)
 }
 
-func (s *Server) backupNow(ctx context.Context, due time.Time) error {
+func (s *backups) now(ctx context.Context, due time.Time) error {
 	began := s.clock()
-	if err := s.cfg.Backup.Run(ctx, s.Contents()); err != nil {
+	if err := s.schedule.Run(ctx, s.contents); err != nil {
 		s.metrics.backups.WithLabelValues("failed").Inc()
 		return err
 	}
@@ -83,17 +93,14 @@ func (s *Server) backupNow(ctx context.Context, due time.Time) error {
 	if due.After(began) {
 		due = began
 	}
-	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-		return setMeta(ctx, tx, metaBackup, strconv.FormatInt(due.UnixMicro(), 10))
-	})
-	if err != nil { // the next start makes one too early
+	if err := s.ledger.SetMeta(ctx, metaBackup, strconv.FormatInt(due.UnixMicro(), 10)); err != nil { // the next start makes one too early
 		s.log.Warn("the time of the backup could not be noted", "error", err)
 	}
 	return nil
 }
 
-func (s *Server) lastBackup(ctx context.Context) (time.Time, error) {
-	text, err := s.meta(ctx, metaBackup)
+func (s *backups) last(ctx context.Context) (time.Time, error) {
+	text, err := s.ledger.Meta(ctx, metaBackup)
 	if err != nil || text == "" {
 		return time.Time{}, err
 	}

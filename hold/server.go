@@ -2,23 +2,26 @@ package hold
 
 import (
 	"context"
+	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/hold/internal/disk"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/hold/internal/schema"
+	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
@@ -41,9 +44,6 @@ type Server struct {
 	clock func() time.Time
 	crash crashpoint.Hook // of the context given to New; nil in production
 
-	id       atomic.Pointer[self]
-	manager  *plc.Manager
-	idTurn   chan struct{} // holds one: who looks after the identity
 	dir      identity.Directory
 	http     *http.Client
 	verifier *serviceauth.Verifier
@@ -51,22 +51,15 @@ type Server struct {
 	repo     *repo.Repo
 	firehose *firehose.Server
 	db       *sqlx.DB
-	linkKey  []byte
 	metrics  *metrics
 
-	notBefore time.Time   // service tokens from before it are refused: the hold was restored then
-	unchecked bool        // the directory could not be asked about our did:plc at the start
-	announce  atomic.Bool // our DID document changed, and followers of the repository have not been told
-
-	access   *access
-	peopleMu sync.Mutex // writes of captain and crew records
-	bootedAs uint64     // Foreign of the repository before captain and crew were read
-	layersMu sync.Mutex // writes of layer records and their index
-	behind   bool       // under layersMu: the index lacks something and is to be made anew
-	layersAs uint64     // under layersMu: Foreign of the repository as the index has it
-	uploads  *keyLocks  // uploads being written to
-	spool    *spool
-	notices  *keyLocks // manifests being recorded or removed
+	keeper  *keeper
+	ledger  *ledger.Ledger
+	uploads *upload.Uploads
+	records *records
+	people  *people
+	notices *notices
+	blobs   *blobs
 
 	handler http.Handler
 	closers []func() error // in order of opening
@@ -74,18 +67,15 @@ type Server struct {
 	closed  error
 }
 
-// New opens a hold: it locks the data folder, finds or makes identity and repository, and brings the captain and crew
-// records in line with the configuration. Close it when it is no longer used. Errors: [ErrLocked]; others
-// name what is wrong in the configuration or the folder.
+// New opens a hold: it locks the data folder, finds or creates identity and repository, and brings the captain and crew
+// records in line with the configuration. It starts no goroutine that goes on: what a hold does by itself is [Server.Run]'s. Close it
+// when it is no longer used. Errors: [ErrLocked]; datadir.ErrRestoreInProgress; others name what is wrong in the configuration or
+// the folder.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{
-		cfg: cfg, log: cfg.Log, clock: cfg.Clock, crash: crashpoint.From(ctx), access: newAccess(),
-		uploads: newKeyLocks(), notices: newKeyLocks(), metrics: newMetrics(),
-		idTurn: make(chan struct{}, 1),
-	}
+	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, crash: crashpoint.From(ctx), metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -97,15 +87,14 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}{
 		{"data folder", s.openFolder},
 		{"identity", s.openIdentity},
-		{"identity", s.checkIdentityAtBoot},
+		{"identity", func(ctx context.Context) error { return s.keeper.checkAtBoot(ctx) }},
 		{"database", s.openDatabase},
 		{"storage", s.openStorage},
 		{"repository", s.openRepo},
-		{"firehose", s.openFirehose},
-		{"repository", s.signAnew},
-		{"captain and crew", s.alignRecords},
-		{"index of layers", s.alignLayers},
-		{"repository", s.followOthers},
+		{"repository", func(ctx context.Context) error { return s.keeper.signAnew(ctx) }},
+		{"index of layers", s.openLedger},
+		{"spool", s.openUploads},
+		{"captain and crew", s.openPeople},
 	} {
 		if err := step.do(ctx); err != nil {
 			return nil, fmt.Errorf("hold: %s: %w", step.what, err)
@@ -119,7 +108,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 }
 
 // DID of the hold.
-func (s *Server) DID() string { return s.self().DID.String() }
+func (s *Server) DID() string { return s.keeper.self().DID.String() }
 
 // Handler serves the hold at the root of its host: /xrpc/, /.well-known/, /blobs/, /health.
 func (s *Server) Handler() http.Handler { return s.handler }
@@ -134,10 +123,10 @@ func (s *Server) Contents() *datadir.Contents {
 	return &datadir.Contents{Dir: s.cfg.Dir, Repo: s.repo, Identity: s.cfg.Identity, Layers: s.store, DB: s.db}
 }
 
-// Run does what a hold does by itself, until ctx ends: it settles and ends leases, throws away uploads that rested for a day,
-// keeps a did:plc current in its directory, does the key rotations that are asked for (plc.Manager.RequestRotation) and the changes of the
-// crew (datadir.ChangeCrew), makes the backups of Config.Backup, and asks relays to follow its firehose.
-// With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
+// Run does what a hold does by itself, until ctx ends: it settles and ends leases, discards uploads that rested for a day, keeps a
+// did:plc current in its directory, does the key rotations that are requested and the changes of the crew (datadir.ChangeCrew), makes
+// the backups of Config.Backup, asks relays to follow its firehose, and follows what other processes write to the repository. With
+// Config.Addr it serves Handler there, too, and drains at the end. It returns nil when ctx ended. A hold runs once at a time.
 func (s *Server) Run(ctx context.Context) error {
 	var ln net.Listener
 	if s.cfg.Addr != "" {
@@ -149,11 +138,16 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var own sync.WaitGroup
-	own.Go(func() { s.maintain(ctx) })
-	own.Go(func() { s.askRelays(ctx) })
-	own.Go(func() { s.keepIdentity(ctx) })
-	own.Go(func() { keepCrew(ctx, s) })
-	own.Go(func() { s.keepBackups(ctx) })
+	ask := &relays{
+		urls: s.cfg.Relays, host: s.cfg.host(), testMode: s.cfg.TestMode, guard: s.cfg.guard(), firehose: s.firehose, log: s.log,
+	}
+	backups := &backups{
+		schedule: s.cfg.Backup, contents: s.Contents(), ledger: s.ledger, metrics: s.metrics, clock: s.clock, log: s.log,
+	}
+	for _, part := range []func(context.Context){s.maintain, ask.ask, s.keeper.keep, s.people.keep, backups.keep} {
+		own.Go(func() { part(ctx) })
+	}
+	own.Go(func() { s.people.follow(ctx, s.ledger.Refresh) })
 	var err error
 	if ln != nil {
 		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.log})
@@ -163,7 +157,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Close lets go of everything New opened. Stop serving first. Calling it again does nothing.
+// Close closes everything New opened. Stop serving first. Calling it again does nothing.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		var errs []error
@@ -174,9 +168,6 @@ func (s *Server) Close() error {
 	})
 	return s.closed
 }
-
-// reach is called where tests end the process.
-func (s *Server) reach(point string) { _ = s.crash.Reach(point) }
 
 func (s *Server) onClose(f func() error) { s.closers = append(s.closers, f) }
 
@@ -192,17 +183,15 @@ func (s *Server) openFolder(context.Context) error {
 	if err := durable.RemoveTemp(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.notBefore, err = disk.Restored(s.cfg.Dir, s.clock()); err != nil {
-		return err
-	}
-	if s.linkKey, err = loadLinkKey(filepath.Join(s.cfg.Dir, "link.key")); err != nil {
-		return err
-	}
-	s.spool, err = openSpool(filepath.Join(s.cfg.Dir, "spool"), s.cfg.MaxSpool)
+	_, err = disk.Restored(s.cfg.Dir, s.clock())
 	return err
 }
 
 func (s *Server) openIdentity(ctx context.Context) error {
+	notBefore, err := disk.Restored(s.cfg.Dir, s.clock())
+	if err != nil {
+		return err
+	}
 	guard := s.cfg.guard()
 	if s.cfg.Identity.HTTP == nil {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: identityWait, UserAgent: "atcr-hold"})
@@ -213,8 +202,9 @@ func (s *Server) openIdentity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.id.Store(newSelf(id))
-	if s.manager, err = plc.NewManager(id, s.cfg.Identity); err != nil {
+	s.keeper = &keeper{cfg: s.cfg.Identity, log: s.log, crash: s.crash, turn: make(chan struct{}, 1)}
+	s.keeper.current.Store(newSelf(id))
+	if s.keeper.manager, err = plc.NewManager(id, s.cfg.Identity); err != nil {
 		return err
 	}
 	s.http = s.cfg.HTTP
@@ -226,11 +216,12 @@ func (s *Server) openIdentity(ctx context.Context) error {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
 		s.onClose(func() error { client.CloseIdleConnections(); return nil })
 		s.dir = identity.NewResolver(identity.ResolverOptions{
-			HTTP: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode, Log: s.log, Clock: s.clock,
+			HTTP: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
+			Log: s.log, Clock: s.clock,
 		})
 	}
 	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{
-		Audiences: id.Audiences(), Legacy: s.legacyMethods(), NotBefore: s.notBefore, Log: s.log, Clock: s.clock,
+		Audiences: id.Audiences(), Legacy: s.legacyMethods(), NotBefore: notBefore, Log: s.log, Clock: s.clock,
 	})
 	return nil
 }
@@ -262,60 +253,81 @@ func (s *Server) openStorage(ctx context.Context) error {
 }
 
 func (s *Server) openRepo(ctx context.Context) error {
-	if err := s.findRepo(ctx); err != nil {
-		return err
-	}
-	s.bootedAs = s.repo.Foreign()
-	return nil
-}
-
-func (s *Server) findRepo(ctx context.Context) error {
 	if s.repo = s.cfg.Repo; s.repo != nil {
 		if s.repo.DID() != s.DID() {
 			return fmt.Errorf("the given repository is that of %s, the hold is %s", s.repo.DID(), s.DID())
 		}
-		return s.rekeyGiven(ctx)
+		s.keeper.repo = s.repo
+		if err := s.keeper.rekeyGiven(ctx); err != nil {
+			return err
+		}
+	} else {
+		store, done, err := s.cfg.places().OpenStore(ctx, disk.Mapped)
+		if err != nil {
+			return err
+		}
+		s.onClose(done)
+		s.repo, err = disk.OpenRepo(ctx, store, repo.Options{DID: s.DID(), Key: s.keeper.self().Key, Clock: s.clock, Log: s.log})
+		if err != nil {
+			return err
+		}
+		s.onClose(s.repo.Close)
+		s.keeper.repo = s.repo
 	}
-	store, done, err := s.cfg.places().OpenStore(ctx, disk.Mapped)
-	if err != nil {
-		return err
-	}
-	s.onClose(done)
-	r, err := disk.OpenRepo(ctx, store, repo.Options{DID: s.DID(), Key: s.self().Key, Clock: s.clock, Log: s.log})
-	if err != nil {
-		return err
-	}
-	s.repo = r
-	s.onClose(r.Close)
+	s.firehose = firehose.New(s.repo, &firehose.Options{Log: s.log})
+	s.onClose(s.firehose.Close)
 	return nil
 }
 
-// rekeyGiven gives a repository that was opened before us the key that we have: the embedder may have read the one before a rotation that New finished.
-func (s *Server) rekeyGiven(ctx context.Context) error {
-	id := s.self()
-	pub, err := id.Key.PublicKey()
-	if err != nil || pub.Equal(s.repo.PublicKey()) {
+func (s *Server) openLedger(ctx context.Context) (err error) {
+	s.ledger, err = ledger.Open(ctx, ledger.Options{DB: s.db, Repo: s.repo, Clock: s.clock, Log: s.log, Crash: s.crash})
+	if err != nil {
 		return err
 	}
-	s.log.Warn("the given repository was opened with another key than the hold's, which it gets", "did", id.DID)
-	_, err = s.repo.Rekey(ctx, id.Key, id.Handle.String())
+	s.onClose(func() error { return s.ledger.Close(context.WithoutCancel(ctx)) })
+	return nil
+}
+
+func (s *Server) openUploads(context.Context) (err error) {
+	s.uploads, err = upload.Open(upload.Options{
+		DB: s.db, Store: s.store, Spool: filepath.Join(s.cfg.Dir, "spool"), MaxSpool: s.cfg.MaxSpool,
+		Lease: func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error {
+			return s.ledger.Lease(ctx, tx, did, "", []ledger.Blob{{Digest: d, Size: size}})
+		},
+		Release: s.ledger.Release,
+		Completed: func(size int64) {
+			s.metrics.uploads.Inc()
+			s.metrics.uploadedBytes.Add(float64(size))
+		},
+		Clock: s.clock, Log: s.log, Crash: s.crash,
+	})
+	if err != nil {
+		return err
+	}
+	key, err := loadLinkKey(filepath.Join(s.cfg.Dir, "link.key"))
+	s.blobs = &blobs{
+		store: s.store, publicURL: s.cfg.PublicURL, noRedirect: s.cfg.NoRedirect, linkKey: key, clock: s.clock, reads: s.metrics.reads,
+	}
 	return err
 }
 
-// host of the public URL, which is the hold's handle when it can be one.
-func (s *Server) host() string {
-	u, err := url.Parse(s.cfg.PublicURL)
-	if err != nil {
-		return ""
+func (s *Server) openPeople(ctx context.Context) error {
+	who := newAccess()
+	s.records = &records{repo: s.repo, ledger: s.ledger, access: who, log: s.log}
+	s.people = &people{access: who, cfg: &s.cfg, records: s.records, dir: s.dir, clock: s.clock, log: s.log}
+	s.notices = &notices{
+		publicURL: s.cfg.PublicURL, keeper: s.keeper, pdses: &pdses{dir: s.dir, http: s.http, clock: s.clock, log: s.log},
+		store: s.store, ledger: s.ledger, records: s.records, clock: s.clock, log: s.log, crash: s.crash,
 	}
-	return u.Host
+	return s.people.align(ctx)
 }
 
 // loadLinkKey reads the key that signs links, or makes one.
 func loadLinkKey(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		b = randomBytes(32)
+		b = make([]byte, 32)
+		_, _ = rand.Read(b) // never fails
 		err = durable.CreateFile(path, b, 0o600)
 	}
 	if err == nil && len(b) != 32 {

@@ -89,12 +89,12 @@ func (s *Server) updateCrewTier(ctx context.Context, c *call) (any, error) {
 		return nil, invalid("tierRank is %d; this hold has %d tiers, ranked from 0 (io.atcr.hold.listTiers)", *in.TierRank, n)
 	}
 	tier := s.cfg.Tiers[*in.TierRank].Name
-	m, ok := s.access.member(in.UserDID)
+	m, ok := s.people.member(in.UserDID)
 	if !ok {
 		return nil, userNotFound(in.UserDID)
 	}
 	found := false
-	_, written, err := s.update(ctx, atcr.NSIDCrew, m.rkey, func(o object, exists bool) bool {
+	_, written, err := s.records.update(ctx, atcr.NSIDCrew, m.rkey, func(o object, exists bool) bool {
 		found = exists && o["member"] == in.UserDID // or it left meanwhile
 		return found && len(o.set(object{"tier": tier})) > 0
 	})

@@ -200,7 +200,8 @@ func (c *creating) prepare(ctx context.Context) (err error) {
 func ours(t Target, sets []Set, did string) error {
 	for _, s := range sets {
 		if s.Manifest != nil && s.Manifest.DID.String() != did {
-			return fmt.Errorf("%w: %s has set %s of %s, this hold is %s; choose another folder or prefix", ErrForeign, t, s.Name, s.Manifest.DID, did)
+			return fmt.Errorf("%w: %s has set %s of %s, this hold is %s; choose another folder or prefix", ErrForeign, t, s.Name,
+				s.Manifest.DID, did)
 		}
 	}
 	return nil
@@ -231,7 +232,8 @@ func (c *creating) read(ctx context.Context) error {
 			continue
 		}
 		if len(lost) > 0 {
-			c.Log.Error("the hold has lost layers that its records name; the backup is made without them", "count", len(lost), "first", lost[0])
+			c.Log.Error("the hold has lost layers that its records name; the backup is made without them", "count", len(lost), "first",
+				lost[0])
 		}
 		c.m.Layers = &sum
 		_ = crashpoint.Reach(ctx, crashpoint.LayersCopied)
@@ -284,7 +286,8 @@ func (c *creating) sameIdentity() (syntax.DID, error) {
 		return "", err
 	}
 	if id.DID.String() != c.p.Repo.DID() || !pub.Equal(c.key) {
-		return "", fmt.Errorf("the identity on disk is not the one that signed the repository as it was read: its key was changed meanwhile; make the backup again")
+		return "", errors.New("the identity on disk is not the one that signed the repository as it was read: " +
+			"its key was changed meanwhile; make the backup again")
 	}
 	return id.DID, nil
 }

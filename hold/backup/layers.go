@@ -98,7 +98,8 @@ func readLayers(r io.Reader) iter.Seq2[layer, error] {
 			d, size, ok := strings.Cut(sc.Text(), " ")
 			l := layer{Digest: digest.Digest(d)}
 			var err error
-			if l.Size, err = strconv.ParseInt(size, 10, 64); !ok || err != nil || l.Size < 0 || storage.CheckDigest(l.Digest) != nil || l.Digest <= last {
+			if l.Size, err = strconv.ParseInt(size, 10,
+				64); !ok || err != nil || l.Size < 0 || storage.CheckDigest(l.Digest) != nil || l.Digest <= last {
 				yield(layer{}, fmt.Errorf("%w: %s, line %d", ErrDamaged, layersFile, n))
 				return
 			}
@@ -139,7 +140,8 @@ func atTarget(ctx context.Context, t Target) (size func(digest.Digest) (int64, e
 
 // copyLayers brings the layers that are not at the target yet, and writes the list of those of the set. missing are those that the
 // hold hasn't, or not as they should be.
-func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, list io.Writer) (sum Layers, missing []digest.Digest, err error) {
+func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, list io.Writer) (sum Layers,
+	missing []digest.Digest, err error) {
 	size, stop := atTarget(ctx, t)
 	defer stop()
 	c := newCopier(ctx)

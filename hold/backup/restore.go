@@ -41,7 +41,8 @@ type Restored struct {
 
 // Restore brings a hold back from a set, the newest one for an empty name, into the empty data folder of cfg and its database and
 // storage. All of the set is checked before anything is written, each layer as it is copied. A restore that was broken off is
-// called again: the folder is no hold until it succeeded (datadir.ErrRestoreInProgress), and an empty name then means the set that was begun.
+// called again: the folder is no hold until it succeeded (datadir.ErrRestoreInProgress), and an empty name then means the set
+// that was begun.
 //
 // Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrForeign] when the configuration names another DID;
 // [ErrNoIdentity]; datadir.ErrNotEmpty; datadir.ErrRestoreInProgress; datadir.ErrLocked with the pid of the server that runs there;

@@ -2,7 +2,6 @@ package datadir
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold/internal/disk"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/identity"
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/storage"
@@ -44,7 +43,7 @@ type LayerReader interface {
 // WriteMetadata writes what the hold knows beyond its repository and can't find out again, as lines of JSON: which manifests were
 // pushed here, so that their pulls are counted. Uploads, leases and the index of layers are not among it.
 func (c *Contents) WriteMetadata(ctx context.Context, w io.Writer) error {
-	return writeMetadata(ctx, c.DB, w)
+	return ledger.WriteManifests(ctx, c.DB, w)
 }
 
 // Close closes what [Read] opened. Those of a running hold need no Close.
@@ -92,55 +91,4 @@ func (c Config) Layers() (LayerReader, error) {
 		return c.Storage, nil
 	}
 	return c.places().ReadLayers()
-}
-
-// pushed is a manifest that was pushed here.
-type pushed struct {
-	DID        string `json:"did"`
-	Repository string `json:"repository"`
-	Digest     string `json:"digest"`
-	URI        string `json:"uri"`
-}
-
-func writeMetadata(ctx context.Context, db *sqlx.DB, w io.Writer) error {
-	rows, err := db.Read().QueryContext(ctx, `select did, repository, digest, uri from hold_manifest order by did, repository, digest`)
-	if err != nil {
-		return fmt.Errorf("read metadata: %w", sqlx.Wrap(err))
-	}
-	defer rows.Close()
-	enc := json.NewEncoder(w)
-	for rows.Next() {
-		var n pushed
-		if err := rows.Scan(&n.DID, &n.Repository, &n.Digest, &n.URI); err != nil {
-			return fmt.Errorf("read metadata: %w", sqlx.Wrap(err))
-		}
-		if err := enc.Encode(n); err != nil {
-			return err
-		}
-	}
-	return sqlx.Wrap(rows.Err())
-}
-
-// readMetadata restores what writeMetadata wrote. Rows that are there already stay.
-func readMetadata(ctx context.Context, db *sqlx.DB, r io.Reader) error {
-	tx, err := db.Write().BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("write metadata: %w", sqlx.Wrap(err))
-	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
-	dec := json.NewDecoder(r)
-	for line := 1; ; line++ {
-		var n pushed
-		if err := dec.Decode(&n); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return fmt.Errorf("metadata, line %d: %w", line, err)
-		}
-		_, err := tx.ExecContext(ctx, `insert into hold_manifest (did, repository, digest, uri) values ($1, $2, $3, $4)
-			on conflict do nothing`, n.DID, n.Repository, n.Digest, n.URI)
-		if err != nil {
-			return fmt.Errorf("write metadata: %w", sqlx.Wrap(err))
-		}
-	}
-	return sqlx.Wrap(tx.Commit())
 }

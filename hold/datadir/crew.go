@@ -81,7 +81,8 @@ func ChangeCrew(ctx context.Context, cfg Config, c CrewChange) (did string, err 
 		}
 		select {
 		case <-ctx.Done():
-			err := fmt.Errorf("the running hold (process %d) has not changed its crew; its log may say why. Nothing waits: %w", busy.PID, ctx.Err())
+			err := fmt.Errorf("the running hold (process %d) has not changed its crew; its log may say why. Nothing waits: %w", busy.PID,
+				ctx.Err())
 			return "", errors.Join(err, crew.TakeBack(cfg.Dir, name))
 		case <-time.After(crewPoll):
 		}

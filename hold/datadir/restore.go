@@ -15,6 +15,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold/internal/disk"
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/hold/internal/schema"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -118,7 +119,8 @@ func CheckRestore(cfg Config, did syntax.DID, from string) error {
 	stored, err := os.ReadFile(filepath.Join(cfg.Dir, "did.txt"))
 	if err == nil {
 		if have, err := identity.NormalizeDID(string(stored)); err != nil || have != did {
-			return fmt.Errorf("%w: %s says %s, the backup is of %s", ErrNotEmpty, filepath.Join(cfg.Dir, "did.txt"), strings.TrimSpace(string(stored)), did)
+			return fmt.Errorf("%w: %s says %s, the backup is of %s", ErrNotEmpty, filepath.Join(cfg.Dir, "did.txt"),
+				strings.TrimSpace(string(stored)), did)
 		}
 		allowed = append(allowed, "did.txt", "keys", "genesis.json", "plc-log.json")
 	}
@@ -199,7 +201,7 @@ func (r *Restore) Metadata(ctx context.Context, from io.Reader) (err error) {
 	if err := schema.Migrate(ctx, db); err != nil {
 		return err
 	}
-	return readMetadata(ctx, db, from)
+	return ledger.ReadManifests(ctx, db, from)
 }
 
 // Done makes the folder a hold.

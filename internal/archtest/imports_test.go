@@ -150,6 +150,11 @@ func (g graph) forbiddenImports() (broken []string) {
 			if ours && to != folder && !slices.ContainsFunc(r.may, func(pattern string) bool { return fits(pattern, to) }) {
 				broken = append(broken, fmt.Sprintf("%s must not import %s; it may: %q", path, imported, r.may))
 			}
+			for _, not := range notDirectly {
+				if fits(not.room, folder) && within(imported, not.pkg) {
+					broken = append(broken, fmt.Sprintf("%s must not import %s: %s", path, imported, not.why))
+				}
+			}
 			for _, only := range onlyBy {
 				if within(imported, only.pkg) && !fits(only.room, folder) {
 					broken = append(broken, fmt.Sprintf("%s must not import %s, only %s does: %s", path, imported, only.room, only.why))
@@ -235,11 +240,12 @@ func TestImports(t *testing.T) {
 func TestTheRulesBite(t *testing.T) {
 	const m = modulePath
 	g := graph{
-		m + "/registry":      {ImportPath: m + "/registry", Imports: []string{m + "/internal/oci", "x.test/a", m + "/hold"}},
-		m + "/internal/oci":  {Imports: []string{"modernc.org/sqlite"}},
-		m + "/hold":          {Imports: []string{"github.com/bluesky-social/indigo/atproto/syntax"}},
-		m + "/nowhere":       {},
-		"modernc.org/sqlite": {}, "x.test/a": {Imports: []string{"x.test/b"}}, "x.test/b": {Imports: []string{"x.test/c"}},
+		m + "/registry":             {ImportPath: m + "/registry", Imports: []string{m + "/internal/oci", "x.test/a", m + "/hold"}},
+		m + "/internal/oci":         {Imports: []string{"modernc.org/sqlite"}},
+		m + "/hold":                 {Imports: []string{"github.com/bluesky-social/indigo/atproto/syntax"}},
+		m + "/nowhere":              {},
+		m + "/hold/internal/ledger": {Imports: []string{"net/http"}},
+		"modernc.org/sqlite":        {}, "x.test/a": {Imports: []string{"x.test/b"}}, "x.test/b": {Imports: []string{"x.test/c"}},
 		"x.test/c": {Imports: []string{"x.test/d"}}, "x.test/d": {},
 		"github.com/bluesky-social/indigo/atproto/syntax": {},
 	}
@@ -247,6 +253,7 @@ func TestTheRulesBite(t *testing.T) {
 	for _, want := range []string{
 		m + "/registry must not import " + m + "/hold",
 		m + "/nowhere has no line",
+		m + "/hold/internal/ledger must not import net/http",
 		m + "/internal/oci must not import modernc.org/sqlite",
 		m + "/registry must not bring github.com/bluesky-social/indigo/atproto/syntax",
 		"-> " + m + "/hold\n\t-> github.com/bluesky-social/indigo/atproto/syntax",

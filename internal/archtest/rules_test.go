@@ -40,9 +40,13 @@ var rules = []rule{
 	{"hold/backup/s3target", []string{"hold/backup"}, 197},
 	{"hold/backup", []string{"", "hold/datadir", "identity", "identity/backup", "repo", "storage", "internal/durable", "internal/crashpoint"}, 160},
 	{"hold/internal/crew", []string{"", "repo", "internal/durable"}, 70},
-	{"hold/datadir", []string{"", "hold/internal/crew", "hold/internal/disk", "hold/internal/schema", "identity", "repo", "storage", "sqldb", "internal/sqlx", "internal/durable"}, 137},
+	{"hold/datadir", []string{"", "hold/internal/crew", "hold/internal/disk", "hold/internal/ledger", "hold/internal/schema", "identity", "repo", "storage", "sqldb", "internal/sqlx", "internal/durable"}, 137},
 	{"hold/internal/disk", []string{"internal/sqlx/move", "hold/internal/schema", "repo", "repo/sqlstore", "storage/filestore", "sqldb/...", "internal/sqlx", "internal/durable"}, 90},
 	{"hold/internal/schema", []string{"internal/sqlx"}, 20},
+	{"hold/internal/keylock", nil, 0},
+	{"hold/internal/ledger", []string{"", "repo", "internal/sqlx", "internal/crashpoint"}, 74},
+	{"hold/internal/gc", []string{"", "hold/internal/ledger", "storage", "internal/sqlx"}, 70},
+	{"hold/internal/upload", []string{"hold/internal/keylock", "storage", "internal/sqlx", "internal/durable", "internal/crashpoint"}, 25},
 	{"hold/admin", []string{"", "hold", "identity/...", "repo", "storage"}, 160},
 	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint"}, 142},
 
@@ -93,6 +97,15 @@ var rules = []rule{
 var onlyBy = []struct{ pkg, room, why string }{
 	{"modernc.org/sqlite", "sqldb/sqlite", "one package links SQLite"},
 	{"github.com/jackc/pgx", "sqldb/postgres", "one package links PostgreSQL's driver"},
+}
+
+// notDirectly: what the named rooms must not import themselves, whatever comes with others.
+var notDirectly = []struct{ room, pkg, why string }{
+	{"hold/internal/ledger", "net/http", "who asks over HTTP gives the ledger what it learned"},
+	{"hold/internal/ledger", modulePath + "/identity", "whom a DID belongs to is not the ledger's to find out"},
+	{"hold/internal/gc", "net/http", "a collector reaches no token and no network"},
+	{"hold/internal/gc", modulePath + "/identity", "a collector reaches no key"},
+	{"hold/internal/upload", "net/http", "uploads take readers"},
 }
 
 // notIn: what a room's closure must not hold.

@@ -73,7 +73,8 @@ func Open(to string, o Options) (*Target, error) {
 		o.Transport = transport()
 	}
 	client, err := minio.New(at.Host, &minio.Options{
-		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: at.Scheme == "https", Region: o.Region, Transport: o.Transport,
+		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey,
+			""), Secure: at.Scheme == "https", Region: o.Region, Transport: o.Transport,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("S3 at %s: %w", o.Endpoint, err)
@@ -132,7 +133,8 @@ func (t *Target) fail(what, name string, err error) error {
 // Put is [backup.Target]'s. The service makes the object visible whole.
 func (t *Target) Put(ctx context.Context, name string, r io.Reader, size int64) error {
 	counted := &counter{r: r}
-	_, err := t.client.PutObject(ctx, t.bucket, t.prefix+name, counted, size, minio.PutObjectOptions{ContentType: "application/octet-stream"})
+	_, err := t.client.PutObject(ctx, t.bucket, t.prefix+name, counted, size,
+		minio.PutObjectOptions{ContentType: "application/octet-stream"})
 	if err == nil && counted.n != size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -212,7 +214,8 @@ func (t *Target) Clean(ctx context.Context) error {
 			if u.Err != nil {
 				return t.fail("list uploads of", folder, u.Err)
 			}
-			if err := core.AbortMultipartUpload(ctx, t.bucket, u.Key, u.UploadID); err != nil && minio.ToErrorResponse(err).Code != "NoSuchUpload" {
+			if err := core.AbortMultipartUpload(ctx, t.bucket, u.Key,
+				u.UploadID); err != nil && minio.ToErrorResponse(err).Code != "NoSuchUpload" {
 				return t.fail("end upload of", strings.TrimPrefix(u.Key, t.prefix), err)
 			}
 		}

@@ -41,7 +41,8 @@ func (c Change) Check() error {
 	}
 	for _, p := range c.Permissions {
 		if !slices.Contains([]string{atcr.PermissionBlobRead, atcr.PermissionBlobWrite, atcr.PermissionCrewAdmin}, p) {
-			return fmt.Errorf("crew: permission %.100q is none of %s, %s, %s", p, atcr.PermissionBlobRead, atcr.PermissionBlobWrite, atcr.PermissionCrewAdmin)
+			return fmt.Errorf("crew: permission %.100q is none of %s, %s, %s", p, atcr.PermissionBlobRead, atcr.PermissionBlobWrite,
+				atcr.PermissionCrewAdmin)
 		}
 	}
 	if len(c.Tier) > 32 || len(c.Role) > 32 {

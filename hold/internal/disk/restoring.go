@@ -60,7 +60,8 @@ func Restored(dir string, now time.Time) (time.Time, error) {
 	case err != nil || m == nil:
 		return time.Time{}, err
 	case m.Done.IsZero():
-		return time.Time{}, fmt.Errorf("%w: %s is restored in part, from %s: restore again, or empty the folder", ErrRestoreInProgress, dir, m.From)
+		return time.Time{}, fmt.Errorf("%w: %s is restored in part, from %s: restore again, or empty the folder", ErrRestoreInProgress,
+			dir, m.From)
 	case now.Sub(m.Done) < tokenLife:
 		return m.Done, nil
 	}

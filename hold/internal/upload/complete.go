@@ -1,4 +1,4 @@
-package hold
+package upload
 
 import (
 	"context"
@@ -14,33 +14,35 @@ import (
 	"github.com/atcr-dev/atcr/storage"
 )
 
-// givenPart is a part as completeUpload names it.
-type givenPart struct {
+// Given is a part as [Uploads.Complete] is given it.
+type Given struct {
 	Number int    `json:"partNumber"`
 	ETag   string `json:"etag"`
 }
 
-// completeUpload makes the blob visible under d when the bytes hash to it. It may be repeated: the row remembers.
+// Complete makes the blob visible under d when the bytes hash to it. It may be repeated: the row remembers.
 // The lease is written before the blob becomes visible, so that at no moment a collector finds it unowned.
-func (s *Server) completeUpload(ctx context.Context, id, did string, d digest.Digest, given []givenPart) error {
-	u, err := s.findUpload(ctx, id)
+// Errors: [ErrUnknown], also for another account than did; [ErrMissingParts]; [ErrPartOrder]; [ErrOtherDigest]; storage.ErrDigestMismatch,
+// after which the upload is kept; others of the storage.
+func (s *Uploads) Complete(ctx context.Context, id, did string, d digest.Digest, given []Given) error {
+	u, err := s.Find(ctx, id)
 	if err != nil {
 		return err
 	}
-	if u.did != did {
-		return invalidUpload("the upload was begun by another account")
+	if u.DID != did {
+		return fail(ErrUnknown, "the upload was begun by another account")
 	}
-	unlock, err := s.uploads.lock(ctx, u.key)
+	unlock, err := s.locks.Lock(ctx, u.key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if u, err = s.findUpload(ctx, id); err != nil {
+	if u, err = s.Find(ctx, id); err != nil {
 		return err
 	}
-	if u.done {
+	if u.Done {
 		if u.commit != d {
-			return invalidDigest("the upload was completed as %s", u.commit)
+			return fail(ErrOtherDigest, "the upload was completed as %s", u.commit)
 		}
 		return nil
 	}
@@ -63,24 +65,26 @@ func (s *Server) completeUpload(ctx context.Context, id, did string, d digest.Di
 		return err
 	}
 	s.reach(crashpoint.BlobVisible)
-	_, err = s.db.Write().ExecContext(context.WithoutCancel(ctx), `update hold_upload set done = 1, touched = $1 where id = $2`, s.clock().Unix(), u.key)
+	_, err = s.db.Write().ExecContext(context.WithoutCancel(ctx), `update hold_upload set done = 1, touched = $1 where id = $2`,
+		s.clock().Unix(), u.key)
 	if err != nil {
 		return fmt.Errorf("end upload: %w", sqlx.Wrap(err))
 	}
 	s.spool.dropAll(u.key)
 	s.reach(crashpoint.UploadDone)
-	s.metrics.uploads.Inc()
-	s.metrics.uploadedBytes.Add(float64(u.bytes))
+	if s.o.Completed != nil {
+		s.o.Completed(u.Bytes)
+	}
 	return nil
 }
 
 // checkParts holds what the client names against what was acknowledged: all parts from 1 on, none missing, none more.
-func (s *Server) checkParts(ctx context.Context, u *upload, given []givenPart) error {
-	have, err := s.uploadParts(ctx, u)
+func (s *Uploads) checkParts(ctx context.Context, u *Upload, given []Given) error {
+	have, err := s.parts(ctx, u)
 	if err != nil {
 		return err
 	}
-	missing := func(format string, args ...any) error { return fail(400, "MissingParts", format, args...) }
+	missing := func(format string, args ...any) error { return fail(ErrMissingParts, format, args...) }
 	if len(given) != len(have) {
 		return missing("%d parts are named, %d were acknowledged", len(given), len(have))
 	}
@@ -89,7 +93,7 @@ func (s *Server) checkParts(ctx context.Context, u *upload, given []givenPart) e
 		case p.Number != i+1 || p.spooled:
 			return missing("part %d has not come", i+1)
 		case given[i].Number != p.Number:
-			return invalid("parts[%d].partNumber is %d, want %d: parts stand in order", i, given[i].Number, p.Number)
+			return fail(ErrPartOrder, "parts[%d].partNumber is %d, want %d: parts stand in order", i, given[i].Number, p.Number)
 		case !sameETag(given[i].ETag, p.ETag):
 			return missing("parts[%d].etag is not the one that part %d was acknowledged with", i, p.Number)
 		}
@@ -97,13 +101,13 @@ func (s *Server) checkParts(ctx context.Context, u *upload, given []givenPart) e
 	return nil
 }
 
-func (s *Server) intendCommit(ctx context.Context, u *upload, d digest.Digest) error {
-	now := s.clock()
+func (s *Uploads) intendCommit(ctx context.Context, u *Upload, d digest.Digest) error {
+	now := s.clock().Unix()
 	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-		if err := s.lease(ctx, tx, u.did, "", []blobSize{{d, u.bytes}}, now); err != nil {
+		if err := s.o.Lease(ctx, tx, u.DID, d, u.Bytes); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `update hold_upload set commit_digest = $1, touched = $2 where id = $3`, d.String(), now.Unix(), u.key)
+		_, err := tx.ExecContext(ctx, `update hold_upload set commit_digest = $1, touched = $2 where id = $3`, d.String(), now, u.key)
 		return err
 	})
 	if err != nil {
@@ -112,21 +116,21 @@ func (s *Server) intendCommit(ctx context.Context, u *upload, d digest.Digest) e
 	return nil
 }
 
-// knownUndone tells failures after which nothing was made visible. After any other the outcome is unknown: the intent stays, and a
-// repeated completeUpload finds out.
+// knownUndone reports whether an error is one after which nothing was made visible. After any other the outcome is unknown: the
+// intent stays, and a repeated completeUpload finds out.
 func knownUndone(err error) bool {
-	var refused *xrpcError
+	var refused *Error
 	return errors.As(err, &refused) || errors.Is(err, storage.ErrDigestMismatch) || errors.Is(err, storage.ErrDigestInvalid) ||
 		errors.Is(err, storage.ErrNoSpace) || errors.Is(err, storage.ErrUploadBusy)
 }
 
 // undoIntent opens the upload again after its bytes turned out to be something else.
-func (s *Server) undoIntent(ctx context.Context, u *upload, d digest.Digest) {
+func (s *Uploads) undoIntent(ctx context.Context, u *Upload, d digest.Digest) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
 		if _, err := s.store.Stat(ctx, d); errors.Is(err, storage.ErrNotFound) {
-			if _, err := tx.ExecContext(ctx, `delete from hold_lease where did = $1 and digest = $2`, u.did, d.String()); err != nil {
+			if err := s.o.Release(ctx, tx, u.DID, d); err != nil {
 				return err
 			}
 		}
@@ -134,11 +138,11 @@ func (s *Server) undoIntent(ctx context.Context, u *upload, d digest.Digest) {
 		return err
 	})
 	if err != nil {
-		s.log.Warn("an upload that failed could not be opened again", "error", err)
+		s.o.Log.Warn("an upload that failed could not be opened again", "error", err)
 	}
 }
 
-func (s *Server) commitBytes(ctx context.Context, u *upload, d digest.Digest) error {
+func (s *Uploads) commitBytes(ctx context.Context, u *Upload, d digest.Digest) error {
 	up, err := s.store.Resume(ctx, u.storageID)
 	if errors.Is(err, storage.ErrUploadUnknown) && u.commit == d {
 		// A crash came between the commit and the row: then the blob is there.
@@ -150,8 +154,8 @@ func (s *Server) commitBytes(ctx context.Context, u *upload, d digest.Digest) er
 		return fmt.Errorf("resume upload: %w", err)
 	}
 	defer up.Close()
-	if up.Size() != u.bytes {
-		return fail(400, "MissingParts", "%d bytes of a part that was not acknowledged are there; send that part again", up.Size()-u.bytes)
+	if up.Size() != u.Bytes {
+		return fail(ErrMissingParts, "%d bytes of a part that was not acknowledged are there; send that part again", up.Size()-u.Bytes)
 	}
 	if _, err := up.Commit(ctx, d); err != nil {
 		return fmt.Errorf("commit %s: %w", d, err)
@@ -159,23 +163,23 @@ func (s *Server) commitBytes(ctx context.Context, u *upload, d digest.Digest) er
 	return nil
 }
 
-// abortUpload throws an upload away; one that is complete stays.
-func (s *Server) abortUpload(ctx context.Context, id string) error {
-	u, err := s.findUpload(ctx, id)
+// Abort discards an upload; of one that is complete the blob stays. Errors: [ErrUnknown], storage.ErrUploadBusy.
+func (s *Uploads) Abort(ctx context.Context, id string) error {
+	u, err := s.Find(ctx, id)
 	if err != nil {
 		return err
 	}
-	unlock, ok := s.uploads.try(u.key)
+	unlock, ok := s.locks.Try(u.key)
 	if !ok {
 		return storage.ErrUploadBusy
 	}
 	defer unlock()
-	return s.dropUpload(ctx, u)
+	return s.drop(ctx, u)
 }
 
-// dropUpload forgets an upload. The caller holds its lock.
-func (s *Server) dropUpload(ctx context.Context, u *upload) error {
-	if !u.done {
+// drop forgets an upload. The caller holds its lock.
+func (s *Uploads) drop(ctx context.Context, u *Upload) error {
+	if !u.Done {
 		up, err := s.store.Resume(ctx, u.storageID)
 		if err == nil {
 			err = up.Cancel(ctx)

@@ -1,12 +1,13 @@
-package hold
+// Package keylock has mutexes by name.
+package keylock
 
 import (
 	"context"
 	"sync"
 )
 
-// keyLocks are mutexes by name that exist only while someone holds or waits for them.
-type keyLocks struct {
+// Locks are mutexes by name that exist only while someone holds or waits for them. The zero value is ready.
+type Locks struct {
 	mu   sync.Mutex
 	keys map[string]*keyLock
 }
@@ -16,10 +17,8 @@ type keyLock struct {
 	users int
 }
 
-func newKeyLocks() *keyLocks { return &keyLocks{keys: map[string]*keyLock{}} }
-
-// lock waits for the key, or for the context.
-func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+// Lock waits for the key, or for the context.
+func (k *Locks) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	l := k.use(key)
 	select {
 	case l.ch <- struct{}{}:
@@ -30,8 +29,8 @@ func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err err
 	}
 }
 
-// try takes the key only when it is free.
-func (k *keyLocks) try(key string) (unlock func(), ok bool) {
+// Try takes the key only when it is free.
+func (k *Locks) Try(key string) (unlock func(), ok bool) {
 	l := k.use(key)
 	select {
 	case l.ch <- struct{}{}:
@@ -42,19 +41,22 @@ func (k *keyLocks) try(key string) (unlock func(), ok bool) {
 	}
 }
 
-func (k *keyLocks) use(key string) *keyLock {
+func (k *Locks) use(key string) *keyLock {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := k.keys[key]
 	if l == nil {
 		l = &keyLock{ch: make(chan struct{}, 1)}
+		if k.keys == nil {
+			k.keys = map[string]*keyLock{}
+		}
 		k.keys[key] = l
 	}
 	l.users++
 	return l
 }
 
-func (k *keyLocks) leave(key string, l *keyLock) {
+func (k *Locks) leave(key string, l *keyLock) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l.users--; l.users == 0 {

@@ -1,4 +1,4 @@
-package hold
+package upload
 
 import (
 	"errors"
@@ -52,7 +52,7 @@ func (sp *spool) path(upload string, n int) string {
 	return filepath.Join(sp.dir, upload, strconv.Itoa(n))
 }
 
-// put keeps a part and answers its size and checksum. A part of that number that was there is replaced.
+// put keeps a part and returns its size and checksum. A part of that number that was there is replaced.
 func (sp *spool) put(upload string, n int, body io.Reader) (size int64, sum uint32, err error) {
 	dir := filepath.Join(sp.dir, upload)
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
@@ -139,7 +139,8 @@ type spoolWriter struct {
 func (w *spoolWriter) Write(p []byte) (int, error) {
 	if w.sp.used.Add(int64(len(p))) > w.sp.limit {
 		w.sp.used.Add(-int64(len(p)))
-		return 0, fmt.Errorf("%w: parts that came before their turn take %d bytes, which is the limit; send parts in order", storage.ErrNoSpace, w.sp.limit)
+		return 0, fmt.Errorf("%w: parts that came before their turn take %d bytes, which is the limit; send parts in order",
+			storage.ErrNoSpace, w.sp.limit)
 	}
 	n, err := w.f.Write(p)
 	w.sp.used.Add(int64(n - len(p)))

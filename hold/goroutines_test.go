@@ -1,0 +1,58 @@
+package hold_test
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
+	"github.com/atcr-dev/atcr/storage/memstore"
+)
+
+// goroutines are the stacks of those that run, or were made, in package hold.
+func goroutines() (ours []string) {
+	b := make([]byte, 1<<20)
+	for _, g := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if strings.Contains(g, "atcr/hold.") && !strings.Contains(g, "hold_test.") {
+			ours = append(ours, g)
+		}
+	}
+	return ours
+}
+
+// TestNewStartsNothing: until Run, and after it, no goroutine of a hold is there. The database brings its own.
+func TestNewStartsNothing(t *testing.T) {
+	dir := t.TempDir()
+	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "all.db"))
+	must(t, err)
+	defer db.Close()
+	h, err := hold.New(t.Context(), hold.Config{
+		Dir: filepath.Join(dir, "hold"), PublicURL: "http://localhost:1", TestMode: true, OwnerDID: "did:web:owner.test",
+		DB: db, Storage: memstore.New(), Log: slog.New(slog.DiscardHandler),
+	})
+	must(t, err)
+	defer h.Close()
+	if ours := goroutines(); len(ours) > 0 {
+		t.Errorf("after New:\n%s", strings.Join(ours, "\n\n"))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	must(t, realtest.WaitFor(10*time.Second, func() error {
+		if len(goroutines()) < 3 { // upkeep of identity and data, and who follows the repository: the test can fail
+			return context.DeadlineExceeded
+		}
+		return nil
+	}))
+	cancel()
+	must(t, <-done)
+	if ours := goroutines(); len(ours) > 0 {
+		t.Errorf("after Run:\n%s", strings.Join(ours, "\n\n"))
+	}
+}

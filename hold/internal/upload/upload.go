@@ -1,0 +1,225 @@
+// Package upload takes blobs into a hold's storage: in parts, over several connections, across crashes.
+//
+//	id, err := uploads.Begin(ctx, did, "")              // the digest need not be known yet
+//	part, err := uploads.Take(ctx, id, 1, body)         // durable once it returns
+//	part, err = uploads.Take(ctx, id, 3, body)          // early: it waits in the spool
+//	part, err = uploads.Take(ctx, id, 2, body)          // and is taken after this one
+//	err = uploads.Complete(ctx, id, did, d, given)      // visible under d when the bytes hash to it
+//
+// What is durable when: a row names the upload before Begin returns; a part's bytes and then its row before Take returns; and
+// Complete, in this order, makes durable a lease on the blob together with the intent to commit it, the blob under its digest, and
+// the row that says so. Each call may be repeated after a crash, with the same outcome. An upload that rested for a day is
+// discarded by [Uploads.Expire].
+//
+// The tables are hold_upload and hold_part (hold/internal/schema). An uploadId is a right and is not kept: the row has its SHA-256.
+package upload
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/hold/internal/keylock"
+	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/storage"
+)
+
+// Limits of uploads.
+const (
+	MaxParts = 10_000
+
+	life    = 24 * time.Hour // from the last part
+	maxOpen = 1000           // one DID's
+)
+
+// Kinds of [Error].
+var (
+	ErrUnknown      = errors.New("no such upload")
+	ErrTooMany      = errors.New("too many open uploads")
+	ErrBadPart      = errors.New("the part can't be taken as it came")
+	ErrBytesLost    = errors.New("bytes that were acknowledged are gone")
+	ErrMissingParts = errors.New("the parts are not those that were acknowledged")
+	ErrPartOrder    = errors.New("the parts are not in order")
+	ErrOtherDigest  = errors.New("the upload was completed as another blob")
+)
+
+// Error is a refusal: its text is for the client, its kind is what errors.Is finds.
+type Error struct {
+	Kind    error
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns the kind.
+func (e *Error) Unwrap() error { return e.Kind }
+
+func fail(kind error, format string, args ...any) error {
+	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// BodyError names a body that broke off; errors of the storage stay what they are.
+func BodyError(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fail(ErrBadPart, "the body ended before its announced length; send the part again")
+	}
+	return fmt.Errorf("take part: %w", err)
+}
+
+// Options of [Open]. All but Completed and Crash are required.
+type Options struct {
+	DB    *sqlx.DB
+	Store storage.Store
+	// Spool is the folder of parts that came early, MaxSpool what they may take in bytes, all uploads together.
+	Spool    string
+	MaxSpool int64
+	// Lease keeps a blob that is about to become visible from being collected, in the transaction that says so.
+	Lease func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error
+	// Release undoes Lease for a blob that did not become visible.
+	Release func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest) error
+	// Completed is called with the size of each blob that became visible.
+	Completed func(size int64)
+	Clock     func() time.Time
+	Log       *slog.Logger
+	Crash     crashpoint.Hook
+}
+
+// Uploads are the uploads of a hold. All methods are safe for concurrent use.
+type Uploads struct {
+	o     Options
+	db    *sqlx.DB
+	store storage.Store
+	clock func() time.Time
+	locks keylock.Locks // uploads being written to
+	spool *spool
+}
+
+// Open opens the spool, and removes what a crash left half written in it.
+func Open(o Options) (*Uploads, error) {
+	sp, err := openSpool(o.Spool, o.MaxSpool)
+	if err != nil {
+		return nil, err
+	}
+	return &Uploads{o: o, db: o.DB, store: o.Store, clock: o.Clock, spool: sp}, nil
+}
+
+func (s *Uploads) reach(point string) { _ = s.o.Crash.Reach(point) }
+
+// Upload is an upload as [Uploads.Find] found it.
+type Upload struct {
+	DID    string
+	Digest digest.Digest // as announced; may be empty
+	Bytes  int64         // of the parts that were taken in their turn
+	Done   bool          // the blob is visible
+
+	key       string // sha-256 of the uploadId
+	storageID string
+	taken     int // parts 1..taken are in the storage's upload
+	commit    digest.Digest
+	touched   int64
+}
+
+// Part is a part that was acknowledged.
+type Part struct {
+	Number int    `json:"partNumber"`
+	Size   int64  `json:"size"`
+	ETag   string `json:"etag"`
+
+	spooled bool
+}
+
+func keyOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
+}
+
+func newID() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// Begin makes an upload for a DID and returns its uploadId: 256 random bits. d is the digest as announced, or empty. Errors:
+// [ErrTooMany], those of the storage.
+func (s *Uploads) Begin(ctx context.Context, did string, d digest.Digest) (string, error) {
+	var open int
+	row := s.db.Read().QueryRowContext(ctx, `select count(*) from hold_upload where did = $1 and done = 0`, did)
+	if err := row.Scan(&open); err != nil {
+		return "", fmt.Errorf("count uploads: %w", sqlx.Wrap(err))
+	}
+	if open >= maxOpen {
+		return "", fail(ErrTooMany, "%d uploads are under way for %s: complete or abort some", open, did)
+	}
+	up, err := s.store.Create(ctx, storage.Hint{Digest: d})
+	if err != nil {
+		return "", fmt.Errorf("begin upload: %w", err)
+	}
+	storageID := up.ID()
+	if err := up.Close(); err != nil {
+		return "", fmt.Errorf("begin upload: %w", err)
+	}
+	id := newID()
+	now := s.clock().Unix()
+	_, err = s.db.Write().ExecContext(ctx, `insert into hold_upload
+		(id, did, digest, storage_id, parts, bytes, commit_digest, done, created, touched)
+		values ($1, $2, $3, $4, 0, 0, '', 0, $5, $5)`, keyOf(id), did, d.String(), storageID, now)
+	if err != nil {
+		return "", fmt.Errorf("record upload: %w", sqlx.Wrap(err))
+	}
+	s.reach(crashpoint.UploadBegun)
+	return id, nil
+}
+
+// Find reads an upload. Errors: [ErrUnknown].
+func (s *Uploads) Find(ctx context.Context, id string) (*Upload, error) {
+	if id == "" || len(id) > 256 {
+		return nil, fail(ErrUnknown, "uploadId is missing or over 256 bytes")
+	}
+	u := &Upload{key: keyOf(id)}
+	row := s.db.Read().QueryRowContext(ctx, `select did, digest, storage_id, parts, bytes, commit_digest, done, touched
+		from hold_upload where id = $1`, u.key)
+	err := row.Scan(&u.DID, &u.Digest, &u.storageID, &u.taken, &u.Bytes, &u.commit, &u.Done, &u.touched)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && s.clock().Sub(time.Unix(u.touched, 0)) > life {
+		return nil, fail(ErrUnknown, "no such upload: it was never begun, was aborted, or rested for a day; begin anew")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read upload: %w", sqlx.Wrap(err))
+	}
+	return u, nil
+}
+
+// parts lists the acknowledged parts in order, early ones among them.
+func (s *Uploads) parts(ctx context.Context, u *Upload) ([]Part, error) {
+	rows, err := s.db.Read().QueryContext(ctx, `select n, size, etag, spooled from hold_part where upload_id = $1 order by n`, u.key)
+	if err != nil {
+		return nil, fmt.Errorf("read parts: %w", sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	parts := []Part{}
+	for rows.Next() {
+		var p Part
+		if err := rows.Scan(&p.Number, &p.Size, &p.ETag, &p.spooled); err != nil {
+			return nil, fmt.Errorf("read parts: %w", sqlx.Wrap(err))
+		}
+		parts = append(parts, p)
+	}
+	return parts, sqlx.Wrap(rows.Err())
+}
+
+// Parts lists the parts that were taken in their turn.
+func (s *Uploads) Parts(ctx context.Context, u *Upload) ([]Part, error) {
+	parts, err := s.parts(ctx, u)
+	return slices.DeleteFunc(parts, func(p Part) bool { return p.Number > u.taken }), err
+}
