@@ -16,8 +16,8 @@ import (
 //
 // A list yields in order until it ends or its consumer stops it. An error is yielded with the zero value and is the last: stop after it.
 type Backend interface {
-	// Repository answers the repository of that name as the actor sees it. It need not exist yet: a repository comes
-	// to be by a push. It should cost no round trip; what is missing shows when it is used.
+	// Repository returns the repository of that name as the actor sees it. It need not exist yet: the first push creates
+	// it. It should cost no round trip; what is missing shows when it is used.
 	// Errors: ErrNameUnknown, ErrNameInvalid, ErrDenied, ErrUnavailable.
 	Repository(ctx context.Context, actor Actor, name string) (Repository, error)
 
@@ -136,7 +136,7 @@ type Upload interface {
 	Commit(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error)
 	// Cancel throws it away.
 	Cancel(ctx context.Context) error
-	// Close lets go of it, so that a later request can go on, when Size bytes are kept as well as a client may rely on.
+	// Close releases it, so that a later request can go on, when Size bytes are kept as well as a client may rely on.
 	// After Commit and Cancel, and a second time, it does nothing.
 	Close() error
 }

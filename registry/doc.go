@@ -12,13 +12,13 @@
 // its own. [Handler.WithFallback] puts it before other routes. On an http.ServeMux, mux.Handle("/v2/", handler) serves every client as well; but the mux
 // cleans a path with "//" or ".." before it looks for a handler, and answers a redirect where the handler would answer 400.
 //
-// # Who may
+// # Authorization
 //
 // [Options].Authorizer turns a request and the accesses it needs into an [Actor]; without one everybody may do
 // everything. What only the backend can know (is this repository private?) it answers itself, by [ErrUnauthorized] or
 // [ErrDenied].
 //
-// # A request's way
+// # Request flow
 //
 // Method and URL are parsed once; names, tags and digests that break the grammar end here. The authorizer is asked, then
 // Backend.Repository, then exactly one method of [Repository], which for a pull is Manifest or Blob. A push of a manifest is
@@ -37,12 +37,12 @@
 // Manifests: 4 MiB. Lists: [Options].PageSize entries, then a Link. Bodies that stall or trickle are cut. Ranges in one
 // request: 32. Tags in one push: 100. Header limits and idle connections are the http.Server's.
 //
-// # What a browser may do
+// # Untrusted input
 //
-// Strangers choose the bytes here. Every answer says nosniff, attachment and a sandbox policy, blobs are
+// Anybody who may push chooses the bytes that a browser gets. Every response says nosniff, attachment and a sandbox policy, blobs are
 // application/octet-stream, and a manifest whose media type is no JSON type is not served.
 //
-// # Yours to write
+// # Implementing a backend
 //
 // A backend embeds [UnimplementedBackend] and [Unimplemented] and implements what it can; the rest is answered
 // UNSUPPORTED. A list stops after its first error ([Fail] is such a list), and a method that returns nil returns an error with it.

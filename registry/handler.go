@@ -18,7 +18,7 @@ type Options struct {
 	// repeat the client's spelling. An error of it is sent when it is an [*Error]; another is 400 NAME_INVALID and not
 	// shown. Nil changes nothing.
 	Name func(name string) (string, error)
-	// Log hears of answers of 500 and above, and at debug level of every other error. Nil is slog.Default().
+	// Log gets responses of 500 and above, and at debug level every other error. Nil is slog.Default().
 	Log *slog.Logger
 	// MaxManifestBytes limits a pushed manifest; 0 is 4 MiB, which is also the most.
 	MaxManifestBytes int64

@@ -170,7 +170,7 @@ func (e *Error) body() []byte {
 	return data
 }
 
-// printable takes out what a terminal would act on: messages may quote servers of strangers, and clients print them.
+// printable takes out what a terminal would act on: messages may quote untrusted servers, and clients print them.
 func printable(text string) string {
 	return strings.Map(func(c rune) rune {
 		if !unicode.IsPrint(c) {

@@ -22,7 +22,7 @@ type Options struct {
 	Key atcrypto.PrivateKey
 	// Clock gives the time of commits; nil is time.Now. A clock that goes back does no harm: revisions still rise.
 	Clock func() time.Time
-	// Log hears of what no caller is told; nil is slog.Default().
+	// Log gets what no caller is told; nil is slog.Default().
 	Log *slog.Logger
 	// MaxBlob limits one record blob, in bytes; 0 is 1 MiB.
 	MaxBlob int64

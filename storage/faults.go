@@ -293,7 +293,7 @@ func (u *faultUpload) Cancel(ctx context.Context) error {
 }
 
 func (u *faultUpload) Close() error {
-	// Even a Close that fails lets go: else nobody could resume the upload.
+	// Even a Close that fails releases the upload: else nobody could resume the upload.
 	_, err := u.f.call(OpClose)
 	if cerr := u.Upload.Close(); cerr != nil {
 		return cerr

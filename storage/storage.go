@@ -77,7 +77,7 @@ type Store interface {
 	// Errors: ErrNoSpace, ErrDigestInvalid (a bad hint).
 	Create(ctx context.Context, hint Hint) (Upload, error)
 
-	// Resume opens an upload that was let go by Close, or that a crash ended. After a Close in this process it
+	// Resume opens an upload that Close released, or that a crash ended. After a Close in this process it
 	// stands where it was; otherwise at the last state that was made durable (see Flush), and bytes past it are
 	// cut off. The id of an upload that ended before a restart may come back as an empty upload instead of
 	// ErrUploadUnknown. Errors: ErrUploadUnknown, ErrUploadBusy, ErrNoSpace.
@@ -94,7 +94,8 @@ type Store interface {
 	Walk(ctx context.Context, after digest.Digest) iter.Seq2[Info, error]
 }
 
-// Upload takes the bytes of one blob and hashes them on the way. It is for one goroutine at a time.
+// Upload takes the bytes of one blob and hashes them on the way. It is for one goroutine at a time. [Store] says which methods must
+// look at their context.
 type Upload interface {
 	// ID finds the upload again by [Store.Resume], also in another process. It is safe in a URL and
 	// unguessable (128 random bits or more), but isn't by itself a right to anything.
@@ -127,7 +128,7 @@ type Upload interface {
 	// Cancel throws the upload away.
 	Cancel(ctx context.Context) error
 
-	// Close lets go of the upload, which can then be resumed. It flushes, but a driver may leave an upload of under
+	// Close releases the upload, which can then be resumed. It flushes, but a driver may leave an upload of under
 	// 1 MiB to memory: a crash then takes it back to an earlier offset. After Commit or Cancel, or a second time, it
 	// does nothing.
 	Close() error

@@ -116,7 +116,7 @@ func progress(stderr io.Writer) func(records, bytes int64) {
 }
 
 type repoImportCommand struct {
-	Files  []string `arg:"" name:"file" help:"CARs, of this hold or others; - is standard input. The last one wins."`
+	Files  []string `arg:"" name:"file" help:"CARs (CARv1 or CARv2), of this hold or others; - is standard input. The last one wins."`
 	DryRun bool     `help:"Say what would change; change nothing."`
 	Key    string   `help:"did:key that must have signed the CARs; else the one of the CAR's DID." placeholder:"KEY"`
 	AnyKey bool     `help:"Don't look at signatures."`

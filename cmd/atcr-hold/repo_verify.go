@@ -71,7 +71,7 @@ func (r *network) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 }
 
 type repoVerifyCommand struct {
-	What string `arg:"" name:"file|did" help:"CAR to check; - is standard input. Or the DID of any account, whose repository is then fetched from its server."`
+	What string `arg:"" name:"file|did" help:"CAR (CARv1 or CARv2) to check; - is standard input. Or the DID of any account, whose repository is then fetched from its server."`
 	DID  string `name:"did" help:"Whose the CAR must be."`
 	Key  string `help:"did:key that must have signed it; else the one of the CAR's DID." placeholder:"KEY"`
 }

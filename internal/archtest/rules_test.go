@@ -119,6 +119,7 @@ var notIn = []struct{ room, pkg, why string }{
 	{"registry", "github.com/prometheus", "the registry is mounted in other people's programs"},
 	{"registry/appview", modulePath + "/repo/sqlstore", "an AppView holds no repository of its own"},
 	{"registry/appview", modulePath + "/hold", "AppView and hold meet over the wire only"},
+	{"hold", "github.com/ipld/go-car", "CARv2 is unwrapped by the command"},
 	{"hold", modulePath + "/registry", "AppView and hold meet over the wire only"},
 	{"identity", modulePath + "/identity/plc", "plc imports identity, never back"},
 	{"sqldb/sqlite", "github.com/jackc/pgx", "a program links the databases that it opens"},

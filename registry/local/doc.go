@@ -7,8 +7,8 @@
 //
 // # Names
 //
-// Any name of the OCI grammar is a repository; no part of it is an identity. A repository comes to be by its first manifest
-// and stays, empty at last. Who may do what is the Authorizer's matter: the backend lets every actor do everything.
+// Any name of the OCI grammar is a repository; no part of it is an identity. The first manifest creates a repository, which
+// stays when it is empty. Authorization is the Authorizer's: the backend allows every actor everything.
 //
 // # What lies where
 //

@@ -43,7 +43,7 @@ type Options struct {
 	Events bool
 	// Clock gives the time of records; nil is time.Now.
 	Clock func() time.Time
-	// Log hears of what no client is told; nil is slog.Default().
+	// Log gets what no client is told; nil is slog.Default().
 	Log *slog.Logger
 }
 

@@ -69,7 +69,7 @@ func (u *upload) verify(ctx context.Context, d digest.Digest) error {
 // publish makes the verified bytes visible and durable.
 func (u *upload) publish(d digest.Digest) error {
 	dir, path := u.s.blobDir(d), u.s.blob(d)
-	u.s.disk.at(seamBytesWritten)
+	u.s.disk.at(pointBytesWritten)
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Size() == u.size {
 		// Someone was first. Their folder may not be durable yet, and this answer promises that it is.
 		if err := u.s.disk.syncBlob(dir); err == nil {
@@ -92,15 +92,15 @@ func (u *upload) publish(d digest.Digest) error {
 		}
 		u.synced = u.size
 	}
-	u.s.disk.at(seamBytesSynced)
+	u.s.disk.at(pointBytesSynced)
 	if err := u.rename(dir, path); err != nil {
 		return failed("commit blob "+d.String(), err)
 	}
-	u.s.disk.at(seamBlobNamed)
+	u.s.disk.at(pointBlobNamed)
 	if err := u.s.disk.syncBlob(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("commit blob "+d.String(), err)
 	}
-	u.s.disk.at(seamBlobDurable)
+	u.s.disk.at(pointBlobDurable)
 	return nil
 }
 

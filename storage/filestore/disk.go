@@ -7,30 +7,30 @@ import (
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
-// seamName names a moment at which a crash is interesting, by what is durable then.
-type seamName string
+// crashPoint names a moment at which a crash is interesting, by what is durable then.
+type crashPoint string
 
-// All seams. A recovery that is right at each of them is right.
+// All crash points. A recovery that is right at each of them is right.
 const (
-	seamBytesWritten seamName = "bytes-written" // nothing; all bytes of a Commit are in the file
-	seamBytesSynced  seamName = "bytes-synced"  // the bytes, under the upload's name
-	seamStateSaved   seamName = "state-saved"   // bytes and hash state, perhaps not yet their names
-	seamBlobNamed    seamName = "blob-named"    // as bytes-synced; the blob is visible but a power cut may take it back
-	seamBlobDurable  seamName = "blob-durable"  // the blob; its hash state may still lie about
+	pointBytesWritten crashPoint = "bytes-written" // nothing; all bytes of a Commit are in the file
+	pointBytesSynced  crashPoint = "bytes-synced"  // the bytes, under the upload's name
+	pointStateSaved   crashPoint = "state-saved"   // bytes and hash state, perhaps not yet their names
+	pointBlobNamed    crashPoint = "blob-named"    // as bytes-synced; the blob is visible but a power cut may take it back
+	pointBlobDurable  crashPoint = "blob-durable"  // the blob; its hash state may still lie about
 )
 
-var seams = []seamName{seamBytesWritten, seamBytesSynced, seamStateSaved, seamBlobNamed, seamBlobDurable}
+var crashPoints = []crashPoint{pointBytesWritten, pointBytesSynced, pointStateSaved, pointBlobNamed, pointBlobDurable}
 
 // disk makes the changes whose order is the contract. Both hooks are nil in production.
 type disk struct {
-	seam func(seamName)
+	reached func(crashPoint)
 	// step is told of each change before it is made; its error is the change's.
 	step func(op, path string) error
 }
 
-func (d *disk) at(p seamName) {
-	if d.seam != nil {
-		d.seam(p)
+func (d *disk) at(p crashPoint) {
+	if d.reached != nil {
+		d.reached(p)
 	}
 }
 

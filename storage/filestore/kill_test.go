@@ -27,9 +27,9 @@ import (
 //	upload ID SEED OFFSET  a Flush returned: the first OFFSET bytes of the stream SEED are durable
 //	ending ID              the upload is about to be committed; from here on it may be gone
 const (
-	killDirEnv  = "ATCR_TEST_KILL_DIR"
-	killSeedEnv = "ATCR_TEST_KILL_SEED"
-	killSeamEnv = "ATCR_TEST_KILL_SEAM" // "SEAM N": the child kills itself there
+	killDirEnv   = "ATCR_TEST_KILL_DIR"
+	killSeedEnv  = "ATCR_TEST_KILL_SEED"
+	killPointEnv = "ATCR_TEST_KILL_SEAM" // "SEAM N": the child kills itself there
 )
 
 // stream is the endless content number seed.
@@ -46,8 +46,8 @@ func TestKilledChild(t *testing.T) {
 	seed, _ := strconv.ParseUint(os.Getenv(killSeedEnv), 10, 64)
 	s, err := Open(dir, nil)
 	must(t, err)
-	if name, nth, ok := strings.Cut(os.Getenv(killSeamEnv), " "); ok {
-		killAtSeam(s, seamName(name), nth)
+	if name, nth, ok := strings.Cut(os.Getenv(killPointEnv), " "); ok {
+		killAtSeam(s, crashPoint(name), nth)
 	}
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
@@ -71,10 +71,10 @@ func TestKilledChild(t *testing.T) {
 	wg.Wait()
 }
 
-func killAtSeam(s *Store, name seamName, nth string) {
+func killAtSeam(s *Store, name crashPoint, nth string) {
 	left, _ := strconv.Atoi(nth)
 	var mu sync.Mutex
-	s.disk.seam = func(p seamName) {
+	s.disk.reached = func(p crashPoint) {
 		mu.Lock()
 		defer mu.Unlock()
 		if p != name {
@@ -164,10 +164,10 @@ type killAfter struct {
 }
 
 // runKilled runs a child until it dies and notes what it was promised.
-func runKilled(t *testing.T, p *promises, dir string, seed uint64, after killAfter, seam string) {
+func runKilled(t *testing.T, p *promises, dir string, seed uint64, after killAfter, point string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledChild$", "-test.v")
-	cmd.Env = append(os.Environ(), killDirEnv+"="+dir, fmt.Sprintf("%s=%d", killSeedEnv, seed), killSeamEnv+"="+seam)
+	cmd.Env = append(os.Environ(), killDirEnv+"="+dir, fmt.Sprintf("%s=%d", killSeedEnv, seed), killPointEnv+"="+point)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	var stderr bytes.Buffer
@@ -274,16 +274,16 @@ func killAtRandom(t *testing.T, times int) {
 	}
 }
 
-// TestKillAtSeams kills at each named seam, the first time and later.
-func TestKillAtSeams(t *testing.T) {
+// TestKillAtCrashPoints kills at each named crash point, the first time and later.
+func TestKillAtCrashPoints(t *testing.T) {
 	t.Parallel()
 	dir, p := t.TempDir(), newPromises()
-	for i, seam := range seams {
+	for i, point := range crashPoints {
 		for _, nth := range []int{1, 9} {
-			runKilled(t, p, dir, uint64(1000+10*i+nth), killAfter{}, fmt.Sprintf("%s %d", seam, nth))
+			runKilled(t, p, dir, uint64(1000+10*i+nth), killAfter{}, fmt.Sprintf("%s %d", point, nth))
 			p.settle(t, dir)
 			if t.Failed() {
-				t.Fatalf("after a kill at %s, hit %d", seam, nth)
+				t.Fatalf("after a kill at %s, hit %d", point, nth)
 			}
 		}
 	}

@@ -54,13 +54,13 @@ func (u *upload) save(st state) saveResult {
 	if err := u.s.disk.sync(u.f); err != nil {
 		return saveResult{sync: failed("fsync upload", errors.Join(errSync, err))}
 	}
-	u.s.disk.at(seamBytesSynced)
+	u.s.disk.at(pointBytesSynced)
 	r := saveResult{offset: st.offset}
 	if err := u.s.disk.writeState(u.s.state(u.id), st); err != nil {
 		r.err = failed("save upload state", err)
 		return r
 	}
-	u.s.disk.at(seamStateSaved)
+	u.s.disk.at(pointStateSaved)
 	if !u.named {
 		if err := u.s.disk.syncDir(u.s.uploads); err != nil {
 			r.err = failed("save upload state", err)

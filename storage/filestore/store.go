@@ -122,7 +122,7 @@ func (s *Store) removeOrphans() error {
 	return nil
 }
 
-// Close makes resting uploads durable and lets go of the folder. End or Close open uploads first. Afterwards uploads
+// Close makes resting uploads durable and releases the folder. End or Close open uploads first. Afterwards uploads
 // can't be begun or resumed; readers that are open go on.
 func (s *Store) Close() error {
 	if s.closed.Load() {

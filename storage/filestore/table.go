@@ -56,7 +56,7 @@ func (t *table) full() bool {
 	return t.rests >= t.max
 }
 
-// keep lets go of the upload and remembers it in memory.
+// keep releases the upload and remembers it in memory.
 func (t *table) keep(u *upload) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,7 +64,7 @@ func (t *table) keep(u *upload) {
 	t.rests++
 }
 
-// release lets go of the upload; what there is to know of it is on disk.
+// release closes the upload; what there is to know of it is on disk.
 func (t *table) release(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
