@@ -11,13 +11,15 @@ help: ## this list
 
 # The race detector needs a C compiler, so that comes first; the other tools are installed while the tests compile. It does not
 # look into SQLite, which is C turned into Go: that takes half of the time. Vetting is the business of lint.
+# Tests wait for disks, clients and clocks as often as for a processor, so one package more than processors runs at a time.
 RUNTESTS := go run ./internal/realtest/runtests
+PARALLEL := -p=$(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 test: ## everything against the real components, with the race detector; installs what is missing
 	@go run ./internal/realtest/install compiler
-	ATCR_REAL=require $(RUNTESTS) -install default -- -race '-gcflags=modernc.org/...=-race=false' -vet=off -timeout=$(TIMEOUT) $(GOTESTFLAGS)
+	ATCR_REAL=require $(RUNTESTS) -install default -- -race '-gcflags=modernc.org/...=-race=false' -vet=off $(PARALLEL) -timeout=$(TIMEOUT) $(GOTESTFLAGS)
 
 quick: ## the tests that need nothing installed, without the race detector
-	ATCR_REAL=off $(RUNTESTS) -- -vet=off $(GOTESTFLAGS)
+	ATCR_REAL=off $(RUNTESTS) -- -vet=off $(PARALLEL) $(GOTESTFLAGS)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
@@ -33,7 +35,7 @@ tools: ## install the real components: PDS, clients, conformance suite
 
 long: ## make test with the long campaigns (kill -9, helm, scale) and real fuzzing
 	@go run ./internal/realtest/install compiler
-	ATCR_REAL=require ATCR_LONG=1 $(RUNTESTS) -install default,helm -- -vet=off -timeout=3h -count=1
+	ATCR_REAL=require ATCR_LONG=1 $(RUNTESTS) -install default,helm -- -vet=off $(PARALLEL) -timeout=3h -count=1
 	$(MAKE) fuzz
 
 fuzz: ## each fuzz target for FUZZTIME (30s)

@@ -50,5 +50,5 @@ func manyRecords() int {
 	if os.Getenv("ATCR_LONG") != "" {
 		return 100_000
 	}
-	return 20_000
+	return 8_000
 }
