@@ -91,6 +91,10 @@ func (r *report) take(text string) {
 	case "run":
 		p.tests[e.Test] = time.Now()
 		p.bad[e.Test] = true // until it says otherwise: one that panics says nothing
+	case "pause":
+		delete(p.tests, e.Test)
+	case "cont":
+		p.tests[e.Test] = time.Now()
 	case "output":
 		p.output(e)
 	case "pass", "fail", "skip":
@@ -164,11 +168,11 @@ func (r *report) tick(done <-chan struct{}, every time.Duration) {
 	}
 }
 
-// now lists what runs: each package with the test that has run longest of those that have no subtest running.
+// now lists what runs: each package with the test that has run longest.
 func (r *report) now() string {
 	var texts []string
 	for name, p := range r.running {
-		text := short(0)
+		var text string
 		var since time.Time
 		for test, began := range p.tests {
 			if since.IsZero() || began.Before(since) || began.Equal(since) && test < text {

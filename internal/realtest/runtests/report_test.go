@@ -64,7 +64,9 @@ func TestRun(t *testing.T) {
 func TestHowFar(t *testing.T) {
 	var out bytes.Buffer
 	r := newReport(&out, 3)
-	r.read(strings.NewReader(`{"Action":"run","Package":"example.com/a/m/e2e","Test":"TestSlow"}
+	r.read(strings.NewReader(`{"Action":"run","Package":"example.com/a/m/e2e","Test":"TestWaits"}
+{"Action":"pause","Package":"example.com/a/m/e2e","Test":"TestWaits"}
+{"Action":"run","Package":"example.com/a/m/e2e","Test":"TestSlow"}
 {"Action":"pass","Package":"example.com/a/m/one","Elapsed":1}
 not JSON
 `))
