@@ -56,7 +56,7 @@ type Config struct {
 	// RefuseLegacyTokens takes only service tokens made for the very method, once. Otherwise upstream's AppView is
 	// understood too, which uses one token for a minute for uploads, notifyManifest and getBlob (logged and counted).
 	RefuseLegacyTokens bool
-	// NoRedirect makes getBlob answer the bytes itself. Otherwise it sends readers to the storage's own address where it
+	// NoRedirect makes getBlob return the bytes itself. Otherwise it sends readers to the storage's own address where it
 	// has one, else to /blobs, so that an AppView need not carry them.
 	NoRedirect bool
 
@@ -80,7 +80,7 @@ type Config struct {
 	DB *sqldb.DB
 	// Repo is the hold's repository, signed by the key of its identity; nil: in DB or Dir/repo.db. The caller's is not closed.
 	Repo *repo.Repo
-	// HTTP asks users' PDSes; addresses come from strangers. nil: a client with the address guard.
+	// HTTP asks users' PDSes; addresses are untrusted input. nil: a client with the address guard.
 	HTTP *http.Client
 
 	// Relays are asked by Run to follow the hold's firehose (com.atproto.sync.requestCrawl): at the start, and when
