@@ -205,7 +205,7 @@ func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
 	return &acc, nil
 }
 
-// fetch answers a body of at most n bytes, and the status. The context bounds how long it takes: see memo.
+// fetch returns a body of at most n bytes, and the status. The context bounds how long it takes: see memo.
 func (r *Resolver) fetch(ctx context.Context, u string, n int64) ([]byte, int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {

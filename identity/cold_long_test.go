@@ -128,7 +128,7 @@ func TestColdSpeed(t *testing.T) {
 	}
 }
 
-// requests answers how many questions about did:plc a resolver has put to the network.
+// requests returns how many questions about did:plc a resolver has put to the network.
 func requests(t *testing.T, r *identity.Resolver) (n float64) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()

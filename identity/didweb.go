@@ -18,7 +18,7 @@ func NormalizeDID(s string) (syntax.DID, error) {
 }
 
 // ParseOwner reads whose a repository is, as atcr.ParseIdentity does: a handle, a DID, or a DID in the spelling that
-// OCI names can carry (did-plc-…, did_web_…). What it answers has one spelling.
+// OCI names can carry (did-plc-…, did_web_…). What it returns has one spelling.
 func ParseOwner(s string) (syntax.AtIdentifier, error) {
 	id, err := atcr.ParseIdentity(s)
 	if err != nil {
@@ -34,7 +34,7 @@ func WebDID(publicURL string, testMode bool) (syntax.DID, error) {
 	return plclog.WebDID(publicURL, testMode)
 }
 
-// webURL answers where a did:web's document is fetched.
+// webURL returns where a did:web's document is fetched.
 func webURL(did syntax.DID, testMode bool) (string, error) {
 	host := atcr.WebHost(did.String())
 	name, port, _ := strings.Cut(host, ":")
@@ -75,7 +75,7 @@ func sameDID(a, b syntax.DID, testMode bool) bool {
 
 const plcLength = len("did:plc:") + 24
 
-// canonical answers a key under which all spellings of a DID fall together.
+// canonical returns a key under which all spellings of a DID fall together.
 func canonical(did syntax.DID, testMode bool) syntax.DID {
 	if len(did) == plcLength && strings.HasPrefix(string(did), "did:plc:") { // the common case, which has one spelling
 		return did

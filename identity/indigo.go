@@ -6,7 +6,7 @@ import indigo "github.com/bluesky-social/indigo/atproto/identity"
 type (
 	// Directory looks up identities by handle and DID.
 	Directory = indigo.Directory
-	// Account is somebody else's identity as a [Directory] answers it; [Identity] is our own.
+	// Account is somebody else's identity as a [Directory] returns it; [Identity] is our own.
 	Account = indigo.Identity
 	// DIDDocument is a DID document as far as AT Protocol reads it.
 	DIDDocument = indigo.DIDDocument
@@ -14,7 +14,7 @@ type (
 	MockDirectory = indigo.MockDirectory
 )
 
-// NewMockDirectory answers an empty [MockDirectory].
+// NewMockDirectory returns an empty [MockDirectory].
 func NewMockDirectory() *MockDirectory { return indigo.NewMockDirectory() }
 
 // Errors of a [Directory], indigo's own; compare with errors.Is.

@@ -189,7 +189,7 @@ func (m *memo[V]) push(e *remembered[V]) {
 	}
 }
 
-// peek answers what is known, however old, without asking.
+// peek returns what is known, however old, without asking.
 func (m *memo[V]) peek(key string) (v V, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -50,12 +50,12 @@ type ResolverOptions struct {
 	Clock      func() time.Time // nil: the system's
 }
 
-// TXTResolver answers TXT records of a name; *net.Resolver is one.
+// TXTResolver returns TXT records of a name; *net.Resolver is one.
 type TXTResolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// Resolver is a [Directory] that asks the network, and remembers. It is safe for concurrent use. The accounts it answers are
+// Resolver is a [Directory] that asks the network, and remembers. It is safe for concurrent use. The accounts it returns are
 // shared: don't change their maps.
 type Resolver struct {
 	opts    ResolverOptions
@@ -66,7 +66,7 @@ type Resolver struct {
 
 var _ Directory = (*Resolver)(nil)
 
-// NewResolver answers a resolver. It makes no request.
+// NewResolver returns a resolver. It makes no request.
 func NewResolver(opts ResolverOptions) *Resolver {
 	if opts.PLCURL == "" {
 		opts.PLCURL = DefaultPLCURL
@@ -113,10 +113,10 @@ func NewResolver(opts ResolverOptions) *Resolver {
 	return r
 }
 
-// Metrics answers the resolver's collectors, for the caller's registry.
+// Metrics returns the resolver's collectors, for the caller's registry.
 func (r *Resolver) Metrics() []prometheus.Collector { return []prometheus.Collector{r.lookups} }
 
-// ResolveHandle answers the DID that a handle names. It does not ask whether the DID names the handle.
+// ResolveHandle returns the DID that a handle names. It does not ask whether the DID names the handle.
 // Errors: ErrHandleNotFound, ErrHandleResolutionFailed, ErrHandleReservedTLD, ErrInvalidHandle.
 func (r *Resolver) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	h = h.Normalize()
@@ -132,7 +132,7 @@ func (r *Resolver) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.D
 	return r.handles.get(ctx, h.String())
 }
 
-// LookupHandle answers the account of a handle that holds in both directions.
+// LookupHandle returns the account of a handle that holds in both directions.
 // Errors: those of ResolveHandle and LookupDID, ErrHandleMismatch, ErrHandleNotDeclared.
 func (r *Resolver) LookupHandle(ctx context.Context, h syntax.Handle) (*Account, error) {
 	h = h.Normalize()
@@ -161,7 +161,7 @@ func (r *Resolver) LookupHandle(ctx context.Context, h syntax.Handle) (*Account,
 	return acc, nil
 }
 
-// LookupDID answers the account of a DID. Its Handle is handle.invalid when the declared one does not lead back here.
+// LookupDID returns the account of a DID. Its Handle is handle.invalid when the declared one does not lead back here.
 // Errors: ErrDIDNotFound, ErrDIDResolutionFailed.
 func (r *Resolver) LookupDID(ctx context.Context, did syntax.DID) (*Account, error) {
 	acc, err := r.document(ctx, did)
@@ -212,7 +212,7 @@ func (r *Resolver) Purge(_ context.Context, id syntax.AtIdentifier) error {
 	return nil
 }
 
-// DIDs answers a view of the same caches that does not ask about handles: every account's Handle is handle.invalid. For
+// DIDs returns a view of the same caches that does not ask about handles: every account's Handle is handle.invalid. For
 // those who need keys and addresses only, like the checking of service tokens. Its accounts are the cache's own: don't change them.
 func (r *Resolver) DIDs() Directory { return didsOnly{r} }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
-// Config says who a service of ours is. Dir and PublicURL are required.
+// Config says who a service is, and where its identity is kept. Dir and PublicURL are required.
 type Config struct {
 	// Dir is the data folder. did.txt lies in it, and by default the keys.
 	Dir string
@@ -36,7 +36,7 @@ type Config struct {
 	// RotationKeyPath is the file of the key that may change a did:plc; empty is keys/rotation.key in Dir. It may lie
 	// elsewhere, and be missing: then the service runs, and warns of what it can't change.
 	RotationKeyPath string
-	// RotationKey is that key itself, as [ParseKey] reads it, in place of a file: for a value of the environment.
+	// RotationKey is that key itself, in any form that a key file may have, in place of a file: for a value of the environment.
 	RotationKey string
 	// RecoveryDIDKey is a public key (did:key:…) of the operator's that stands above ours in a did:plc's rotation list, and so
 	// may undo what ours does, within 72 hours. Empty is none.
@@ -61,7 +61,7 @@ func HoldServices() []Service {
 	return []Service{{"atcr_hold", "AtcrHoldService"}, {"atproto_pds", "AtprotoPersonalDataServer"}}
 }
 
-// Identity is the identity of a service of ours. It does not change and is safe for concurrent use.
+// Identity is the identity of a service. It does not change and is safe for concurrent use.
 type Identity struct {
 	DID syntax.DID
 	// Key signs commits and service tokens; in the DID document it is #atproto.

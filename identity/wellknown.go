@@ -8,7 +8,7 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/identity"
 )
 
-// Document answers a service's DID document: its key as #atproto in Multikey form, its services at the
+// Document returns a service's DID document: its key as #atproto in Multikey form, its services at the
 // public URL, and its handle, if it has one, in alsoKnownAs.
 func Document(id *Identity) (DIDDocument, error) {
 	pub, err := id.Key.PublicKey()

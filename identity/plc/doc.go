@@ -13,8 +13,9 @@
 // Each change is one operation in the log of the DID, signed by the service's rotation key. [Manager.Rotate],
 // [Manager.AddRecoveryKey], [Manager.Move], [Manager.Recover] and [Manager.Tombstone] read the uncached log, verify it,
 // hold it against the log as it was seen last, and submit one operation that leaves all else as it is. When somebody else
-// changes the DID at the same moment the log is read again. As a dry run they do all of this but the submission, write
-// nothing, and return the same [Plan]. A plan never holds a signature, so that it can be shown, logged and sent around.
+// changes the DID at the same moment the log is read again. As a dry run they do all of this but the submission, keep
+// nothing but the log that they read, and return the same [Plan]. A plan never holds a signature, so that it can be shown,
+// logged and sent around.
 //
 // # Rotation keys
 //
@@ -26,8 +27,9 @@
 //
 // The process that runs as the identity alone knows from which moment on it signs with a new key. Beside it, another
 // process calls [Manager.RequestRotation]: it makes the new key durable and asks nobody. The running process looks for
-// requests ([Manager.RotationRequested], microseconds) and calls [Manager.CompleteRotations]; hold.Server does both. All
-// other changes need no signature of the running service and can be made beside it.
+// requests ([Manager.RotationRequested], microseconds) and calls [Manager.CompleteRotations]; hold.Server does both.
+// [Manager.AddRecoveryKey] can be called beside it, too. Stop it for the other changes: it keeps the directory in line with
+// itself, and would move back.
 //
 // # After a crash
 //
@@ -35,9 +37,9 @@
 // one's name when the directory shows it; the old one stays beside it (.old). Broken off at any point, it is finished by
 // the next Rotate or CompleteRotations, or by identity.LoadOrCreateDID.
 //
-// # A did:web
+// # did:web
 //
-// has no directory: its document is what the service serves. [Manager.Rotate] takes its signing key, too, and
+// A did:web has no directory: its document is what the service serves. [Manager.Rotate] takes its signing key, too, and
 // [Manager.Describe] shows it; all else is [ErrNotPLC].
 //
 // Errors are those of package identity, compared by errors.Is: identity.ErrPLCUnavailable and the others.

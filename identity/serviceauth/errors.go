@@ -85,7 +85,7 @@ func (e *Error) Status() int {
 	}
 }
 
-// KindOf answers an error's kind, or "" when it is none of this package.
+// KindOf returns an error's kind, or "" when it is none of this package.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {

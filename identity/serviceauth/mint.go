@@ -48,7 +48,7 @@ type payload struct {
 	Jti string   `json:"jti,omitempty"`
 }
 
-// Mint answers a signed service token with a jti of its own.
+// Mint returns a signed service token with a jti of its own.
 func Mint(key atcrypto.PrivateKey, opts MintOptions) (string, error) {
 	if opts.Clock == nil {
 		opts.Clock = time.Now

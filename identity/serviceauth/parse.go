@@ -107,7 +107,7 @@ func issuerOf(b []byte) syntax.DID {
 	return did
 }
 
-// keyName answers the fragment of the DID document that signs: kid may be "#name", "name" or "did:…#name" of the issuer.
+// keyName returns the fragment of the DID document that signs: kid may be "#name", "name" or "did:…#name" of the issuer.
 func (t *token) keyName() (string, error) {
 	kid := strings.TrimPrefix(t.header.Kid, t.issuer.String())
 	kid = strings.TrimPrefix(kid, "#")

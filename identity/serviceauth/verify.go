@@ -68,7 +68,7 @@ type Verifier struct {
 	results *prometheus.CounterVec
 }
 
-// NewVerifier answers a verifier that finds keys in dir. After a failed signature it calls dir.Purge and looks up again. An
+// NewVerifier returns a verifier that finds keys in dir. After a failed signature it calls dir.Purge and looks up again. An
 // *identity.Resolver is asked without handles, which don't matter here.
 func NewVerifier(dir identity.Directory, opts VerifierOptions) *Verifier {
 	if r, ok := dir.(*identity.Resolver); ok {
@@ -97,7 +97,7 @@ func NewVerifier(dir identity.Directory, opts VerifierOptions) *Verifier {
 	}
 }
 
-// Metrics answers the verifier's collectors, for the caller's registry.
+// Metrics returns the verifier's collectors, for the caller's registry.
 func (v *Verifier) Metrics() []prometheus.Collector { return []prometheus.Collector{v.results} }
 
 // VerifyRequest is [Verifier.Verify] of the request's Authorization: Bearer. Without one it is [ErrNotServiceToken]; a DPoP header

@@ -19,7 +19,7 @@ var rules = []rule{
 	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 140},
 	{"identity/plc", []string{"identity", "identity/internal/plclog"}, 110},
 	{"identity/backup", []string{"identity", "identity/internal/plclog", "internal/durable"}, 130},
-	{"identity/internal/plclog", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 110},
+	{"identity/internal/plclog", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 60},
 	{"identity", []string{"", "identity/internal/plclog", "internal/httpx"}, 110},
 
 	{"storage/storagetest", []string{"storage"}, 2},
