@@ -68,16 +68,16 @@ func writeRows() []row {
 			measure: putLayer(false),
 		},
 		{
-			name: "put-layer-patch", what: "the same layer as docker does: POST, PATCH, PUT", unit: "MB/s", disk: true, servers: two, goals: []goal{{dist, 0}},
-			measure: putLayer(true),
+			name: "put-layer-patch", what: "the same layer as docker does: POST, PATCH, PUT", unit: "MB/s", disk: true,
+			servers: two, goals: []goal{{dist, 0}}, measure: putLayer(true),
 		},
 		{
-			name: "put-small", what: "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", unit: "per s", disk: true, servers: two, goals: []goal{{dist, 4}},
-			measure: putSmall(false),
+			name: "put-small", what: "PUT of 2 000 blobs of 4 KiB, 16 clients: POST, PUT", unit: "per s", disk: true,
+			servers: two, goals: []goal{{dist, 4}}, measure: putSmall(false),
 		},
 		{
-			name: "put-small-patch", what: "the same blobs as docker does: POST, PATCH, PUT", unit: "per s", disk: true, servers: two, goals: []goal{{dist, 0}},
-			measure: putSmall(true),
+			name: "put-small-patch", what: "the same blobs as docker does: POST, PATCH, PUT", unit: "per s", disk: true,
+			servers: two, goals: []goal{{dist, 0}}, measure: putSmall(true),
 		},
 		{
 			name: "put-manifest", what: "PUT manifest, 4 clients", unit: "per s", disk: true, servers: two, goals: []goal{{dist, 2}},

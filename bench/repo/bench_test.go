@@ -35,7 +35,8 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"import 1000 records", "atcr-hold repo import of its CAR of 1000 records", "| atcr-hold repo import of 1000 records | 120 MB |", "export 1000 records", "any order", "streaming order", "one more record into 10000, durable, signed (SQLite)",
+		"import 1000 records", "atcr-hold repo import of its CAR of 1000 records", "| atcr-hold repo import of 1000 records | 120 MB |",
+		"export 1000 records", "any order", "streaming order", "one more record into 10000, durable, signed (SQLite)",
 		"one more record into 10000, durable, signed (PostgreSQL)", "open 10000",
 		"get a record of 10000", "a page of 100 records", "plain TCP", "one that never reads", "export of 10000 records",
 	} {

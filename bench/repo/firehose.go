@@ -184,8 +184,9 @@ func measureFirehose(ctx context.Context, b *bench) (err error) {
 			return err
 		}
 	}
-	b.Note(rounds.Row{What: fmt.Sprintf("firehose to %d consumers, events of 4 to 5 KB", consumers), To: "plain TCP", Least: 0.5, Unit: "events per s to each"},
-		plain/ours, float64(f.Events)/ours*1000)
+	b.Note(rounds.Row{
+		What: fmt.Sprintf("firehose to %d consumers, events of 4 to 5 KB", consumers), To: "plain TCP", Least: 0.5, Unit: "events per s to each",
+	}, plain/ours, float64(f.Events)/ours*1000)
 	return nil
 }
 
@@ -200,7 +201,9 @@ func measureDeaf(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.Within(rounds.Row{What: "memory of a firehose with 100 consumers and one that never reads", To: "without that one", Most: 1.25, Unit: "MB"}, with, without)
+	b.Within(rounds.Row{
+		What: "memory of a firehose with 100 consumers and one that never reads", To: "without that one", Most: 1.25, Unit: "MB",
+	}, with, without)
 	return nil
 }
 

@@ -153,8 +153,9 @@ func (b *bench) reads(ctx context.Context, large, small *repo.Repo, database str
 				}
 			}
 		}
-		b.Within(rounds.Row{What: fmt.Sprintf("%s of %d (%s)", one.what, b.large, database), To: fmt.Sprintf("%d records", few), Most: 2, Unit: "us"},
-			rounds.Median(took[0]), rounds.Median(took[1]))
+		b.Within(rounds.Row{
+			What: fmt.Sprintf("%s of %d (%s)", one.what, b.large, database), To: fmt.Sprintf("%d records", few), Most: 2, Unit: "us",
+		}, rounds.Median(took[0]), rounds.Median(took[1]))
 		warm = 0
 	}
 	return nil

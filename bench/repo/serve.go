@@ -76,7 +76,8 @@ func serveFirehose(ctx context.Context, arg string) (err error) {
 	}
 	defer plain.Close()
 	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(served{Firehose: web.Addr().String(), Plain: plain.Addr().String(), Bytes: size(frames), Events: int64(len(frames))}); err != nil {
+	line := served{Firehose: web.Addr().String(), Plain: plain.Addr().String(), Bytes: size(frames), Events: int64(len(frames))}
+	if err := out.Encode(line); err != nil {
 		return err
 	}
 	next := 20_000 + events

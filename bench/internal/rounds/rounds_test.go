@@ -35,7 +35,8 @@ func TestPrint(t *testing.T) {
 		{What: "d", To: "x", Most: 2, Ratios: []float64{2.1}, Ours: []float64{1}, Unit: "s"},
 	})
 	for _, want := range []string{
-		"| a | to x | at least 2.00x | 2.00x (1.00-3.00) | ok | 0.25 ms |", "| b | to x | at least 2.00x | 1.90x (1.90-1.90) | **short** | 12 s |",
+		"| a | to x | at least 2.00x | 2.00x (1.00-3.00) | ok | 0.25 ms |",
+		"| b | to x | at least 2.00x | 1.90x (1.90-1.90) | **short** | 12 s |",
 		"| c | to x | at most 2.00x | 1.90x (1.90-1.90) | ok | 1200 s |", "| d | to x | at most 2.00x | 2.10x (2.10-2.10) | **short** | 1 s |",
 	} {
 		if !strings.Contains(out.String(), want) {
