@@ -9,10 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/identity"
-	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr/internal/crashpoint"
@@ -29,41 +26,31 @@ import (
 type Backend struct {
 	db          *sqlx.DB
 	reads       *prepared // of the look-ups of a pull
-	directory   identity.Directory
 	http        *http.Client
-	sessions    Sessions
 	defaultHold string
 	redirect    Redirect
 	serveStale  time.Duration
-	asksProofs  Verify
-	cacheBytes  int64
 	clock       func() time.Time
 	log         *slog.Logger
 	crash       crashpoint.Hook // of the context given to New; nil in production
 
+	servers servers
+	acting  acting
+	names   *names
+	bodies  *bodies
+	prover  *prover
 	holds   *holds.Holds
 	uploads *uploads.Uploads
 	settler *settle.Settler
 	pulls   *settle.Pulls
 	work    *background.Runner
-	long    *httpx.LongAnswers
 
-	flight     singleflight.Group
-	locks      keyed.Locks
-	unresolved *keyed.Memo[string, error]       // identities that could not be resolved just now
-	names      *keyed.Memo[string, struct{}]    // names written to pds_name lately
-	silent     *keyed.Memo[string, error]       // owners whose PDS did not answer just now
-	refused    *keyed.Memo[string, error]       // records whose bytes can't be served
-	hot        *keyed.Memo[digest.Digest, body] // bytes of small manifests
-	present    *keyed.Memo[string, string]      // the hold that an owner's pushes go to
-	leased     *keyed.Memo[string, place]       // blobs that the present hold was asked for lately
-	skipped    atomic.Int64                     // records that broke their lexicon
-	mismatched atomic.Int64                     // records whose bytes are not those of their digest
-	disproved  atomic.Int64                     // records that the signed repository does not hold
-	sampled    *keyed.Memo[string, struct{}]    // owners of whom a pull was looked into just now
-	rekeyed    *keyed.Memo[string, struct{}]    // owners whose key was asked for anew lately
-	proving    keyed.Locks                      // one proof of an owner at a time
-	proofs     *semaphore.Weighted              // proofs in memory
+	flight  singleflight.Group
+	locks   keyed.Locks
+	silent  *keyed.Memo[string, error]  // owners whose PDS did not answer just now
+	present *keyed.Memo[string, string] // the hold that an owner's pushes go to
+	leased  *keyed.Memo[string, place]  // blobs that the present hold was asked for lately
+	skipped atomic.Int64                // records that broke their lexicon
 }
 
 // New makes a Backend and migrates its tables. Nothing is asked of the network.
@@ -84,23 +71,15 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	}
 	o.defaults()
 	b := &Backend{
-		db: o.DB, reads: newPrepared(o.DB.Read()), directory: o.Directory, http: withoutRedirects(o.HTTP), sessions: o.Sessions,
-		defaultHold: o.DefaultHold, redirect: o.Redirect, serveStale: o.ServeStale, asksProofs: o.Verify, cacheBytes: o.CacheBytes,
-		clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
-		unresolved: keyed.NewMemo[string, error](10_000),
-		names:      keyed.NewMemo[string, struct{}](10_000),
-		silent:     keyed.NewMemo[string, error](10_000),
-		refused:    keyed.NewMemo[string, error](10_000),
-		hot:        keyed.NewMemo[digest.Digest, body](256),
-		present:    keyed.NewMemo[string, string](10_000),
-		leased:     keyed.NewMemo[string, place](10_000),
-		sampled:    keyed.NewMemo[string, struct{}](10_000),
-		rekeyed:    keyed.NewMemo[string, struct{}](10_000),
-		proofs:     semaphore.NewWeighted(maxProofs),
-		long:       httpx.NewLongAnswers(longPlaces, longWait),
+		db: o.DB, reads: newPrepared(o.DB.Read()), http: withoutRedirects(o.HTTP),
+		defaultHold: o.DefaultHold, redirect: o.Redirect, serveStale: o.ServeStale, clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
+		silent:  keyed.NewMemo[string, error](10_000),
+		present: keyed.NewMemo[string, string](10_000),
+		leased:  keyed.NewMemo[string, place](10_000),
 	}
 	// What a crash left between a commit and the copy shows by the intent that is still there.
-	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $3 where checked > $3 and did in (select owner from pds_intent where state in ($1, $2))`,
+	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $3 where checked > $3
+		and did in (select owner from pds_intent where state in ($1, $2))`,
 		settle.StateOpen, settle.StateSession, b.doubtful())
 	if err != nil {
 		return nil, fmt.Errorf("pds: mark copies for checking: %w", sqlx.Wrap(err))
@@ -111,9 +90,14 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 
 // parts makes the components that the Backend is made of.
 func (b *Backend) parts(o Options) {
-	ho := holds.Options{Directory: b.directory, HTTP: b.http, ServeStale: b.serveStale, Clock: b.clock, Log: b.log}
-	if b.sessions != nil {
-		ho.Tokens = b.sessions.ServiceToken
+	b.servers = servers{http: b.http, clock: b.clock, long: httpx.NewLongAnswers(longPlaces, longWait)}
+	b.acting = acting{sessions: o.Sessions, clock: b.clock}
+	b.names = newNames(o)
+	b.bodies = newBodies(b.db, b.servers, o.CacheBytes, b.clock, b.log)
+	b.prover = newProver(o, b.servers)
+	ho := holds.Options{Directory: o.Directory, HTTP: b.http, ServeStale: b.serveStale, Clock: b.clock, Log: b.log}
+	if o.Sessions != nil {
+		ho.Tokens = o.Sessions.ServiceToken
 	}
 	b.work = background.New()
 	b.holds = holds.New(ho)
@@ -144,11 +128,11 @@ func (b *Backend) Metrics() []prometheus.Collector {
 	return []prometheus.Collector{b.pulls.Metrics(), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "atcr_records_disproved_total",
 		Help: "Records that an owner's PDS listed and that its signed repository does not hold; they were refused.",
-	}, func() float64 { return float64(b.disproved.Load()) })}
+	}, func() float64 { return float64(b.prover.disproved.Load()) })}
 }
 
 // Skipped returns how many records were left out because they broke their lexicon, and how many manifests were refused because
 // their bytes are not what the record says.
 func (b *Backend) Skipped() (records, manifests int64) {
-	return b.skipped.Load(), b.mismatched.Load()
+	return b.skipped.Load(), b.bodies.mismatched.Load()
 }

@@ -6,15 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
 )
 
 const maxHot = 64 << 10 // bytes of a manifest that is also kept in memory
@@ -25,10 +29,31 @@ type body struct {
 	mediaType string
 }
 
+// bodies gives the bytes of manifests, and keeps them by digest: in the table pds_bytes, small ones in memory too.
+type bodies struct {
+	db      *sqlx.DB
+	servers servers
+	limit   int64 // of the table, in bytes
+	clock   func() time.Time
+	log     *slog.Logger
+
+	flight     singleflight.Group
+	refused    *keyed.Memo[string, error]       // records whose bytes can't be served
+	hot        *keyed.Memo[digest.Digest, body] // bytes of small manifests
+	mismatched atomic.Int64                     // records whose bytes are not those of their digest
+}
+
+func newBodies(db *sqlx.DB, s servers, limit int64, clock func() time.Time, log *slog.Logger) *bodies {
+	return &bodies{
+		db: db, servers: s, limit: limit, clock: clock, log: log,
+		refused: keyed.NewMemo[string, error](10_000), hot: keyed.NewMemo[digest.Digest, body](256),
+	}
+}
+
 // manifest gives a manifest that a record names, whole: from the cache, else from the owner's PDS. What does not hash to the
 // record's digest is refused.
-func (b *Backend) manifest(ctx context.Context, o owner, m manifestRow) (registry.Manifest, error) {
-	c, err := b.body(ctx, o, m)
+func (b *bodies) manifest(ctx context.Context, o owner, m manifestRow) (registry.Manifest, error) {
+	c, err := b.get(ctx, o, m)
 	if err != nil {
 		return registry.Manifest{}, err
 	}
@@ -44,13 +69,13 @@ func (b *Backend) manifest(ctx context.Context, o owner, m manifestRow) (registr
 }
 
 // refuse counts a record whose manifest can't be served.
-func (b *Backend) refuse(o owner, m manifestRow, why error) error {
+func (b *bodies) refuse(o owner, m manifestRow, why error) error {
 	b.mismatched.Add(1)
 	b.log.Warn("manifest refused", "did", o.DID, "rkey", m.RKey, "digest", m.Digest, "why", why)
 	return registry.ErrManifestUnknown.With("the record of %s does not hold that manifest", m.Digest).Wrap(why)
 }
 
-func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error) {
+func (b *bodies) get(ctx context.Context, o owner, m manifestRow) (body, error) {
 	now := b.clock()
 	if c, ok := b.hot.Get(m.Digest, now); ok {
 		return c, nil
@@ -59,7 +84,7 @@ func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error
 	if why, ok := b.refused.Get(key, now); ok {
 		return body{}, why
 	}
-	c, ok, err := b.cachedBody(ctx, m.Digest)
+	c, ok, err := b.cached(ctx, m.Digest)
 	if err != nil {
 		return c, err
 	}
@@ -70,11 +95,11 @@ func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error
 	ch := b.flight.DoChan("body "+key, func() (any, error) {
 		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		raw, err := b.fetchBody(work, o, m)
+		raw, err := b.fetch(work, o, m)
 		if err != nil {
 			return nil, err
 		}
-		return b.cacheBody(work, m.Digest, raw)
+		return b.keep(work, m.Digest, raw)
 	})
 	select {
 	case r := <-ch:
@@ -90,12 +115,12 @@ func (b *Backend) body(ctx context.Context, o owner, m manifestRow) (body, error
 	}
 }
 
-// fetchBody asks the owner's PDS for the bytes; the oldest form of records has none, then they are rebuilt.
-func (b *Backend) fetchBody(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
+// fetch asks the owner's PDS for the bytes; the oldest form of records has none, then they are rebuilt.
+func (b *bodies) fetch(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
 	if m.Blob == "" {
 		return b.rebuild(ctx, o, m)
 	}
-	raw, err := b.pdsOf(o).blob(ctx, o.DID, m.Blob)
+	raw, err := b.servers.of(o).blob(ctx, o.DID, m.Blob)
 	if errors.Is(err, errNoRecord) || errors.Is(err, errTooLarge) {
 		return nil, b.refuse(o, m, err)
 	}
@@ -110,8 +135,8 @@ func (b *Backend) fetchBody(ctx context.Context, o owner, m manifestRow) ([]byte
 
 // rebuild makes a manifest from the fields of its record, in the layouts that docker and OCI tools write, and takes
 // the one that hashes to the digest.
-func (b *Backend) rebuild(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
-	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, atcr.NSIDManifest, m.RKey)
+func (b *bodies) rebuild(ctx context.Context, o owner, m manifestRow) ([]byte, error) {
+	rec, err := b.servers.of(o).getRecord(ctx, o.DID, atcr.NSIDManifest, m.RKey)
 	if errors.Is(err, errNoRecord) {
 		return nil, b.refuse(o, m, err)
 	}
@@ -180,22 +205,22 @@ func rebuilds(value []byte) [][]byte {
 	return out
 }
 
-func (b *Backend) keepHot(d digest.Digest, c body) {
+func (b *bodies) keepHot(d digest.Digest, c body) {
 	if len(c.bytes) <= maxHot {
 		b.hot.Put(d, c, b.clock().Add(24*time.Hour))
 	}
 }
 
-func (b *Backend) cachedBody(ctx context.Context, d digest.Digest) (body, bool, error) {
+func (b *bodies) cached(ctx context.Context, d digest.Digest) (body, bool, error) {
 	var c body
 	err := b.db.Read().QueryRowContext(ctx, `select media_type, body from pds_bytes where digest = $1`, string(d)).Scan(&c.mediaType, &c.bytes)
 	return found(c, err)
 }
 
-// cacheBody keeps bytes that have the digest.
-func (b *Backend) cacheBody(ctx context.Context, d digest.Digest, raw []byte) (body, error) {
+// keep keeps bytes that have the digest.
+func (b *bodies) keep(ctx context.Context, d digest.Digest, raw []byte) (body, error) {
 	c := newBody(d, raw)
-	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error { return b.writeBody(ctx, tx, d, c) })
+	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error { return b.write(ctx, tx, d, c) })
 	if err != nil {
 		// The answer is right all the same.
 		b.log.Warn("a manifest could not be cached", "digest", d, "err", err)
@@ -218,19 +243,19 @@ func newBody(d digest.Digest, raw []byte) body {
 	return c
 }
 
-func (b *Backend) writeBody(ctx context.Context, tx *sql.Tx, d digest.Digest, c body) error {
+func (b *bodies) write(ctx context.Context, tx *sql.Tx, d digest.Digest, c body) error {
 	_, err := tx.ExecContext(ctx, `insert into pds_bytes (digest, media_type, body, size, used) values ($1, $2, $3, $4, $5)
 		on conflict (digest) do update set used = $5`, string(d), c.mediaType, c.bytes, len(c.bytes), b.clock().Unix())
 	return err
 }
 
-// trimBytes drops the oldest bytes when the cache is over its limit.
-func (b *Backend) trimBytes(ctx context.Context) error {
+// trim drops the oldest bytes when the cache is over its limit.
+func (b *bodies) trim(ctx context.Context) error {
 	var total sql.NullInt64
 	if err := b.db.Read().QueryRowContext(ctx, `select sum(size) from pds_bytes`).Scan(&total); err != nil {
 		return fmt.Errorf("size of the manifest cache: %w", sqlx.Wrap(err))
 	}
-	for over := total.Int64 - b.cacheBytes; over > 0; {
+	for over := total.Int64 - b.limit; over > 0; {
 		var freed sql.NullInt64
 		err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
 			const oldest = `select digest from pds_bytes order by used limit 100`

@@ -94,7 +94,7 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 	for i, p := range batch {
 		writes[i] = p.write
 	}
-	head, err := b.applyWrites(ctx, session, o.DID, row.Head, writes)
+	head, err := b.acting.applyWrites(ctx, session, o.DID, row.Head, writes)
 	if err != nil {
 		return err
 	}

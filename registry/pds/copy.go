@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -120,7 +122,7 @@ func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 
 // refresh asks the PDS whether the copy still holds, and lists the records when it doesn't. The caller has the owner's lock.
 func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow, error) {
-	p := b.pdsOf(o)
+	p := b.servers.of(o)
 	ask, cancel := ctx, context.CancelFunc(func() {})
 	if row.Complete { // there is an answer to give in the place of a slow one
 		ask, cancel = context.WithTimeout(ctx, patience)
@@ -152,7 +154,7 @@ func (b *Backend) saveOwner(ctx context.Context, row ownerRow) error {
 // list reads up to listPages pages, manifests before tags so that no tag is seen before what it points to, and
 // stamps the copy when it came to the end.
 func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (ownerRow, error) {
-	p := b.pdsOf(o)
+	p := b.servers.of(o)
 	for range listPages {
 		records, cursor, release, err := p.listRecords(ctx, o.DID, row.ListCollection, row.ListCursor)
 		if err != nil {
@@ -235,6 +237,11 @@ func (b *Backend) skip(did, collection, rkey string, why error) {
 	b.log.Info("record skipped", "did", did, "collection", collection, "rkey", clip(rkey), "why", clip(why.Error()))
 }
 
-func (b *Backend) pdsOf(o owner) pds {
-	return pds{base: o.PDS, http: b.http, clock: b.clock, long: b.long}
+// servers makes clients of owners' PDSes, which ask without signing in.
+type servers struct {
+	http  *http.Client // follows no redirects
+	clock func() time.Time
+	long  *httpx.LongAnswers
 }
+
+func (s servers) of(o owner) pds { return pds{base: o.PDS, http: s.http, clock: s.clock, long: s.long} }

@@ -25,7 +25,7 @@ func (b *Backend) presentHold(ctx context.Context, o owner, session string) (str
 	if h, ok := b.present.Get(o.DID, now); ok {
 		return h, nil
 	}
-	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, atcr.NSIDProfile, "self")
+	rec, err := b.servers.of(o).getRecord(ctx, o.DID, atcr.NSIDProfile, "self")
 	missing := errors.Is(err, errNoRecord)
 	if err != nil && !missing {
 		return "", err
@@ -67,7 +67,7 @@ func (b *Backend) writeProfile(ctx context.Context, o owner, session, hold strin
 	}
 	defer release()
 	_, err = b.change(ctx, o, session, func(ctx context.Context, retry bool) ([]planned, error) {
-		if _, err := b.pdsOf(o).getRecord(ctx, o.DID, atcr.NSIDProfile, "self"); err == nil || !errors.Is(err, errNoRecord) {
+		if _, err := b.servers.of(o).getRecord(ctx, o.DID, atcr.NSIDProfile, "self"); err == nil || !errors.Is(err, errNoRecord) {
 			return nil, err
 		}
 		now := atcr.NewDatetime(b.clock())

@@ -14,7 +14,7 @@ import (
 
 // learnLayers reads the layers of a manifest from its bytes, when its record has none.
 func (b *Backend) learnLayers(ctx context.Context, o owner, m manifestRow) error {
-	served, err := b.manifest(ctx, o, m)
+	served, err := b.bodies.manifest(ctx, o, m)
 	var layers []layer
 	switch {
 	case errors.Is(err, registry.ErrManifestUnknown): // can't be served, so it has none

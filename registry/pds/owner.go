@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
 )
 
 // owner is whose repository a name lies in.
@@ -37,16 +39,35 @@ func splitName(name string) (id, repository string, err error) {
 	return who.String(), repository, nil
 }
 
+// names resolves identities, and remembers what they meant in the table pds_name.
+type names struct {
+	db         *sqlx.DB
+	directory  identity.Directory
+	serveStale time.Duration
+	clock      func() time.Time
+	log        *slog.Logger
+
+	unresolved *keyed.Memo[string, error]    // identities that could not be resolved just now
+	written    *keyed.Memo[string, struct{}] // names written to pds_name lately
+}
+
+func newNames(o Options) *names {
+	return &names{
+		db: o.DB, directory: o.Directory, serveStale: o.ServeStale, clock: o.Clock, log: o.Log,
+		unresolved: keyed.NewMemo[string, error](10_000), written: keyed.NewMemo[string, struct{}](10_000),
+	}
+}
+
 // owner resolves an identity. While it can't be resolved the last known answer stands in, marked as such.
-func (b *Backend) owner(ctx context.Context, id string) (owner, error) {
+func (n *names) owner(ctx context.Context, id string) (owner, error) {
 	atid, err := syntax.ParseAtIdentifier(id)
 	if err != nil {
 		return owner{}, registry.ErrNameUnknown.With("%q is neither a handle nor a DID", clip(id)).Wrap(err)
 	}
-	if err, ok := b.unresolved.Get(id, b.clock()); ok {
-		return b.lastKnownOwner(ctx, id, err)
+	if err, ok := n.unresolved.Get(id, n.clock()); ok {
+		return n.lastKnownOwner(ctx, id, err)
 	}
-	ident, err := b.directory.Lookup(ctx, atid)
+	ident, err := n.directory.Lookup(ctx, atid)
 	if err != nil {
 		if ctx.Err() != nil {
 			return owner{}, ctx.Err()
@@ -54,14 +75,14 @@ func (b *Backend) owner(ctx context.Context, id string) (owner, error) {
 		if unknownIdentity(err) {
 			return owner{}, registry.ErrNameUnknown.With("there is no account %q", clip(id)).Wrap(err)
 		}
-		b.unresolved.Put(id, err, b.clock().Add(failureFor))
-		return b.lastKnownOwner(ctx, id, err)
+		n.unresolved.Put(id, err, n.clock().Add(failureFor))
+		return n.lastKnownOwner(ctx, id, err)
 	}
 	o := owner{DID: ident.DID.String(), PDS: strings.TrimRight(ident.PDSEndpoint(), "/")}
 	if o.PDS == "" {
 		return owner{}, registry.ErrNameUnknown.With("the account %q has no PDS", clip(id))
 	}
-	b.rememberName(ctx, id, o)
+	n.rememberName(ctx, id, o)
 	return o, nil
 }
 
@@ -79,27 +100,27 @@ func unknownIdentity(err error) bool {
 }
 
 // rememberName keeps what a name means, for times when it can't be resolved. A failure to write is logged.
-func (b *Backend) rememberName(ctx context.Context, id string, o owner) {
-	now := b.clock()
+func (n *names) rememberName(ctx context.Context, id string, o owner) {
+	now := n.clock()
 	key := id + " " + o.DID + " " + o.PDS
-	if _, ok := b.names.Get(key, now); ok {
+	if _, ok := n.written.Get(key, now); ok {
 		return
 	}
-	_, err := b.db.Write().ExecContext(ctx, `insert into pds_name (name, did, endpoint, seen) values ($1, $2, $3, $4)
+	_, err := n.db.Write().ExecContext(ctx, `insert into pds_name (name, did, endpoint, seen) values ($1, $2, $3, $4)
 		on conflict (name) do update set did = $2, endpoint = $3, seen = $4`, id, o.DID, o.PDS, now.Unix())
 	if err != nil {
-		b.log.Warn("a name could not be remembered", "name", id, "err", err)
+		n.log.Warn("a name could not be remembered", "name", id, "err", err)
 		return
 	}
-	b.names.Put(key, struct{}{}, now.Add(10*time.Minute))
+	n.written.Put(key, struct{}{}, now.Add(10*time.Minute))
 }
 
-func (b *Backend) lastKnownOwner(ctx context.Context, id string, cause error) (owner, error) {
+func (n *names) lastKnownOwner(ctx context.Context, id string, cause error) (owner, error) {
 	unavailable := registry.ErrUnavailable.With("the identity %q can't be resolved now: try again later", clip(id)).Wrap(cause)
 	unavailable.RetryAfter = 10 * time.Second
 	var o owner
 	var seen int64
-	err := b.db.Read().QueryRowContext(ctx, `select did, endpoint, seen from pds_name where name = $1`, id).Scan(&o.DID, &o.PDS, &seen)
+	err := n.db.Read().QueryRowContext(ctx, `select did, endpoint, seen from pds_name where name = $1`, id).Scan(&o.DID, &o.PDS, &seen)
 	if errors.Is(err, sql.ErrNoRows) {
 		return owner{}, unavailable
 	}
@@ -107,7 +128,7 @@ func (b *Backend) lastKnownOwner(ctx context.Context, id string, cause error) (o
 		return owner{}, fmt.Errorf("read the name %s: %w", id, sqlx.Wrap(err))
 	}
 	o.staleName = time.Unix(seen, 0)
-	if b.clock().Sub(o.staleName) > b.serveStale {
+	if n.clock().Sub(o.staleName) > n.serveStale {
 		return owner{}, unavailable
 	}
 	unavailable.Message = fmt.Sprintf("the identity %q can't be resolved now (its PDS is %s): try again later", clip(id), o.PDS)

@@ -164,7 +164,7 @@ func tagKeyTaken(ctx context.Context, q querier, owner, rkey string) (bool, erro
 
 // recordNow reads a record as it is at the PDS into out. One that can't be read counts as there, with nothing to keep.
 func (b *Backend) recordNow(ctx context.Context, o owner, collection, rkey string, out atcr.Record) (bool, error) {
-	rec, err := b.pdsOf(o).getRecord(ctx, o.DID, collection, rkey)
+	rec, err := b.servers.of(o).getRecord(ctx, o.DID, collection, rkey)
 	if errors.Is(err, errNoRecord) {
 		return false, nil
 	}

@@ -44,7 +44,7 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 	if err != nil {
 		return registry.Manifest{}, err
 	}
-	m, err := r.b.manifest(ctx, v.owner, row)
+	m, err := r.b.bodies.manifest(ctx, v.owner, row)
 	m.Warning = v.Warning
 	m.Pulled = func() { r.b.pulls.Count(r.actor, v.DID, r.name, row.Digest) }
 	return m, err
@@ -265,7 +265,7 @@ func (r *repository) referrer(ctx context.Context, v view, m manifestRow, subjec
 	})
 	var served registry.Manifest
 	if err == nil {
-		served, err = r.b.manifest(ctx, v.owner, m)
+		served, err = r.b.bodies.manifest(ctx, v.owner, m)
 	}
 	if errors.Is(err, registry.ErrManifestUnknown) {
 		return ocispec.Descriptor{}, false, nil

@@ -179,7 +179,7 @@ func (b *Backend) tryPush(ctx context.Context, p *push, in *settle.Intent) (unkn
 			}
 		}
 		if p.blob == nil && (!exists || row.Blob != p.blobCID) {
-			if p.blob, err = b.uploadBlob(ctx, in.Session, p.manifest.MediaType, p.manifest.Bytes); err != nil {
+			if p.blob, err = b.acting.uploadBlob(ctx, in.Session, p.manifest.MediaType, p.manifest.Bytes); err != nil {
 				return nil, err
 			}
 			if err := b.crash.Reach(crashpoint.BlobUploaded); err != nil {
@@ -211,7 +211,7 @@ func (b *Backend) checkChildren(ctx context.Context, p *push) error {
 // writeIntent makes the intent durable, and with it the bytes that the hold will be told.
 func (b *Backend) writeIntent(ctx context.Context, in *settle.Intent, p *push) error {
 	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
-		if err := b.writeBody(ctx, tx, p.manifest.Digest, newBody(p.manifest.Digest, p.manifest.Bytes)); err != nil {
+		if err := b.bodies.write(ctx, tx, p.manifest.Digest, newBody(p.manifest.Digest, p.manifest.Bytes)); err != nil {
 			return err
 		}
 		return settle.Insert(ctx, tx, *in)

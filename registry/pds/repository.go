@@ -48,7 +48,7 @@ func (r *repository) DeleteBlob(context.Context, digest.Digest) error {
 
 // reader resolves the owner and makes sure that the copy can be answered from.
 func (r *repository) reader(ctx context.Context) (view, error) {
-	o, err := r.b.owner(ctx, r.id)
+	o, err := r.b.names.owner(ctx, r.id)
 	if err != nil {
 		return view{}, err
 	}
@@ -60,7 +60,7 @@ func (r *repository) writer(ctx context.Context) (owner, error) {
 	if r.actor.ID == "" || r.actor.Session == "" {
 		return owner{}, registry.ErrUnauthorized.With("sign in to write").WithChallenge(r.actor.Challenge)
 	}
-	o, err := r.b.owner(ctx, r.id)
+	o, err := r.b.names.owner(ctx, r.id)
 	if err != nil {
 		return o, err
 	}

@@ -48,7 +48,7 @@ func (b *Backend) Close() error {
 
 func (b *Backend) keepHouse(ctx context.Context) {
 	for what, f := range map[string]func(context.Context) error{
-		"uploads": b.uploads.Expire, "cache": b.trimBytes, "names": b.forgetOld, "intents": b.settler.Forget,
+		"uploads": b.uploads.Expire, "cache": b.bodies.trim, "names": b.forgetOld, "intents": b.settler.Forget,
 	} {
 		if err := f(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("housekeeping failed", "of", what, "err", err)

@@ -17,7 +17,7 @@ type manifests struct{ b *Backend }
 // Outcome looks at the owner's PDS under the key that the copy knows and the keys that we write.
 func (m manifests) Outcome(ctx context.Context, in settle.Intent) (settle.Found, error) {
 	b := m.b
-	o, err := b.owner(ctx, in.Owner)
+	o, err := b.names.owner(ctx, in.Owner)
 	if err != nil {
 		return settle.Found{}, err
 	}
@@ -31,7 +31,7 @@ func (m manifests) Outcome(ctx context.Context, in settle.Intent) (settle.Found,
 	}
 	gone := settle.Found{Manifest: func(ctx context.Context) ([]byte, error) { return m.Cached(ctx, in.Digest), nil }}
 	for _, key := range keys {
-		rec, err := b.pdsOf(o).getRecord(ctx, in.Owner, atcr.NSIDManifest, key)
+		rec, err := b.servers.of(o).getRecord(ctx, in.Owner, atcr.NSIDManifest, key)
 		if errors.Is(err, errNoRecord) {
 			continue
 		}
@@ -46,7 +46,7 @@ func (m manifests) Outcome(ctx context.Context, in settle.Intent) (settle.Found,
 			b.doubt(ctx, in.Owner)
 		}
 		return settle.Found{There: true, Manifest: func(ctx context.Context) ([]byte, error) {
-			served, err := b.body(ctx, o, row)
+			served, err := b.bodies.get(ctx, o, row)
 			return served.bytes, err
 		}}, nil
 	}
@@ -58,7 +58,7 @@ func (m manifests) Outcome(ctx context.Context, in settle.Intent) (settle.Found,
 
 // HoldOf looks into the copy, as long as the owner is an account.
 func (m manifests) HoldOf(ctx context.Context, owner, repository string, d digest.Digest) (string, error) {
-	o, err := m.b.owner(ctx, owner)
+	o, err := m.b.names.owner(ctx, owner)
 	if err != nil {
 		return "", err
 	}
@@ -71,7 +71,7 @@ func (m manifests) HoldOf(ctx context.Context, owner, repository string, d diges
 
 // Cached returns bytes that lie in the database.
 func (m manifests) Cached(ctx context.Context, d digest.Digest) []byte {
-	c, ok, err := m.b.cachedBody(ctx, d)
+	c, ok, err := m.b.bodies.cached(ctx, d)
 	if err != nil || !ok {
 		return nil
 	}

@@ -9,18 +9,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -72,7 +78,7 @@ func (r *repository) believed(ctx context.Context, v view, look func() (manifest
 		if err := r.b.holds.MayRead(ctx, r.actor, m.Hold); err != nil {
 			return v, m, err
 		}
-		err = r.b.prove(ctx, v, m, t, last)
+		err = r.b.prover.prove(ctx, v, m, t, last)
 		if last || !errors.Is(err, errNotAsListed) {
 			return v, m, err
 		}
@@ -83,9 +89,35 @@ func (r *repository) believed(ctx context.Context, v view, look func() (manifest
 	}
 }
 
+// prover asks for proofs of records and remembers what came of it.
+type prover struct {
+	mode      Verify
+	db        *sqlx.DB
+	servers   servers
+	directory identity.Directory
+	clock     func() time.Time
+	log       *slog.Logger
+
+	flight    singleflight.Group
+	refused   *keyed.Memo[string, error]    // what could not be proved just now
+	sampled   *keyed.Memo[string, struct{}] // owners of whom a pull was looked into just now
+	rekeyed   *keyed.Memo[string, struct{}] // owners whose key was asked for anew lately
+	proving   keyed.Locks                   // one proof of an owner at a time
+	proofs    *semaphore.Weighted           // proofs in memory
+	disproved atomic.Int64                  // records that the signed repository does not hold
+}
+
+func newProver(o Options, s servers) *prover {
+	return &prover{
+		mode: o.Verify, db: o.DB, servers: s, directory: o.Directory, clock: o.Clock, log: o.Log,
+		refused: keyed.NewMemo[string, error](10_000), sampled: keyed.NewMemo[string, struct{}](10_000),
+		rekeyed: keyed.NewMemo[string, struct{}](10_000), proofs: semaphore.NewWeighted(maxProofs),
+	}
+}
+
 // prove makes sure of a manifest's record, and a tag's when there is one. last tells that the copy was just confirmed.
-func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, last bool) error {
-	if b.asksProofs == VerifyNever || m.Proved && (t == nil || t.Proved) {
+func (p *prover) prove(ctx context.Context, v view, m manifestRow, t *tagRow, last bool) error {
+	if p.mode == VerifyNever || m.Proved && (t == nil || t.Proved) {
 		return nil
 	}
 	var claims []claim
@@ -96,18 +128,18 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 		claims = append(claims, manifestClaim(m))
 	}
 	for _, c := range claims {
-		if why, ok := b.refused.Get(c.key(v.DID), b.clock()); ok {
+		if why, ok := p.refused.Get(c.key(v.DID), p.clock()); ok {
 			return why
 		}
 	}
-	if why, ok := b.refused.Get(noAnswer(v.DID), b.clock()); ok && b.asksProofs == VerifyAlways {
+	if why, ok := p.refused.Get(noAnswer(v.DID), p.clock()); ok && p.mode == VerifyAlways {
 		return why
 	}
-	if b.asksProofs == VerifySampled && !last && (v.Warning != "" || !b.sample(v.DID)) {
+	if p.mode == VerifySampled && !last && (v.Warning != "" || !p.sample(v.DID)) {
 		return nil
 	}
 	for _, c := range claims {
-		err := b.proveOne(ctx, v, c)
+		err := p.proveOne(ctx, v, c)
 		if err == nil {
 			continue
 		}
@@ -115,17 +147,17 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, repo.ErrInvalidProof), errors.Is(err, errNotAsListed) && last:
-			return b.disprove(v.owner, c, err)
+			return p.disprove(v.owner, c, err)
 		case errors.Is(err, errNotAsListed):
 			return err
-		case b.asksProofs == VerifySampled: // it could not be told
-			b.sampled.Put(v.DID, struct{}{}, b.clock().Add(sampleAgain))
+		case p.mode == VerifySampled: // it could not be told
+			p.sampled.Put(v.DID, struct{}{}, p.clock().Add(sampleAgain))
 			return nil
 		}
 		if errors.Is(err, errNoProofs) {
 			err = registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).Wrap(err)
 		}
-		b.refused.Put(noAnswer(v.DID), err, b.clock().Add(failureFor)) // or each pull would be a question to it
+		p.refused.Put(noAnswer(v.DID), err, p.clock().Add(failureFor)) // or each pull would be a question to it
 		return err
 	}
 	return nil
@@ -134,21 +166,21 @@ func (b *Backend) prove(ctx context.Context, v view, m manifestRow, t *tagRow, l
 func noAnswer(did string) string { return "proofs " + did }
 
 // sample tells whether this pull is one that is looked into.
-func (b *Backend) sample(did string) bool {
-	now := b.clock()
-	if _, ok := b.sampled.Get(did, now); ok {
+func (p *prover) sample(did string) bool {
+	now := p.clock()
+	if _, ok := p.sampled.Get(did, now); ok {
 		return false
 	}
-	b.sampled.Put(did, struct{}{}, now.Add(sampleEvery))
+	p.sampled.Put(did, struct{}{}, now.Add(sampleEvery))
 	return true
 }
 
 // disprove counts a record that its owner's repository does not hold, and remembers it for a minute.
-func (b *Backend) disprove(o owner, c claim, why error) error {
-	b.disproved.Add(1)
-	b.log.Warn("record refused: its PDS can't prove it", "did", o.DID, "pds", clip(o.PDS), "collection", c.collection, "rkey", clip(c.rkey), "why", clip(why.Error()))
+func (p *prover) disprove(o owner, c claim, why error) error {
+	p.disproved.Add(1)
+	p.log.Warn("record refused: its PDS can't prove it", "did", o.DID, "pds", clip(o.PDS), "collection", c.collection, "rkey", clip(c.rkey), "why", clip(why.Error()))
 	err := registry.ErrManifestUnknown.With("the signed repository of %s does not hold this record, though its PDS lists it", o.DID).Wrap(why)
-	b.refused.Put(c.key(o.DID), err, b.clock().Add(freshFor))
+	p.refused.Put(c.key(o.DID), err, p.clock().Add(freshFor))
 	return err
 }
 
@@ -205,29 +237,29 @@ func tagClaim(owner string, t tagRow) claim {
 
 // proveOne asks for the proof of one row and marks the row. One question for all who ask, and one at a time for an owner, so
 // that a slow PDS takes no more than one of the places.
-func (b *Backend) proveOne(ctx context.Context, v view, c claim) error {
+func (p *prover) proveOne(ctx context.Context, v view, c claim) error {
 	if v.Warning != "" {
 		e := registry.ErrUnavailable.With("the PDS %s does not answer, and the record of this manifest was never proved: try again later", v.PDS)
 		e.RetryAfter = 10 * time.Second
 		return e
 	}
-	ch := b.flight.DoChan(c.key(v.DID), func() (any, error) {
+	ch := p.flight.DoChan(c.key(v.DID), func() (any, error) {
 		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		release, err := b.proving.Take(work, v.DID)
+		release, err := p.proving.Take(work, v.DID)
 		if err != nil {
 			return nil, silent(v.PDS, methodGetProof, err)
 		}
 		defer release()
-		if err := b.proofs.Acquire(work, 1); err != nil {
+		if err := p.proofs.Acquire(work, 1); err != nil {
 			return nil, silent(v.PDS, methodGetProof, err)
 		}
-		defer b.proofs.Release(1)
-		if err := b.checkProof(work, v.owner, c); err != nil {
+		defer p.proofs.Release(1)
+		if err := p.checkProof(work, v.owner, c); err != nil {
 			return nil, err
 		}
-		if err := c.mark(work, b.db.Write(), v.DID); err != nil {
-			b.log.Warn("a proof could not be remembered", "did", v.DID, "err", err)
+		if err := c.mark(work, p.db.Write(), v.DID); err != nil {
+			p.log.Warn("a proof could not be remembered", "did", v.DID, "err", err)
 		}
 		return nil, nil
 	})
@@ -239,21 +271,21 @@ func (b *Backend) proveOne(ctx context.Context, v view, c claim) error {
 	}
 }
 
-func (b *Backend) checkProof(ctx context.Context, o owner, c claim) error {
+func (p *prover) checkProof(ctx context.Context, o owner, c claim) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	key, err := b.keyOf(ctx, o.DID)
+	key, err := p.keyOf(ctx, o.DID)
 	if err != nil {
 		return silent(o.PDS, methodGetProof, err)
 	}
-	car, done, err := b.pdsOf(o).proof(ctx, o.DID, c.collection, c.rkey)
+	car, done, err := p.servers.of(o).proof(ctx, o.DID, c.collection, c.rkey)
 	defer done()
 	if err != nil {
 		return err
 	}
 	rec, err := repo.VerifyProof(car, o.DID, key, c.collection, c.rkey)
 	if errors.Is(err, repo.ErrInvalidProof) {
-		if fresh := b.freshKeyOf(ctx, o.DID); fresh != nil && !fresh.Equal(key) {
+		if fresh := p.freshKeyOf(ctx, o.DID); fresh != nil && !fresh.Equal(key) {
 			rec, err = repo.VerifyProof(car, o.DID, fresh, c.collection, c.rkey)
 		}
 	}
@@ -273,8 +305,8 @@ func (b *Backend) checkProof(ctx context.Context, o owner, c claim) error {
 	return nil
 }
 
-func (b *Backend) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
-	who, err := b.directory.LookupDID(ctx, syntax.DID(did))
+func (p *prover) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, error) {
+	who, err := p.directory.LookupDID(ctx, syntax.DID(did))
 	if err != nil {
 		return nil, err
 	}
@@ -282,16 +314,16 @@ func (b *Backend) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 }
 
 // freshKeyOf fetches the document anew, since a key may have been rotated; nil when that was done lately or fails.
-func (b *Backend) freshKeyOf(ctx context.Context, did string) atcrypto.PublicKey {
-	now := b.clock()
-	if _, ok := b.rekeyed.Get(did, now); ok {
+func (p *prover) freshKeyOf(ctx context.Context, did string) atcrypto.PublicKey {
+	now := p.clock()
+	if _, ok := p.rekeyed.Get(did, now); ok {
 		return nil
 	}
-	b.rekeyed.Put(did, struct{}{}, now.Add(rekeyEvery))
-	if err := b.directory.Purge(ctx, syntax.DID(did).AtIdentifier()); err != nil {
+	p.rekeyed.Put(did, struct{}{}, now.Add(rekeyEvery))
+	if err := p.directory.Purge(ctx, syntax.DID(did).AtIdentifier()); err != nil {
 		return nil
 	}
-	key, err := b.keyOf(ctx, did)
+	key, err := p.keyOf(ctx, did)
 	if err != nil {
 		return nil
 	}

@@ -270,9 +270,15 @@ func (p pds) blob(ctx context.Context, did, cid string) ([]byte, error) {
 	return body, nil
 }
 
+// acting calls PDSes as signed-in accounts.
+type acting struct {
+	sessions Sessions // nil: nobody is signed in
+	clock    func() time.Time
+}
+
 // post calls a procedure as the session's account. An error of which the outcome is unknown wraps errUnknownOutcome.
-func (b *Backend) post(ctx context.Context, session, method, contentType string, body []byte, out any) error {
-	if b.sessions == nil || session == "" {
+func (a acting) post(ctx context.Context, session, method, contentType string, body []byte, out any) error {
+	if a.sessions == nil || session == "" {
 		return registry.ErrUnauthorized.With("sign in to write: there is no session")
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -283,7 +289,7 @@ func (b *Backend) post(ctx context.Context, session, method, contentType string,
 	}
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	req.Header.Set("Content-Type", contentType)
-	resp, err := b.sessions.Do(ctx, session, req)
+	resp, err := a.sessions.Do(ctx, session, req)
 	if err != nil {
 		for _, known := range []error{registry.ErrUnauthorized, registry.ErrTooManyRequests, registry.ErrDenied} {
 			if errors.Is(err, known) {
@@ -299,7 +305,7 @@ func (b *Backend) post(ctx context.Context, session, method, contentType string,
 	if resp.Request != nil && resp.Request.URL != nil && resp.Request.URL.Host != "" {
 		host = resp.Request.URL.Scheme + "://" + resp.Request.URL.Host
 	}
-	err = readAnswer(host, method, resp, maxAnswer, b.clock(), out)
+	err = readAnswer(host, method, resp, maxAnswer, a.clock(), out)
 	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, errTooLarge) {
 		err = fmt.Errorf("%w: %w", errUnknownOutcome, err)
 	}
@@ -307,11 +313,11 @@ func (b *Backend) post(ctx context.Context, session, method, contentType string,
 }
 
 // uploadBlob puts bytes into the account's PDS.
-func (b *Backend) uploadBlob(ctx context.Context, session, mediaType string, body []byte) (*atcr.Blob, error) {
+func (a acting) uploadBlob(ctx context.Context, session, mediaType string, body []byte) (*atcr.Blob, error) {
 	var out struct {
 		Blob atcr.Blob `json:"blob"`
 	}
-	if err := b.post(ctx, session, "com.atproto.repo.uploadBlob", mediaType, body, &out); err != nil {
+	if err := a.post(ctx, session, "com.atproto.repo.uploadBlob", mediaType, body, &out); err != nil {
 		return nil, err
 	}
 	if want := repo.BlobCID(body).String(); out.Blob.CID != want {
@@ -336,7 +342,7 @@ const (
 
 // applyWrites commits all writes or none, if the repository's head is still swap. PDSes from before 2024 name no
 // commit in their answer; then it is empty.
-func (b *Backend) applyWrites(ctx context.Context, session, did, swap string, writes []write) (commit, error) {
+func (a acting) applyWrites(ctx context.Context, session, did, swap string, writes []write) (commit, error) {
 	in, err := json.Marshal(struct {
 		Repo       string  `json:"repo"`
 		Validate   bool    `json:"validate"`
@@ -349,7 +355,7 @@ func (b *Backend) applyWrites(ctx context.Context, session, did, swap string, wr
 	var out struct {
 		Commit commit `json:"commit"`
 	}
-	err = b.post(ctx, session, "com.atproto.repo.applyWrites", "application/json", in, &out)
+	err = a.post(ctx, session, "com.atproto.repo.applyWrites", "application/json", in, &out)
 	return out.Commit, err
 }
 
