@@ -55,7 +55,8 @@ func TestPrivateHold(t *testing.T) {
 						t.Errorf("%s %s: no challenge", method, path)
 					}
 					if r.status == http.StatusForbidden && method == http.MethodGet &&
-						!(strings.Contains(string(body), "DENIED") && strings.Contains(string(body), s.HoldDID) && strings.Contains(string(body), "atcr-hold crew add dave.test")) {
+						!(strings.Contains(string(body), "DENIED") && strings.Contains(string(body), s.HoldDID) &&
+							strings.Contains(string(body), "atcr-hold crew add dave.test")) {
 						t.Errorf("%s %s: the refusal does not name the hold and the remedy: %s", method, path, body)
 					}
 				}
@@ -79,7 +80,8 @@ func TestPrivateHold(t *testing.T) {
 				t.Errorf("%s has no blob:write and pushed: %v", who, err)
 			}
 		}
-		if _, err := realtest.NewCrane(t, s.login(t, "bob")).Push(img, s.ref("secret", ":v2")); err == nil || !strings.Contains(err.Error(), "DENIED") {
+		_, err := realtest.NewCrane(t, s.login(t, "bob")).Push(img, s.ref("secret", ":v2"))
+		if err == nil || !strings.Contains(err.Error(), "DENIED") {
 			t.Errorf("bob pushed into alice's repository: %v", err)
 		}
 	})
@@ -131,8 +133,10 @@ func testMessages(t *testing.T, s *services, img *realtest.ImageFile) {
 			[]string{"UNAUTHORIZED", "docker login " + host + " -u HANDLE"}, ""},
 		{"pull, no handle", s.anonymous(), []string{"manifest", host + "/app:v1"},
 			[]string{"NAME_UNKNOWN", "HANDLE/REPOSITORY", `"app" is no handle`}, ""},
-		{"missing tag", alice, []string{"manifest", s.ref("secret", ":v9")}, []string{"MANIFEST_UNKNOWN", "/secret has no tag v9; it has v1"}, ""},
-		{"missing tag, of no concern", dave, []string{"manifest", s.ref("secret", ":v9")}, []string{"MANIFEST_UNKNOWN", "/secret has no tag v9"}, "it has"},
+		{"missing tag", alice, []string{"manifest", s.ref("secret", ":v9")},
+			[]string{"MANIFEST_UNKNOWN", "/secret has no tag v9; it has v1"}, ""},
+		{"missing tag, of no concern", dave, []string{"manifest", s.ref("secret", ":v9")},
+			[]string{"MANIFEST_UNKNOWN", "/secret has no tag v9"}, "it has"},
 		{"missing digest", alice, []string{"manifest", s.ref("secret", "@sha256:"+strings.Repeat("0", 64))},
 			[]string{"has no manifest sha256:0000"}, ""},
 		{"catalog", alice, []string{"catalog", host}, []string{"UNSUPPORTED", "/v2/HANDLE/REPOSITORY/tags/list"}, ""},
@@ -152,7 +156,8 @@ func testMessages(t *testing.T, s *services, img *realtest.ImageFile) {
 			}
 		})
 	}
-	if resp, _ := do(t, s.anonymous(), http.MethodHead, "/v2/app/manifests/v1", "repository:app:pull", nil); resp.StatusCode != http.StatusNotFound {
+	resp, _ := do(t, s.anonymous(), http.MethodHead, "/v2/app/manifests/v1", "repository:app:pull", nil)
+	if resp.StatusCode != http.StatusNotFound {
 		t.Errorf("HEAD without a handle: %s; clients stop there, since a HEAD has no text", resp.Status)
 	}
 }

@@ -241,7 +241,8 @@ func (c *Client) linkOrBlob(resp *http.Response, d digest.Digest) (*Blob, error)
 	var link struct {
 		URL string `json:"url"`
 	}
-	if len(head) < maxLinkBody && d.Algorithm().Available() && d.Algorithm().FromBytes(head) != d && json.Unmarshal(head, &link) == nil && link.URL != "" {
+	isBlob := len(head) == maxLinkBody || !d.Algorithm().Available() || d.Algorithm().FromBytes(head) == d
+	if !isBlob && json.Unmarshal(head, &link) == nil && link.URL != "" {
 		discard(resp)
 		u, err := c.checkLink(link.URL)
 		if err != nil {

@@ -116,7 +116,8 @@ func (c *Client) OpenBlob(ctx context.Context, userDID string, d digest.Digest, 
 	// The whole came although a range was asked.
 	if _, err := io.CopyN(io.Discard, body, start); err != nil {
 		_ = body.Close()
-		return nil, &Error{Kind: ErrUnavailable, Method: methodGetBlob, URL: c.h.url, Cause: fmt.Errorf("skip to byte %d of %s: %w", start, d, err)}
+		err = fmt.Errorf("skip to byte %d of %s: %w", start, d, err)
+		return nil, &Error{Kind: ErrUnavailable, Method: methodGetBlob, URL: c.h.url, Cause: err}
 	}
 	if end > 0 {
 		return readCloser{io.LimitReader(body, end-start), body}, nil

@@ -54,7 +54,8 @@ func (c *Client) InitiateUpload(ctx context.Context, d digest.Digest) (uploadID 
 	if err := c.call(ctx, http.MethodPost, methodInitiate, nil, in, &out); err != nil {
 		return "", err
 	}
-	if out.UploadID == "" || len(out.UploadID) > 1024 || strings.ContainsFunc(out.UploadID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	if out.UploadID == "" || len(out.UploadID) > 1024 || strings.ContainsFunc(out.UploadID, odd) {
 		return "", c.bad(methodInitiate, "uploadId of %d bytes", len(out.UploadID))
 	}
 	return out.UploadID, nil
@@ -153,7 +154,8 @@ func isLoopback(host string) bool {
 func storageHeader(name string) bool {
 	name = strings.ToLower(name)
 	switch name {
-	case "authorization", "content-type", "content-md5", "content-encoding", "cache-control", "if-none-match", "x-upload-id", "x-part-number":
+	case "authorization", "content-type", "content-md5", "content-encoding", "cache-control", "if-none-match",
+		"x-upload-id", "x-part-number":
 		return true
 	}
 	for _, prefix := range []string{"x-amz-", "x-goog-", "x-ms-", "x-bz-"} {

@@ -73,7 +73,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 	case opts.Directory == nil:
 		return nil, errors.New("auth: Options.Directory is missing: identity.NewResolver makes one")
 	case opts.KeyPath == "":
-		return nil, errors.New("auth: Options.KeyPath is missing: name a file for the key that signs tokens; it is made when it isn't there")
+		return nil, errors.New("auth: Options.KeyPath is missing: name a file for the key that signs tokens; it is made if need be")
 	}
 	opts.setDefaults()
 	base, err := newBaseURL(opts.BaseURL, opts.ListenAddr)

@@ -56,7 +56,8 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 			}
 		}
 		if !covers(c.Access, want.Repository, want.Actions) {
-			return registry.Actor{}, unauthorized(challenge, "insufficient_scope", "the token does not cover this: "+signInText(base, wanted))
+			text := "the token does not cover this: " + signInText(base, wanted)
+			return registry.Actor{}, unauthorized(challenge, "insufficient_scope", text)
 		}
 	}
 	return actor, nil

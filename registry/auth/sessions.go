@@ -113,8 +113,8 @@ func tokenEnded(resp *http.Response) (bool, error) {
 	return false, nil
 }
 
-// ServiceToken gets a token by com.atproto.server.getServiceAuth for one method of a service: aud is "did:…" or "did:…#atcr_hold". It is
-// for one call within a minute: holds take none twice. An audience that the PDS refuses is registry.ErrDenied.
+// ServiceToken gets a token by com.atproto.server.getServiceAuth for one method of a service: aud is "did:…" or "did:…#atcr_hold".
+// It is for one call within a minute: holds take none twice. An audience that the PDS refuses is registry.ErrDenied.
 func (s *Sessions) ServiceToken(ctx context.Context, id, aud, lxm string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()

@@ -34,7 +34,8 @@ type account struct {
 // Errors of a sign-in, besides those that name a server.
 var (
 	// errCredentials is one for all that would tell whether there is an account, and how far a guess was right.
-	errCredentials  = registry.ErrUnauthorized.With("sign-in failed: use your handle and an app password of your account: docker login REGISTRY -u HANDLE")
+	errCredentials = registry.ErrUnauthorized.With("sign-in failed: " +
+		"use your handle and an app password of your account: docker login REGISTRY -u HANDLE")
 	errMainPassword = registry.ErrDenied.With("this is the account's main password, which gives full access: " +
 		"make an app password in your account's settings (Privacy and security, App passwords) and sign in with that")
 )
@@ -115,8 +116,8 @@ func malformed(c credentials) error {
 		return registry.ErrUnauthorized.With("sign-in failed: there is no password: make an app password in your account's settings")
 	}
 	if _, ok := parseUser(user + ".bsky.social"); ok && !strings.EqualFold(user, "did") && !strings.Contains(user, ".") {
-		return registry.ErrUnauthorized.With("sign-in failed: %q is a handle without its domain: sign in with all of it, as in docker login REGISTRY -u %s.bsky.social",
-			user, strings.ToLower(user))
+		return registry.ErrUnauthorized.With("sign-in failed: %q is a handle without its domain: "+
+			"sign in with all of it, as in docker login REGISTRY -u %s.bsky.social", user, strings.ToLower(user))
 	}
 	return registry.ErrUnauthorized.With("sign-in failed: %.64q is neither a handle nor a DID: %s", user, remedy)
 }
@@ -189,7 +190,8 @@ func (a *Auth) createSession(ctx context.Context, did syntax.DID, secret, pds st
 		return account{}, errMainPassword
 	}
 	// The PDS has made the session: it is stored even when the client has gone.
-	id, err := a.sessions.store.put(context.WithoutCancel(ctx), did.String(), secret, pds, tokens{out.AccessJwt, out.RefreshJwt}, a.opts.Clock())
+	t := tokens{out.AccessJwt, out.RefreshJwt}
+	id, err := a.sessions.store.put(context.WithoutCancel(ctx), did.String(), secret, pds, t, a.opts.Clock())
 	if err != nil {
 		return account{}, err
 	}

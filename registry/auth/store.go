@@ -111,7 +111,8 @@ func (s *store) refreshed(ctx context.Context, e *session, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	_, err = s.db.Write().ExecContext(ctx, "update auth_session set sealed = $1, used_at = $2, checked_at = $2 where id = $3", sealed, now.Unix(), e.id)
+	_, err = s.db.Write().ExecContext(ctx, "update auth_session set sealed = $1, used_at = $2, checked_at = $2 where id = $3",
+		sealed, now.Unix(), e.id)
 	if err != nil {
 		return fmt.Errorf("storing the session of %s: %w", e.did, sqlx.Wrap(err))
 	}

@@ -70,7 +70,9 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 		return nil, err
 	}
 	a.signIns.WithLabelValues(map[bool]string{true: "ok", false: "anonymous"}[who.did != ""]).Inc()
-	return &tokenAnswer{Token: token, AccessToken: token, ExpiresIn: int(tokenLife / time.Second), IssuedAt: issued.UTC().Format(time.RFC3339)}, nil
+	return &tokenAnswer{
+		Token: token, AccessToken: token, ExpiresIn: int(tokenLife / time.Second), IssuedAt: issued.UTC().Format(time.RFC3339),
+	}, nil
 }
 
 // named puts the registry's name into the command of a refusal.

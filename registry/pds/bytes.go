@@ -175,19 +175,24 @@ func rebuilds(value []byte) [][]byte {
 		return nil
 	}
 	var forms []any
+	version := specs.Versioned{SchemaVersion: v.SchemaVersion}
 	for _, mediaType := range []string{v.MediaType, ""} {
 		if len(v.Manifests) > 0 {
-			index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: v.SchemaVersion}, MediaType: mediaType, Subject: v.Subject, Annotations: v.Annotations}
+			index := ocispec.Index{Versioned: version, MediaType: mediaType, Subject: v.Subject, Annotations: v.Annotations}
 			for _, c := range v.Manifests {
 				d := c.Descriptor
 				if p := c.Platform; p != nil {
-					d.Platform = &ocispec.Platform{Architecture: p.Architecture, OS: p.OS, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures, Variant: p.Variant}
+					d.Platform = &ocispec.Platform{
+						Architecture: p.Architecture, OS: p.OS, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures, Variant: p.Variant,
+					}
 				}
 				index.Manifests = append(index.Manifests, d)
 			}
 			forms = append(forms, index)
 		} else if v.Config != nil {
-			forms = append(forms, ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: v.SchemaVersion}, MediaType: mediaType, Config: *v.Config, Layers: v.Layers, Subject: v.Subject, Annotations: v.Annotations})
+			forms = append(forms, ocispec.Manifest{
+				Versioned: version, MediaType: mediaType, Config: *v.Config, Layers: v.Layers, Subject: v.Subject, Annotations: v.Annotations,
+			})
 		}
 	}
 	var out [][]byte

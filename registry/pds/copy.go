@@ -89,7 +89,8 @@ func (b *Backend) doubtful() int64 { return b.clock().Add(-freshFor).Unix() }
 
 // doubt has the copy confirmed before it is used again.
 func (b *Backend) doubt(ctx context.Context, owner string) {
-	if _, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $2 where did = $1 and checked > $2`, owner, b.doubtful()); err != nil {
+	_, err := b.db.Write().ExecContext(ctx, `update pds_owner set checked = $2 where did = $1 and checked > $2`, owner, b.doubtful())
+	if err != nil {
 		b.log.Warn("a copy could not be marked for checking", "did", owner, "err", err)
 	}
 }

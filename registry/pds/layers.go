@@ -31,7 +31,8 @@ func (b *Backend) learnLayers(ctx context.Context, o owner, m manifestRow) error
 		if err := writeLayers(ctx, tx, o.DID, m.Repository, m.Digest, m.Hold, b.clock().Unix(), layers); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `update pds_manifest set layers_known = 1 where owner = $1 and rkey = $2 and cid = $3`, o.DID, m.RKey, m.CID)
+		_, err := tx.ExecContext(ctx, `update pds_manifest set layers_known = 1 where owner = $1 and rkey = $2 and cid = $3`,
+			o.DID, m.RKey, m.CID)
 		return err
 	})
 	if err != nil {

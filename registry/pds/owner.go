@@ -32,7 +32,8 @@ func splitName(name string) (id, repository string, err error) {
 	who, repository, err := atcr.ParseName(name)
 	if err != nil {
 		if first, _, ok := strings.Cut(name, "/"); !ok || errors.Is(err, atcr.ErrIdentity) {
-			return "", "", registry.ErrNameUnknown.With("there is no repository %q: names are HANDLE/REPOSITORY, and %q is no handle", clip(name), clip(first)).Wrap(err)
+			return "", "", registry.ErrNameUnknown.With("there is no repository %q: names are HANDLE/REPOSITORY, and %q is no handle",
+				clip(name), clip(first)).Wrap(err)
 		}
 		return "", "", registry.ErrNameInvalid.With("%v", err)
 	}

@@ -68,7 +68,8 @@ func (r *repository) find(ctx context.Context, did string, ref registry.Ref) (m 
 	return m, tag, err
 }
 
-// missing is the error for a manifest that the repository does not have. It names some tags that there are, as far as the actor may see them.
+// missing is the error for a manifest that the repository does not have. It names some tags that there are, as far as the actor may
+// see them.
 func (r *repository) missing(ctx context.Context, did string, ref registry.Ref) error {
 	if ref.Tag == "" {
 		return registry.ErrManifestUnknown.With("%s/%s has no manifest %s", r.id, r.name, ref.Digest)
@@ -167,7 +168,9 @@ func (r *repository) Tags(ctx context.Context, after string) iter.Seq2[string, e
 }
 
 // tagPage reads a page of tags in byte order; last is where the next begins, empty at the end.
-func (r *repository) tagPage(ctx context.Context, did, after string, limit int, allowed map[string]bool) (page []string, last string, err error) {
+func (r *repository) tagPage(
+	ctx context.Context, did, after string, limit int, allowed map[string]bool,
+) (page []string, last string, err error) {
 	rows, err := r.b.db.Read().QueryContext(ctx, queryTagPage, did, r.name, after, limit)
 	if err != nil {
 		return nil, "", sqlx.Wrap(err)
@@ -192,7 +195,9 @@ func (r *repository) tagPage(ctx context.Context, did, after string, limit int, 
 }
 
 // Referrers lists manifests by the subject that their records name.
-func (r *repository) Referrers(ctx context.Context, d digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
+func (r *repository) Referrers(
+	ctx context.Context, d digest.Digest, artifactType string, after digest.Digest,
+) iter.Seq2[ocispec.Descriptor, error] {
 	return func(yield func(ocispec.Descriptor, error) bool) {
 		v, err := r.reader(ctx)
 		if err != nil {

@@ -99,7 +99,8 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 			if ok, err := r.bring(ctx, o, hold, d); err != nil {
 				return err
 			} else if !ok {
-				return registry.ErrManifestBlobUnknown.With("the hold %s has no blob %s: push it first", hold, d).WithDetail(map[string]any{"digest": d})
+				return registry.ErrManifestBlobUnknown.With("the hold %s has no blob %s: push it first", hold, d).
+					WithDetail(map[string]any{"digest": d})
 			}
 		}
 		return nil
@@ -112,7 +113,8 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		case err != nil:
 			return holds.Error(hold, err)
 		case q.Limit != nil && q.TotalSize > *q.Limit:
-			return registry.ErrDenied.With("the quota at the hold %s is used up: %d of %d bytes; delete images or ask its captain for a larger tier", hold, q.TotalSize, *q.Limit).
+			return registry.ErrDenied.With("the quota at the hold %s is used up: %d of %d bytes; delete images or ask its captain for a larger tier",
+				hold, q.TotalSize, *q.Limit).
 				WithDetail(map[string]any{"usage": q.TotalSize, "limit": *q.Limit, "tier": q.Tier})
 		}
 		return nil
@@ -202,7 +204,8 @@ func (b *Backend) checkChildren(ctx context.Context, p *push) error {
 			return err
 		}
 		if !ok {
-			return registry.ErrManifestBlobUnknown.With("the repository %s has no manifest %s: push it first", p.repository, c.Digest).WithDetail(map[string]any{"digest": c.Digest})
+			return registry.ErrManifestBlobUnknown.With("the repository %s has no manifest %s: push it first", p.repository, c.Digest).
+				WithDetail(map[string]any{"digest": c.Digest})
 		}
 	}
 	return nil

@@ -37,8 +37,8 @@ func (b *Backend) Repository(_ context.Context, actor registry.Actor, name strin
 
 // Repositories returns ErrUnsupported: the repositories of a network have no list here.
 func (b *Backend) Repositories(context.Context, registry.Actor, string) iter.Seq2[string, error] {
-	return registry.Fail[string](registry.ErrUnsupported.With("this registry has no catalog: its repositories are those of all accounts of the AT Protocol. " +
-		"List the tags of one by /v2/HANDLE/REPOSITORY/tags/list"))
+	return registry.Fail[string](registry.ErrUnsupported.With("this registry has no catalog: " +
+		"its repositories are those of all accounts of the AT Protocol. List the tags of one by /v2/HANDLE/REPOSITORY/tags/list"))
 }
 
 // DeleteBlob answers ErrUnsupported: layers go when no manifest names them.
@@ -81,7 +81,8 @@ func (r *repository) isOwner(o owner) bool {
 // unknown is the error for what is missing: the whole repository, or the one thing.
 func (r *repository) unknown(ctx context.Context, owner string, thing error) error {
 	var n int
-	err := r.b.db.Read().QueryRowContext(ctx, `select count(*) from (select 1 from pds_manifest where owner = $1 and repository = $2 limit 1) as x`, owner, r.name).Scan(&n)
+	err := r.b.db.Read().QueryRowContext(ctx, `select count(*) from
+		(select 1 from pds_manifest where owner = $1 and repository = $2 limit 1) as x`, owner, r.name).Scan(&n)
 	if err == nil && n == 0 {
 		return registry.ErrNameUnknown.With("%s has no repository %s", r.id, r.name)
 	}

@@ -58,7 +58,8 @@ func number(b bool) int {
 }
 
 func writeOwner(ctx context.Context, tx *sql.Tx, o ownerRow) error {
-	_, err := tx.ExecContext(ctx, `insert into pds_owner (did, rev, head, checked, complete, gen, list_collection, list_cursor, list_rev, list_head)
+	_, err := tx.ExecContext(ctx, `insert into pds_owner
+		(did, rev, head, checked, complete, gen, list_collection, list_cursor, list_rev, list_head)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		on conflict (did) do update set rev = $2, head = $3, checked = $4, complete = $5, gen = $6,
 		list_collection = $7, list_cursor = $8, list_rev = $9, list_head = $10`,
@@ -80,9 +81,11 @@ func writeManifest(ctx context.Context, tx *sql.Tx, owner string, gen, now int64
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `insert into pds_manifest (owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known)
+	_, err = tx.ExecContext(ctx, `insert into pds_manifest
+		(owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		owner, m.RKey, gen, m.CID, m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject), number(m.LayersKnown))
+		owner, m.RKey, gen, m.CID, m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject),
+		number(m.LayersKnown))
 	if err != nil {
 		return err
 	}
@@ -90,9 +93,12 @@ func writeManifest(ctx context.Context, tx *sql.Tx, owner string, gen, now int64
 }
 
 // writeLayers remembers which hold the blobs of a manifest lie in.
-func writeLayers(ctx context.Context, tx *sql.Tx, owner, repository string, manifest digest.Digest, hold string, now int64, layers []layer) error {
+func writeLayers(
+	ctx context.Context, tx *sql.Tx, owner, repository string, manifest digest.Digest, hold string, now int64, layers []layer,
+) error {
 	for _, l := range layers {
-		_, err := tx.ExecContext(ctx, `insert into pds_layer (owner, repository, digest, manifest, hold, size, seen) values ($1, $2, $3, $4, $5, $6, $7)
+		_, err := tx.ExecContext(ctx, `insert into pds_layer (owner, repository, digest, manifest, hold, size, seen)
+			values ($1, $2, $3, $4, $5, $6, $7)
 			on conflict (owner, repository, digest, manifest) do update set hold = $5, size = $6, seen = $7`,
 			owner, repository, string(l.Digest), string(manifest), hold, l.Size, now)
 		if err != nil {
@@ -106,7 +112,8 @@ func writeLayers(ctx context.Context, tx *sql.Tx, owner, repository string, mani
 func deleteManifest(ctx context.Context, tx *sql.Tx, owner, rkey string) error {
 	_, err := tx.ExecContext(ctx, `delete from pds_layer where owner = $1 and manifest <> '' and (repository, manifest) in
 		(select m.repository, m.digest from pds_manifest m where m.owner = $1 and m.rkey = $2 and not exists
-		(select 1 from pds_manifest o where o.owner = $1 and o.repository = m.repository and o.digest = m.digest and o.rkey <> $2))`, owner, rkey)
+		(select 1 from pds_manifest o where o.owner = $1 and o.repository = m.repository and o.digest = m.digest and o.rkey <> $2))`,
+		owner, rkey)
 	if err != nil {
 		return err
 	}
@@ -117,8 +124,9 @@ func deleteManifest(ctx context.Context, tx *sql.Tx, owner, rkey string) error {
 func writeTag(ctx context.Context, tx *sql.Tx, owner string, gen int64, t tagRow) error {
 	_, err := tx.ExecContext(ctx, `insert into pds_tag (owner, rkey, gen, cid, repository, tag, manifest_rkey, digest, stamp, extra)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		on conflict (owner, rkey) do update set gen = $3, cid = $4, repository = $5, tag = $6, manifest_rkey = $7, digest = $8, stamp = $9, extra = $10,
-		proved = case when $4 <> '' and pds_tag.cid = $4 and pds_tag.repository = $5 and pds_tag.tag = $6 and pds_tag.manifest_rkey = $7 and pds_tag.digest = $8
+		on conflict (owner, rkey) do update set gen = $3, cid = $4, repository = $5, tag = $6, manifest_rkey = $7, digest = $8,
+		stamp = $9, extra = $10, proved = case when $4 <> '' and pds_tag.cid = $4 and pds_tag.repository = $5 and pds_tag.tag = $6
+		and pds_tag.manifest_rkey = $7 and pds_tag.digest = $8
 		then pds_tag.proved else 0 end`,
 		owner, t.RKey, gen, t.CID, t.Repository, t.Tag, t.ManifestRKey, string(t.Digest), t.Stamp, number(t.Extra))
 	return err
@@ -148,7 +156,9 @@ const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, 
 
 func scanManifest(row interface{ Scan(...any) error }) (manifestRow, error) {
 	var m manifestRow
-	err := row.Scan(&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown, &m.Proved)
+	err := row.Scan(
+		&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown, &m.Proved,
+	)
 	return m, err
 }
 
@@ -162,7 +172,8 @@ func manifestByDigest(ctx context.Context, q querier, owner, repository string, 
 }
 
 func manifestByKey(ctx context.Context, q querier, owner, rkey string) (manifestRow, bool, error) {
-	return found(scanManifest(q.QueryRowContext(ctx, `select `+manifestColumns+` from pds_manifest where owner = $1 and rkey = $2`, owner, rkey)))
+	return found(scanManifest(q.QueryRowContext(ctx, `select `+manifestColumns+` from pds_manifest where owner = $1 and rkey = $2`,
+		owner, rkey)))
 }
 
 const tagColumns = `rkey, cid, repository, tag, manifest_rkey, digest, stamp, extra, proved`
@@ -241,7 +252,8 @@ func Migrate(ctx context.Context, db *sqldb.DB) error {
 
 // manifestRecords lists all records of one manifest in a repository.
 func manifestRecords(ctx context.Context, q querier, owner, repository string, d digest.Digest) ([]manifestRow, error) {
-	rows, err := q.QueryContext(ctx, `select `+manifestColumns+` from pds_manifest where owner = $1 and repository = $2 and digest = $3 order by rkey limit 100`,
+	rows, err := q.QueryContext(ctx, `select `+manifestColumns+` from pds_manifest
+		where owner = $1 and repository = $2 and digest = $3 order by rkey limit 100`,
 		owner, repository, string(d))
 	if err != nil {
 		return nil, sqlx.Wrap(err)

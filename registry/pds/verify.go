@@ -42,7 +42,8 @@ type Verify string
 
 const (
 	// VerifySampled asks for proofs at no more than one pull a second of an owner, and lets pass what can't be proved: beyond
-	// that rate, and while the PDS is silent or knows no proofs (then it is asked again after a minute). Disproved records are refused. The default: a PDS that lies is
+	// that rate, and while the PDS is silent or knows no proofs (then it is asked again after a minute). Disproved records are
+	// refused. The default: a PDS that lies is
 	// found out by ordinary use, and neither a silent one nor an old one stops pulls.
 	VerifySampled Verify = "sampled"
 	// VerifyAlways serves nothing that was not proved. A PDS that knows no proofs has its images refused; one that is silent has
@@ -155,7 +156,8 @@ func (p *prover) prove(ctx context.Context, v view, m manifestRow, t *tagRow, la
 			return nil
 		}
 		if errors.Is(err, errNoProofs) {
-			err = registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).Wrap(err)
+			err = registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).
+				Wrap(err)
 		}
 		p.refused.Put(noAnswer(v.DID), err, p.clock().Add(failureFor)) // or each pull would be a question to it
 		return err
@@ -178,8 +180,10 @@ func (p *prover) sample(did string) bool {
 // disprove counts a record that its owner's repository does not hold, and remembers it for a minute.
 func (p *prover) disprove(o owner, c claim, why error) error {
 	p.disproved.Add(1)
-	p.log.Warn("record refused: its PDS can't prove it", "did", o.DID, "pds", clip(o.PDS), "collection", c.collection, "rkey", clip(c.rkey), "why", clip(why.Error()))
-	err := registry.ErrManifestUnknown.With("the signed repository of %s does not hold this record, though its PDS lists it", o.DID).Wrap(why)
+	p.log.Warn("record refused: its PDS can't prove it",
+		"did", o.DID, "pds", clip(o.PDS), "collection", c.collection, "rkey", clip(c.rkey), "why", clip(why.Error()))
+	err := registry.ErrManifestUnknown.With("the signed repository of %s does not hold this record, though its PDS lists it", o.DID).
+		Wrap(why)
 	p.refused.Put(c.key(o.DID), err, p.clock().Add(freshFor))
 	return err
 }
@@ -219,7 +223,8 @@ func manifestClaim(m manifestRow) claim {
 	fields := func(m manifestRow) []any {
 		return []any{m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject)}
 	}
-	return claim{atcr.NSIDManifest, m.RKey, m.CID, "pds_manifest", []string{"repository", "digest", "hold", "media_type", "size", "blob", "subject"},
+	return claim{atcr.NSIDManifest, m.RKey, m.CID, "pds_manifest",
+		[]string{"repository", "digest", "hold", "media_type", "size", "blob", "subject"},
 		fields(m), func(value []byte) ([]any, error) {
 			w, err := readManifest(m.RKey, m.CID, value)
 			return fields(w), err
@@ -239,7 +244,8 @@ func tagClaim(owner string, t tagRow) claim {
 // that a slow PDS takes no more than one of the places.
 func (p *prover) proveOne(ctx context.Context, v view, c claim) error {
 	if v.Warning != "" {
-		e := registry.ErrUnavailable.With("the PDS %s does not answer, and the record of this manifest was never proved: try again later", v.PDS)
+		e := registry.ErrUnavailable.With("the PDS %s does not answer, and the record of this manifest was never proved: try again later",
+			v.PDS)
 		e.RetryAfter = 10 * time.Second
 		return e
 	}

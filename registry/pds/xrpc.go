@@ -120,7 +120,8 @@ func takeAnswer(host, method string, resp *http.Response, body []byte, err error
 		return fmt.Errorf("%w: %w", errTooLarge, silent(host, method, err))
 	}
 	if errors.Is(err, httpx.ErrNoPlace) {
-		e := registry.ErrUnavailable.With("too many long answers of PDSes are being read: try again later").Wrap(fmt.Errorf("%s of %s: %w", method, host, err))
+		e := registry.ErrUnavailable.With("too many long answers of PDSes are being read: try again later").
+			Wrap(fmt.Errorf("%s of %s: %w", method, host, err))
 		e.RetryAfter = longWait
 		return e
 	}
@@ -171,7 +172,8 @@ func refusal(host, method string, resp *http.Response, body []byte, now time.Tim
 	case resp.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%w: %w", errNoRecord, cause)
 	case resp.StatusCode == http.StatusRequestEntityTooLarge || x.Error == "BlobTooLarge":
-		return registry.ErrManifestTooLarge.With("the PDS %s does not take a blob or record of this size: %s", host, clip(x.Message)).Wrap(cause)
+		return registry.ErrManifestTooLarge.With("the PDS %s does not take a blob or record of this size: %s", host, clip(x.Message)).
+			Wrap(cause)
 	case resp.StatusCode >= 500 || resp.StatusCode < 400:
 		e := registry.ErrUnavailable.With("the PDS %s fails (%d): try again later", host, resp.StatusCode).Wrap(cause)
 		e.RetryAfter = max(retryAfter(resp.Header, now), 10*time.Second)
@@ -218,7 +220,8 @@ func (p pds) listRecords(ctx context.Context, did, collection, cursor string) (p
 			return nil, "", release, err
 		}
 		if len(out.Records) > limit {
-			return nil, "", release, silent(p.base, "com.atproto.repo.listRecords", fmt.Errorf("%d records, %d asked for", len(out.Records), limit))
+			err := fmt.Errorf("%d records, %d asked for", len(out.Records), limit)
+			return nil, "", release, silent(p.base, "com.atproto.repo.listRecords", err)
 		}
 		if len(out.Records) == 0 || out.Cursor == cursor {
 			out.Cursor = ""
@@ -321,7 +324,8 @@ func (a acting) uploadBlob(ctx context.Context, session, mediaType string, body 
 		return nil, err
 	}
 	if want := repo.BlobCID(body).String(); out.Blob.CID != want {
-		return nil, silent("of the account", "com.atproto.repo.uploadBlob", fmt.Errorf("it names the blob %s, must be %s", clip(out.Blob.CID), want))
+		err := fmt.Errorf("it names the blob %s, must be %s", clip(out.Blob.CID), want)
+		return nil, silent("of the account", "com.atproto.repo.uploadBlob", err)
 	}
 	return &out.Blob, nil
 }

@@ -58,7 +58,8 @@ func (h *Holds) MayRead(ctx context.Context, actor registry.Actor, hold string) 
 		return err
 	}
 	if actor.ID == "" {
-		return registry.ErrUnauthorized.With("the hold %s is private: sign in (docker login %s -u HANDLE)", h.hold(ctx, hold), service(actor.Challenge)).WithChallenge(actor.Challenge)
+		return registry.ErrUnauthorized.With("the hold %s is private: sign in (docker login %s -u HANDLE)",
+			h.hold(ctx, hold), service(actor.Challenge)).WithChallenge(actor.Challenge)
 	}
 	r, err := h.Rights(ctx, hold, actor.ID)
 	if err != nil || r.Read {
@@ -97,7 +98,9 @@ func (h *Holds) EnsureWriter(ctx context.Context, actor registry.Actor, hold str
 }
 
 // denied is the refusal of an actor by a hold. It names both, the captain, and the captain's command.
-func (h *Holds) denied(ctx context.Context, hold string, actor registry.Actor, r holdclient.Rights, format, permission string) *registry.Error {
+func (h *Holds) denied(
+	ctx context.Context, hold string, actor registry.Actor, r holdclient.Rights, format, permission string,
+) *registry.Error {
 	who := h.handle(ctx, actor.ID)
 	add := "atcr-hold crew add " + who
 	if r.Crew { // with other permissions

@@ -180,7 +180,8 @@ func (p *Pulls) tell(ctx context.Context, k pull, w waiting) (result string, err
 		c = c.As(p.o.Self)
 	}
 	_, err = c.NotifyManifest(ctx, holdclient.Notice{
-		Operation: holdclient.Pull, Repository: k.repository, UserDID: k.owner, Digest: k.digest, Manifest: p.o.Manifests.Cached(ctx, k.digest),
+		Operation: holdclient.Pull, Repository: k.repository, UserDID: k.owner, Digest: k.digest,
+		Manifest: p.o.Manifests.Cached(ctx, k.digest),
 	})
 	switch {
 	case err == nil:

@@ -145,7 +145,8 @@ func (s *Settler) list(ctx context.Context, where string, args ...any) ([]Intent
 	for rows.Next() {
 		var in Intent
 		var tags string
-		err := rows.Scan(&in.ID, &in.Kind, &in.Owner, &in.Session, &in.Repository, &in.Digest, &tags, &in.Hold, &in.Created, &in.NextTry, &in.Tries, &in.State, &in.Reason)
+		err := rows.Scan(&in.ID, &in.Kind, &in.Owner, &in.Session, &in.Repository, &in.Digest, &tags, &in.Hold,
+			&in.Created, &in.NextTry, &in.Tries, &in.State, &in.Reason)
 		if err == nil {
 			err = json.Unmarshal([]byte(tags), &in.Tags)
 		}
@@ -229,9 +230,11 @@ func (s *Settler) postpone(ctx context.Context, in Intent, why error) error {
 		in.State = StateSession
 	}
 	if in.State == stateRefused || in.State == stateExpired {
-		s.o.Log.Error("the hold was not told of a manifest", "kind", in.Kind, "state", in.State, "owner", in.Owner, "repository", in.Repository, "digest", in.Digest, "hold", in.Hold, "why", in.Reason)
+		s.o.Log.Error("the hold was not told of a manifest", "kind", in.Kind, "state", in.State, "owner", in.Owner,
+			"repository", in.Repository, "digest", in.Digest, "hold", in.Hold, "why", in.Reason)
 	}
-	_, err := s.o.DB.Write().ExecContext(context.WithoutCancel(ctx), `update pds_intent set tries = $2, next_try = $3, state = $4, reason = $5 where id = $1`,
+	_, err := s.o.DB.Write().ExecContext(context.WithoutCancel(ctx),
+		`update pds_intent set tries = $2, next_try = $3, state = $4, reason = $5 where id = $1`,
 		in.ID, in.Tries, in.NextTry, in.State, in.Reason)
 	return errors.Join(why, sqlx.Wrap(err))
 }
@@ -242,7 +245,9 @@ func isRefusal(err error) bool {
 	if e := (*holdclient.Error)(nil); errors.As(err, &e) && (e.Name == "ManifestRecordNotFound" || e.Name == "ManifestRecordExists") {
 		return false
 	}
-	for _, kind := range []error{holdclient.ErrQuotaExceeded, holdclient.ErrForbidden, holdclient.ErrInvalid, holdclient.ErrInvalidDigest, holdclient.ErrNotFound} {
+	for _, kind := range []error{
+		holdclient.ErrQuotaExceeded, holdclient.ErrForbidden, holdclient.ErrInvalid, holdclient.ErrInvalidDigest, holdclient.ErrNotFound,
+	} {
 		if errors.Is(err, kind) {
 			return true
 		}
@@ -253,9 +258,11 @@ func isRefusal(err error) bool {
 // Adopt gives intents whose session has ended to the owner's present one.
 func (s *Settler) Adopt(ctx context.Context, owner, session string) {
 	var n int
-	err := s.o.DB.Read().QueryRowContext(ctx, `select count(*) from pds_intent where owner = $1 and state = $2`, owner, StateSession).Scan(&n)
+	err := s.o.DB.Read().QueryRowContext(ctx, `select count(*) from pds_intent where owner = $1 and state = $2`, owner, StateSession).
+		Scan(&n)
 	if err == nil && n > 0 {
-		_, err = s.o.DB.Write().ExecContext(ctx, `update pds_intent set session = $2, state = $3, next_try = $4 where owner = $1 and state = $5`,
+		_, err = s.o.DB.Write().ExecContext(ctx,
+			`update pds_intent set session = $2, state = $3, next_try = $4 where owner = $1 and state = $5`,
 			owner, session, StateOpen, s.o.Clock().Unix(), StateSession)
 	}
 	if err != nil {
@@ -287,7 +294,8 @@ func (s *Settler) Start(in Intent) bool {
 	ok := s.o.Work.Go(func(ctx context.Context) {
 		defer s.Release(in.ID)
 		s.settleOne(ctx, in)
-	}, background.Bound{Key: "tails", Limit: atOnce}, background.Bound{Key: "hold " + in.Hold, Limit: ofHold}, background.Bound{Key: "owner " + in.Owner, Limit: ofOwner})
+	}, background.Bound{Key: "tails", Limit: atOnce},
+		background.Bound{Key: "hold " + in.Hold, Limit: ofHold}, background.Bound{Key: "owner " + in.Owner, Limit: ofOwner})
 	if !ok {
 		s.Release(in.ID)
 	}
@@ -305,7 +313,8 @@ func (s *Settler) settleOne(ctx context.Context, in Intent) {
 // Due begins to settle open intents that are due, a few of each owner, and returns how many. It does not wait for them.
 func (s *Settler) Due(ctx context.Context) (int, error) {
 	due, err := s.list(ctx, `id in (select id from
-		(select id, row_number() over (partition by owner order by next_try, id) as n from pds_intent where state in ($1, $2) and next_try <= $3) as due
+		(select id, row_number() over (partition by owner order by next_try, id) as n
+		from pds_intent where state in ($1, $2) and next_try <= $3) as due
 		where n <= $4) order by next_try limit 1000`, StateOpen, StateSession, s.o.Clock().Unix(), 2*ofOwner)
 	if err != nil {
 		return 0, err

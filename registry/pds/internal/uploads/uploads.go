@@ -182,7 +182,8 @@ func (u *Uploads) take(ctx context.Context, id string) (*state, error) {
 func (u *Uploads) load(ctx context.Context, id string) (*state, error) {
 	s := &state{ID: id, stored: true}
 	var parts string
-	err := u.o.DB.Read().QueryRowContext(ctx, `select owner, actor, session, repository, hold, upload_id, size, parts from pds_upload where id = $1 and touched >= $2`,
+	err := u.o.DB.Read().QueryRowContext(ctx, `select owner, actor, session, repository, hold, upload_id, size, parts
+		from pds_upload where id = $1 and touched >= $2`,
 		id, u.o.Clock().Add(-Life).Unix()).
 		Scan(&s.Owner, &s.Actor, &s.Session, &s.Repository, &s.Hold, &s.UploadID, &s.Size, &parts)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -202,7 +203,8 @@ func (u *Uploads) save(ctx context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	_, err = u.o.DB.Write().ExecContext(ctx, `insert into pds_upload (id, owner, actor, session, repository, hold, upload_id, size, parts, touched)
+	_, err = u.o.DB.Write().ExecContext(ctx, `insert into pds_upload
+		(id, owner, actor, session, repository, hold, upload_id, size, parts, touched)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		on conflict (id) do update set session = $4, upload_id = $7, size = $8, parts = $9, touched = $10`,
 		s.ID, s.Owner, s.Actor, s.Session, s.Repository, s.Hold, s.UploadID, s.Size, string(parts), u.o.Clock().Unix())
@@ -269,7 +271,8 @@ func (u *Uploads) abort(ctx context.Context, s *state) error {
 
 // Expire aborts uploads that have rested for a day.
 func (u *Uploads) Expire(ctx context.Context) error {
-	rows, err := u.o.DB.Read().QueryContext(ctx, `select id, session, hold, upload_id from pds_upload where touched < $1 order by touched limit 100`, u.o.Clock().Add(-Life).Unix())
+	rows, err := u.o.DB.Read().QueryContext(ctx, `select id, session, hold, upload_id from pds_upload
+		where touched < $1 order by touched limit 100`, u.o.Clock().Add(-Life).Unix())
 	if err != nil {
 		return fmt.Errorf("find old uploads: %w", sqlx.Wrap(err))
 	}
