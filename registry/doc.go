@@ -9,8 +9,9 @@
 // A [Handler] serves every path that is /v2 or begins with /v2/, and that stands at the root of a host. There is no option for a
 // base path, since no client could use one: the distribution specification fixes /v2/, and in the reference
 // "example.com/registry/app" the "registry" is a part of the repository's name. Give each registry a host name or a port of
-// its own. [Handler.WithFallback] puts it before other routes. On an http.ServeMux, mux.Handle("/v2/", handler) serves every client as well; but the mux
-// cleans a path with "//" or ".." before it looks for a handler, and answers a redirect where the handler would answer 400.
+// its own. [Handler.WithFallback] puts it before other routes. On an http.ServeMux, mux.Handle("/v2/", handler) serves every
+// client as well; but the mux cleans a path with "//" or ".." before it looks for a handler, and redirects where the handler
+// would send 400.
 //
 // # Authorization
 //

@@ -25,29 +25,36 @@ type Error struct {
 // Kinds of errors. Return them as they are, or a copy by [Error.With], [Error.WithDetail], [Error.WithChallenge] or [Error.Wrap].
 // They are shared by all requests: never change one in place.
 var (
-	ErrBlobUnknown         = &Error{Code: "BLOB_UNKNOWN", Status: http.StatusNotFound, Message: "blob unknown to repository"}
-	ErrUploadUnknown       = &Error{Code: "BLOB_UPLOAD_UNKNOWN", Status: http.StatusNotFound, Message: "upload unknown: start a new one by POST"}
-	ErrUploadInvalid       = &Error{Code: "BLOB_UPLOAD_INVALID", Status: http.StatusBadRequest, Message: "upload invalid"}
-	ErrUploadBusy          = &Error{Code: "BLOB_UPLOAD_INVALID", Status: http.StatusConflict, Message: "another request is writing to this upload"}
-	ErrRangeInvalid        = &Error{Code: "BLOB_UPLOAD_INVALID", Status: http.StatusRequestedRangeNotSatisfiable, Message: "Content-Range does not begin where the upload ends"}
-	ErrDigestInvalid       = &Error{Code: "DIGEST_INVALID", Status: http.StatusBadRequest, Message: "digest invalid, or not that of the content"}
-	ErrManifestBlobUnknown = &Error{Code: "MANIFEST_BLOB_UNKNOWN", Status: http.StatusNotFound, Message: "manifest names a blob or manifest that is not here: push it first"}
-	ErrManifestInvalid     = &Error{Code: "MANIFEST_INVALID", Status: http.StatusBadRequest, Message: "manifest invalid"}
-	ErrManifestTooLarge    = &Error{Code: "MANIFEST_INVALID", Status: http.StatusRequestEntityTooLarge, Message: "manifest too large"}
-	ErrManifestUnknown     = &Error{Code: "MANIFEST_UNKNOWN", Status: http.StatusNotFound, Message: "manifest unknown"}
-	ErrNameInvalid         = &Error{Code: "NAME_INVALID", Status: http.StatusBadRequest, Message: "invalid repository name"}
-	ErrNameUnknown         = &Error{Code: "NAME_UNKNOWN", Status: http.StatusNotFound, Message: "repository name not known"}
-	ErrTagInvalid          = &Error{Code: "TAG_INVALID", Status: http.StatusBadRequest, Message: "invalid tag"}
-	ErrPageInvalid         = &Error{Code: "PAGINATION_NUMBER_INVALID", Status: http.StatusBadRequest, Message: "n must be a number of 0 or more"}
-	ErrPrecondition        = &Error{Code: "DENIED", Status: http.StatusPreconditionFailed, Message: "what If-Match or If-None-Match asks for does not hold: read again"}
-	ErrSizeInvalid         = &Error{Code: "SIZE_INVALID", Status: http.StatusBadRequest, Message: "body is not as long as Content-Length says"}
-	ErrUnauthorized        = &Error{Code: "UNAUTHORIZED", Status: http.StatusUnauthorized, Message: "authentication required"}
-	ErrDenied              = &Error{Code: "DENIED", Status: http.StatusForbidden, Message: "requested access is denied"}
-	ErrUnsupported         = &Error{Code: "UNSUPPORTED", Status: http.StatusMethodNotAllowed, Message: "operation not supported"}
-	ErrTooManyRequests     = &Error{Code: "TOOMANYREQUESTS", Status: http.StatusTooManyRequests, Message: "too many requests"}
-	ErrNoSpace             = &Error{Code: "UNKNOWN", Status: http.StatusInsufficientStorage, Message: "the registry's storage is full"}
-	ErrUnavailable         = &Error{Code: "UNAVAILABLE", Status: http.StatusServiceUnavailable, Message: "a service this answer needs does not respond: try again"}
+	ErrBlobUnknown   = newKind("BLOB_UNKNOWN", http.StatusNotFound, "blob unknown to repository")
+	ErrUploadUnknown = newKind("BLOB_UPLOAD_UNKNOWN", http.StatusNotFound, "upload unknown: start a new one by POST")
+	ErrUploadInvalid = newKind("BLOB_UPLOAD_INVALID", http.StatusBadRequest, "upload invalid")
+	ErrUploadBusy    = newKind("BLOB_UPLOAD_INVALID", http.StatusConflict, "another request is writing to this upload")
+	ErrRangeInvalid  = newKind("BLOB_UPLOAD_INVALID", http.StatusRequestedRangeNotSatisfiable,
+		"Content-Range does not begin where the upload ends")
+	ErrDigestInvalid       = newKind("DIGEST_INVALID", http.StatusBadRequest, "digest invalid, or not that of the content")
+	ErrManifestBlobUnknown = newKind("MANIFEST_BLOB_UNKNOWN", http.StatusNotFound,
+		"manifest names a blob or manifest that is not here: push it first")
+	ErrManifestInvalid  = newKind("MANIFEST_INVALID", http.StatusBadRequest, "manifest invalid")
+	ErrManifestTooLarge = newKind("MANIFEST_INVALID", http.StatusRequestEntityTooLarge, "manifest too large")
+	ErrManifestUnknown  = newKind("MANIFEST_UNKNOWN", http.StatusNotFound, "manifest unknown")
+	ErrNameInvalid      = newKind("NAME_INVALID", http.StatusBadRequest, "invalid repository name")
+	ErrNameUnknown      = newKind("NAME_UNKNOWN", http.StatusNotFound, "repository name not known")
+	ErrTagInvalid       = newKind("TAG_INVALID", http.StatusBadRequest, "invalid tag")
+	ErrPageInvalid      = newKind("PAGINATION_NUMBER_INVALID", http.StatusBadRequest, "n must be a number of 0 or more")
+	ErrPrecondition     = newKind("DENIED", http.StatusPreconditionFailed,
+		"what If-Match or If-None-Match asks for does not hold: read again")
+	ErrSizeInvalid     = newKind("SIZE_INVALID", http.StatusBadRequest, "body is not as long as Content-Length says")
+	ErrUnauthorized    = newKind("UNAUTHORIZED", http.StatusUnauthorized, "authentication required")
+	ErrDenied          = newKind("DENIED", http.StatusForbidden, "requested access is denied")
+	ErrUnsupported     = newKind("UNSUPPORTED", http.StatusMethodNotAllowed, "operation not supported")
+	ErrTooManyRequests = newKind("TOOMANYREQUESTS", http.StatusTooManyRequests, "too many requests")
+	ErrNoSpace         = newKind("UNKNOWN", http.StatusInsufficientStorage, "the registry's storage is full")
+	ErrUnavailable     = newKind("UNAVAILABLE", http.StatusServiceUnavailable, "a service this answer needs does not respond: try again")
 )
+
+func newKind(code string, status int, message string) *Error {
+	return &Error{Code: code, Status: status, Message: message}
+}
 
 func (e *Error) Error() string {
 	s := e.Code + ": " + e.Message

@@ -56,7 +56,8 @@ func (h *Handler) mount(w http.ResponseWriter, r *http.Request, req request, rep
 	switch {
 	case err == nil:
 		return true, created(w, req, digest.Digest(descriptorDigest(d.Digest, req.mount)))
-	case errors.Is(err, ErrBlobUnknown), errors.Is(err, ErrNameUnknown), errors.Is(err, ErrUnsupported), errors.Is(err, ErrDenied), errors.Is(err, ErrUnauthorized):
+	case errors.Is(err, ErrBlobUnknown), errors.Is(err, ErrNameUnknown), errors.Is(err, ErrUnsupported),
+		errors.Is(err, ErrDenied), errors.Is(err, ErrUnauthorized):
 		return false, nil
 	}
 	return false, err

@@ -19,18 +19,16 @@ import (
 
 // Kinds that backends have no use for.
 var (
-	errNoEndpoint   = &Error{Code: "UNSUPPORTED", Status: http.StatusNotFound, Message: "no such endpoint in OCI Distribution"}
-	errBadRequest   = &Error{Code: "UNSUPPORTED", Status: http.StatusBadRequest, Message: "bad request"}
-	errQueryTooLong = &Error{Code: "UNSUPPORTED", Status: http.StatusRequestURITooLong, Message: "the query of the URL is too long"}
-	errTooManyTags  = &Error{Code: "TAG_INVALID", Status: http.StatusRequestURITooLong, Message: "too many tags in one push"}
-	errBlobTooLarge = &Error{Code: "SIZE_INVALID", Status: http.StatusRequestEntityTooLarge, Message: "blob too large"}
-	errSlowBody     = &Error{Code: "SIZE_INVALID", Status: http.StatusRequestTimeout, Message: "the body came too slowly"}
-	errNoSuchRange  = &Error{Code: "UNSUPPORTED", Status: http.StatusRequestedRangeNotSatisfiable, Message: "range not satisfiable"}
-	errInternal     = &Error{Code: "UNKNOWN", Status: http.StatusInternalServerError, Message: "internal error"}
-	errNilResult    = &Error{
-		Code: "UNKNOWN", Status: http.StatusInternalServerError,
-		Message: "the registry's backend returned neither a result nor an error: the server's log names the method",
-	}
+	errNoEndpoint   = newKind("UNSUPPORTED", http.StatusNotFound, "no such endpoint in OCI Distribution")
+	errBadRequest   = newKind("UNSUPPORTED", http.StatusBadRequest, "bad request")
+	errQueryTooLong = newKind("UNSUPPORTED", http.StatusRequestURITooLong, "the query of the URL is too long")
+	errTooManyTags  = newKind("TAG_INVALID", http.StatusRequestURITooLong, "too many tags in one push")
+	errBlobTooLarge = newKind("SIZE_INVALID", http.StatusRequestEntityTooLarge, "blob too large")
+	errSlowBody     = newKind("SIZE_INVALID", http.StatusRequestTimeout, "the body came too slowly")
+	errNoSuchRange  = newKind("UNSUPPORTED", http.StatusRequestedRangeNotSatisfiable, "range not satisfiable")
+	errInternal     = newKind("UNKNOWN", http.StatusInternalServerError, "internal error")
+	errNilResult    = newKind("UNKNOWN", http.StatusInternalServerError,
+		"the registry's backend returned neither a result nor an error: the server's log names the method")
 )
 
 // kinds says what errors of other packages are on the wire.
@@ -151,7 +149,8 @@ func (h *Handler) logError(r *http.Request, req request, err error, e *Error) {
 	if r.Context().Err() != nil {
 		level = slog.LevelDebug // the client has gone; what follows from it is no fault of ours
 	}
-	h.opts.Log.Log(r.Context(), level, "registry: request failed", "op", string(req.op), "method", r.Method, "repository", req.repo, "status", e.Status, "code", e.Code, "err", err)
+	h.opts.Log.Log(r.Context(), level, "registry: request failed",
+		"op", string(req.op), "method", r.Method, "repository", req.repo, "status", e.Status, "code", e.Code, "err", err)
 }
 
 // body is the error as JSON of the distribution specification, "Error Codes".

@@ -35,6 +35,7 @@
 // [ExportCAR] streams the repository, or what is newer than a revision. [VerifyCAR] checks a whole repository from
 // anywhere and tells the first error with its offset; [OpenCAR] also reads its records. [ImportCAR] brings the records of
 // any number of CARs into a repository, in one signed commit; [MirrorCAR] restores one as it was into an empty store.
+// They read CARv1; package repo/carv2 takes one out of a CARv2.
 //
 // # Events
 //

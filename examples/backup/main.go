@@ -54,7 +54,8 @@ func backup(ctx context.Context, dir identity.Directory, client *http.Client, di
 	if err != nil {
 		return info, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, who.PDSEndpoint()+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(did), nil)
+	from := who.PDSEndpoint() + "/xrpc/com.atproto.sync.getRepo?did=" + url.QueryEscape(did)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return info, err
 	}
@@ -68,7 +69,10 @@ func backup(ctx context.Context, dir identity.Directory, client *http.Client, di
 		return info, err
 	}
 	defer os.Remove(out.Name())
-	info, err = repo.VerifyCAR(ctx, repo.Source{Reader: io.TeeReader(io.LimitReader(resp.Body, maxCAR), out), Name: "from " + who.PDSEndpoint() + " (" + resp.Status + ")", DID: did, Key: key})
+	info, err = repo.VerifyCAR(ctx, repo.Source{
+		Reader: io.TeeReader(io.LimitReader(resp.Body, maxCAR), out),
+		Name:   "from " + who.PDSEndpoint() + " (" + resp.Status + ")", DID: did, Key: key,
+	})
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return info, err
 	}

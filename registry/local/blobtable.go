@@ -39,7 +39,8 @@ func newBlobTable(ctx context.Context, db *sqlx.DB) (*blobTable, error) {
 		pool  *sql.DB
 		query string
 	}{
-		{&t.insert, db.Write(), `insert into local_blob (digest, repository, size) values ($1, $2, $3) on conflict (digest, repository) do nothing`},
+		{&t.insert, db.Write(), `insert into local_blob (digest, repository, size) values ($1, $2, $3)
+			on conflict (digest, repository) do nothing`},
 		{&t.has, db.Read(), `select size from local_blob where digest = $1 and repository = $2`},
 		{&t.any, db.Read(), `select size from local_blob where digest = $1 limit 1`},
 	} {

@@ -117,16 +117,20 @@ func referrerPrefix(repository string, subject digest.Digest) string {
 
 func referrerWrite(repository string, m registry.ParsedManifest) (repo.Write, error) {
 	value, err := repo.RecordFrom(referrer{
-		Type: nsidReferrer, Repository: repository, Subject: m.Subject.Digest.String(), Digest: m.Digest.String(), ArtifactType: m.Referrer().ArtifactType,
+		Type: nsidReferrer, Repository: repository, Subject: m.Subject.Digest.String(), Digest: m.Digest.String(),
+		ArtifactType: m.Referrer().ArtifactType,
 	})
 	if err != nil {
 		return repo.Write{}, fmt.Errorf("record %s of %s: %w", nsidReferrer, repository, err)
 	}
-	return repo.Write{Action: repo.Put, Collection: nsidReferrer, RKey: referrerKey(repository, m.Subject.Digest, m.Digest), Record: value}, nil
+	key := referrerKey(repository, m.Subject.Digest, m.Digest)
+	return repo.Write{Action: repo.Put, Collection: nsidReferrer, RKey: key, Record: value}, nil
 }
 
 // Referrers implements registry.Repository.
-func (r *repository) Referrers(ctx context.Context, d digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
+func (r *repository) Referrers(
+	ctx context.Context, d digest.Digest, artifactType string, after digest.Digest,
+) iter.Seq2[ocispec.Descriptor, error] {
 	return func(yield func(ocispec.Descriptor, error) bool) {
 		prefix := referrerPrefix(r.name, d)
 		for rec, err := range records(ctx, r.b.repo, nsidReferrer, prefix, after.String()) {

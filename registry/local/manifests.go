@@ -130,7 +130,8 @@ func (r *repository) DeleteManifest(ctx context.Context, d digest.Digest) error 
 		writes = append(writes, repo.Write{Action: repo.Delete, Collection: atcr.NSIDTag, RKey: tagKey(r.name, tag)})
 	}
 	if rec.Subject != nil {
-		writes = append(writes, repo.Write{Action: repo.Delete, Collection: nsidReferrer, RKey: referrerKey(r.name, digest.Digest(rec.Subject.Digest), d)})
+		key := referrerKey(r.name, digest.Digest(rec.Subject.Digest), d)
+		writes = append(writes, repo.Write{Action: repo.Delete, Collection: nsidReferrer, RKey: key})
 	}
 	// The manifest goes in the last batch: a crash between two leaves a manifest with fewer tags, never a tag without one.
 	writes = append(writes, repo.Write{Action: repo.Delete, Collection: atcr.NSIDManifest, RKey: key})

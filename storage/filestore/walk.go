@@ -33,7 +33,9 @@ func (s *Store) Walk(ctx context.Context, after digest.Digest) iter.Seq2[storage
 }
 
 // walkShard reports whether to go on.
-func (s *Store) walkShard(ctx context.Context, a digest.Algorithm, shard string, after digest.Digest, yield func(storage.Info, error) bool) bool {
+func (s *Store) walkShard(
+	ctx context.Context, a digest.Algorithm, shard string, after digest.Digest, yield func(storage.Info, error) bool,
+) bool {
 	if err := ctx.Err(); err != nil {
 		yield(storage.Info{}, err)
 		return false
