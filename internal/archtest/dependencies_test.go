@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// dependencyLine is one row of the table in docs/dependencies.md.
-var dependencyLine = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+) \\|$")
+// dependencyLine is the first line of an item in docs/dependencies.md.
+var dependencyLine = regexp.MustCompile("(?m)^- `([^`]+)`: (.+)$")
 
 // goMod is what "go mod edit -json" says.
 type goMod struct {
