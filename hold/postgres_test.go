@@ -77,6 +77,7 @@ func crewRecord(did string) (path, js string) {
 func importBeside(t *testing.T, in func(*hold.Config)) {
 	h, alice, config, layer := pushed(t, in)
 	h.run()
+	realtest.SortsByBytes(t, h.cfg.DB)
 	for _, file := range []string{"repo.db", "hold.db"} {
 		if _, err := os.Stat(filepath.Join(h.cfg.Dir, file)); err == nil {
 			t.Errorf("%s is in the folder", file)

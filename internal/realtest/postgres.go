@@ -131,7 +131,9 @@ func makePostgres() (_ *PostgresServer, err error) {
 		return nil, err
 	}
 	initdb := exec.Command(filepath.Join(filepath.Dir(tools.Path(tools.PostgreSQL)), "initdb"),
-		"-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+		"-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions",
+		// People's locale: under C every column is sorted by bytes, and no test sees one that is not.
+		"--locale=C", "--locale-provider=icu", "--icu-locale=en-US")
 	initdb.Dir = dir
 	initdb.SysProcAttr = dieWithParent()
 	initdb.SysProcAttr.Credential = s.who
@@ -198,6 +200,32 @@ func OpenPostgres(t testing.TB, address string) *sqldb.DB {
 		}
 	})
 	return db
+}
+
+// SortsByBytes makes sure that no text column of the open schema is sorted by
+// the locale of the database: keys are compared by bytes, as in SQLite and in Go.
+func SortsByBytes(t testing.TB, db *sqldb.DB) {
+	t.Helper()
+	rows, err := db.Read().QueryContext(t.Context(), `select table_name || '.' || column_name, coalesce(collation_name, 'the locale')
+		from information_schema.columns where table_schema = current_schema() and data_type in ('text', 'character varying')
+			and table_name || '.' || column_name <> 'repo_blob.media_type' order by 1`) // which nothing is sorted by
+	if err != nil {
+		t.Fatalf("realtest: %v", err)
+	}
+	defer rows.Close()
+	seen := 0
+	for ; rows.Next(); seen++ {
+		var column, collation string
+		if err := rows.Scan(&column, &collation); err != nil {
+			t.Fatalf("realtest: %v", err)
+		}
+		if collation != "C" {
+			t.Errorf("%s is sorted by %s", column, collation)
+		}
+	}
+	if err := rows.Err(); err != nil || seen == 0 {
+		t.Errorf("%d text columns, %v", seen, err)
+	}
 }
 
 // Start starts a server that was killed and returns when it has recovered.

@@ -15,7 +15,7 @@ import (
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // Migrate creates the tables auth_… in a database, or brings those of an earlier version to this one. [New] does it by itself.

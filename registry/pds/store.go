@@ -15,7 +15,7 @@ import (
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // ownerRow says how far the copy of one owner's records is to be believed.

@@ -12,7 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var files embed.FS
 
 // VersionTable is where goose keeps which migrations a database has.

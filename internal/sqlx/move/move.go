@@ -26,7 +26,7 @@ const Suffix = ".moved"
 // ErrBothSides: a file and the database have rows of the same tables, and the database's are not a copy of the file's. The text names both.
 var ErrBothSides = errors.New("there are rows on both sides")
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // File is a SQLite file of a service.
