@@ -18,6 +18,11 @@ PARALLEL := -p=$(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 test: ## everything against the real components, with the race detector; installs what is missing
 	@go run ./internal/realtest/install compiler
 	ATCR_REAL=require $(RUNTESTS) -install default -- -race '-gcflags=modernc.org/sqlite/lib=-race=false' -vet=off $(PARALLEL) -timeout=$(TIMEOUT) $(GOTESTFLAGS)
+	ATCR_REAL=require ATCR_DATABASE=postgres go test $(PARALLEL) -timeout=$(TIMEOUT) -vet=off $(ON_POSTGRES) $(GOTESTFLAGS)
+
+# The packages with tables once more, with every table in PostgreSQL; without what asks no table, or needs minutes.
+ON_POSTGRES := -skip 'Reference|Real$$|Relay|PLC|Identity|Rotat|Promoted|Upstream|Silent|Hostile|Guess|JWT|Slow|Memory|KilledAt|Conformance|Bad|^TestPostgres$$' \
+	./hold ./registry/local ./registry/auth ./registry/pds ./registry/appview
 
 quick: ## the tests that need nothing installed, without the race detector
 	ATCR_REAL=off $(RUNTESTS) -- -vet=off $(PARALLEL) $(GOTESTFLAGS)

@@ -26,6 +26,7 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
 // childConfig is what a hold in a process of its own is told, by the environment.
@@ -34,6 +35,7 @@ type childConfig struct {
 	Users            []childUser
 	Point            string // where it kills itself
 	Pass             int    // how often it passes there before
+	Database         string // of PostgreSQL; empty: files in Dir
 	PLC              string // directory of a hold that is a did:plc, and writes all the time
 }
 
@@ -76,6 +78,12 @@ func child(text string) error {
 	if c.PLC != "" {
 		cfg.PLCURL, cfg.Identity = c.PLC, identity.Config{Method: "plc"}
 	}
+	if c.Database != "" {
+		var err error
+		if cfg.DB, err = postgres.Open(context.Background(), c.Database); err != nil {
+			return err
+		}
+	}
 	h, err := hold.New(crashpoint.With(context.Background(), die), cfg)
 	if err != nil {
 		return err
@@ -117,6 +125,7 @@ func newChild(t *testing.T, u *user) *childHold {
 		Dir: t.TempDir(), Addr: addr, Owner: "did:web:owner.test",
 		Users: []childUser{{u.did, pub.Multibase(), u.pds}},
 	}}
+	h.cfg.Database = realtest.DatabaseAddress(t, h.cfg.Dir)
 	t.Cleanup(h.kill)
 	return h
 }

@@ -12,6 +12,7 @@ import (
 // TestDiskFull: with its disk full a hold refuses what would change its repository with 507 and says so in its log;
 // with space again it goes on, with everything it acknowledged.
 func TestDiskFull(t *testing.T) {
+	realtest.OnlySQLite(t)
 	t.Parallel()
 	disk := realtest.NewSmallDisk(t, 8<<20)
 	n := newNetwork(t)

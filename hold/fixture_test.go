@@ -29,6 +29,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 	"github.com/atcr-dev/atcr/repo/xrpc"
@@ -177,6 +178,10 @@ func newHold(t testing.TB, n *network, change ...func(*hold.Config)) *testHold {
 		Dir: t.TempDir(), PublicURL: fmt.Sprintf("http://localhost:%d", ln.Addr().(*net.TCPAddr).Port), TestMode: true,
 		OwnerDID: h.owner.did, Directory: n.dir,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Clock: n.clock,
+	}
+	if realtest.OnPostgres() {
+		h.cfg.DB = realtest.OpenDatabase(t, h.cfg.Dir)
+		t.Cleanup(func() { must(t, h.cfg.DB.Close()) })
 	}
 	for _, f := range change {
 		f(&h.cfg)

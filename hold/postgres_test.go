@@ -224,6 +224,7 @@ func beforeTheFirstStart(t *testing.T, in func(*hold.Config)) {
 
 // moveFiles gives a database to a hold that had files: all goes on there, and what was acknowledged in the files is there.
 func moveFiles(t *testing.T, in, other func(*hold.Config)) {
+	realtest.OnlySQLite(t) // which has files to begin with
 	h, alice, config, layer := pushed(t)
 	first, _ := alice.putManifest(t, h, "app", config, layer)
 	if code, out := h.notify(alice, "push", "app", first); code != 200 {

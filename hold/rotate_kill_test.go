@@ -51,6 +51,10 @@ func TestKilledRotating(t *testing.T) {
 			cfg := hold.Config{
 				Dir: h.cfg.Dir, PublicURL: "http://" + h.cfg.Addr, OwnerDID: h.cfg.Owner, TestMode: true, PLCURL: real.PLC, Log: slog.New(slog.DiscardHandler),
 			}
+			if realtest.OnPostgres() {
+				cfg.DB = realtest.OpenDatabase(t, cfg.Dir)
+				defer cfg.DB.Close() //nolint:errcheck // a test's
+			}
 			who := dataDir(t, cfg).Identity
 			id, err := identity.Load(who)
 			must(t, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/realtest/tools"
 	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/postgres"
+	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 const postgresLimit = 2 * time.Minute // of initdb, a start, a recovery
@@ -40,6 +41,7 @@ type PostgresServer struct {
 	shared  bool // its processes end with the tests: nothing is asked of the disk
 	process *Process
 	made    atomic.Int64
+	paths   sync.Map // files that schemas stand for, with their addresses
 }
 
 // Main runs the tests of a package and then ends what they shared:
@@ -200,6 +202,54 @@ func OpenPostgres(t testing.TB, address string) *sqldb.DB {
 		}
 	})
 	return db
+}
+
+// databaseEnv is set by the second run of the packages with tables (Makefile).
+const databaseEnv = "ATCR_DATABASE"
+
+// OnPostgres reports whether this run is to keep tables in PostgreSQL.
+func OnPostgres() bool { return os.Getenv(databaseEnv) == "postgres" }
+
+// OnlySQLite skips a test that looks at SQLite itself.
+func OnlySQLite(t testing.TB) {
+	t.Helper()
+	if OnPostgres() {
+		t.Skip("about SQLite's files")
+	}
+}
+
+// OpenDatabase opens the SQLite file of a path, or in the run on PostgreSQL the
+// schema that stands for that path, again the same one while the process lives.
+// The test closes it.
+func OpenDatabase(t testing.TB, path string) *sqldb.DB {
+	t.Helper()
+	var db *sqldb.DB
+	var err error
+	if !OnPostgres() {
+		db, err = sqlite.Open(t.Context(), path)
+	} else {
+		db, err = postgres.Open(t.Context(), DatabaseAddress(t, path))
+	}
+	if err != nil {
+		t.Fatalf("realtest: %v", err)
+	}
+	return db
+}
+
+// DatabaseAddress is what [OpenDatabase] opens for a path in the run on
+// PostgreSQL, for processes that open it themselves; else empty.
+func DatabaseAddress(t testing.TB, path string) string {
+	t.Helper()
+	if !OnPostgres() {
+		return ""
+	}
+	server := Postgres(t)
+	if address, ok := server.paths.Load(path); ok {
+		return address.(string)
+	}
+	address := server.Database(t)
+	server.paths.Store(path, address)
+	return address
 }
 
 // SortsByBytes makes sure that no text column of the open schema is sorted by

@@ -29,6 +29,8 @@ import (
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry/appview"
+	"github.com/atcr-dev/atcr/sqldb"
+	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
 const childEnv = "ATCR_TEST_APPVIEW_CHILD"
@@ -36,6 +38,8 @@ const childEnv = "ATCR_TEST_APPVIEW_CHILD"
 // child is what one server process of this test is told. The process is this test binary, so it is built as the test is.
 type child struct {
 	Kind, Dir, Addr, PLC, PDS, Owner, HoldDID string
+	// Database is one of PostgreSQL; empty: files in Dir.
+	Database string
 	// Point is where the process kills itself, after it has said so.
 	Point string
 }
@@ -63,12 +67,19 @@ func (c child) run() error {
 		}
 		return nil
 	})
+	var db *sqldb.DB
+	if c.Database != "" {
+		var err error
+		if db, err = postgres.Open(ctx, c.Database); err != nil {
+			return err
+		}
+	}
 	var handler http.Handler
 	var run func(context.Context) error
 	if c.Kind == "hold" {
 		s, err := hold.New(ctx, hold.Config{
 			Dir: c.Dir, PublicURL: "http://" + c.Addr, OwnerDID: c.Owner, Public: true, TestMode: true,
-			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log,
+			DB: db, PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log,
 		})
 		if err != nil {
 			return err
@@ -77,7 +88,7 @@ func (c child) run() error {
 	} else {
 		s, err := appview.New(ctx, appview.Config{
 			Dir: c.Dir, BaseURL: "http://" + c.Addr, DefaultHold: c.HoldDID, TestMode: true,
-			PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log,
+			DB: db, PLCURL: c.PLC, HandleResolverURL: c.PDS, Log: log,
 		})
 		if err != nil {
 			return err
@@ -165,6 +176,7 @@ func newHouse(t *testing.T) *house {
 	h.hold, h.app = &server{child: base}, &server{child: base}
 	h.hold.Kind, h.hold.Dir, h.hold.Addr = "hold", filepath.Join(dir, "hold"), holdAddr
 	h.app.Kind, h.app.Dir, h.app.Addr = "appview", filepath.Join(dir, "appview"), fmt.Sprintf("127.0.0.1:%d", realtest.FreePort(t))
+	h.hold.Database, h.app.Database = realtest.DatabaseAddress(t, h.hold.Dir), realtest.DatabaseAddress(t, h.app.Dir)
 	h.auth = remote.WithAuth(&authn.Basic{Username: h.alice.Handle, Password: n.AppPassword(t, "alice")})
 	return h
 }

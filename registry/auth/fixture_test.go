@@ -19,8 +19,8 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/sqlx"
-	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 const (
@@ -154,10 +154,7 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	f.insert(alice, "alice.test", f.pds.URL)
 	f.insert(bob, "bob.test", "")
 	folder := t.TempDir()
-	db, err := sqlite.Open(t.Context(), filepath.Join(folder, "auth.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := realtest.OpenDatabase(t, filepath.Join(folder, "auth.db"))
 	t.Cleanup(func() { db.Close() })
 	f.db = db
 	f.opts = Options{
@@ -171,6 +168,9 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 		t.Fatal(err)
 	}
 	f.restart()
+	if realtest.OnPostgres() {
+		realtest.SortsByBytes(t, db)
+	}
 	return f
 }
 

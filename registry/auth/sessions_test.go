@@ -18,6 +18,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
 // failing is a directory that can't be reached.
@@ -256,6 +257,7 @@ func TestUnusedSessionsGo(t *testing.T) {
 
 // Neither passwords nor tokens are to be read in the database's files.
 func TestNothingInTheClear(t *testing.T) {
+	realtest.OnlySQLite(t)
 	t.Parallel()
 	f := newFixture(t, nil)
 	id := signedIn(t, f)

@@ -5,16 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"io"
 	"iter"
 	"log/slog"
+	"path/filepath"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/local"
+	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/sqlstore"
+	"github.com/atcr-dev/atcr/storage/filestore"
 )
 
 var ctx = context.Background()
@@ -27,6 +33,9 @@ func open(t testing.TB, dir string, o *local.Options) *local.Backend {
 	if o == nil {
 		o = quiet()
 	}
+	if realtest.OnPostgres() {
+		return openOnPostgres(t, dir, o)
+	}
 	b, err := local.OpenWith(ctx, dir, o)
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +45,33 @@ func open(t testing.TB, dir string, o *local.Options) *local.Backend {
 			t.Error(err)
 		}
 	})
+	return b
+}
+
+// openOnPostgres has the blobs in the folder and every table in a database.
+func openOnPostgres(t testing.TB, dir string, o *local.Options) *local.Backend {
+	t.Helper()
+	blobs, err := filestore.Open(filepath.Join(dir, "blobs"), nil)
+	check(t, err)
+	db := realtest.OpenDatabase(t, dir)
+	records, err := sqlstore.New(ctx, db)
+	check(t, err)
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	check(t, err)
+	ro := repo.Options{DID: "did:web:registry.test", Key: key, Clock: o.Clock, MaxBlob: 4 << 20}
+	if !o.Events {
+		ro.KeepEvents = -1
+	}
+	r, err := repo.Open(ctx, records, ro)
+	check(t, err)
+	b, err := local.New(ctx, r, blobs, db, o)
+	check(t, err)
+	t.Cleanup(func() {
+		for _, c := range []io.Closer{b, r, records, db, blobs} {
+			check(t, c.Close())
+		}
+	})
+	realtest.SortsByBytes(t, db)
 	return b
 }
 

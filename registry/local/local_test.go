@@ -17,11 +17,13 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/local"
 )
 
 func TestReopen(t *testing.T) {
+	realtest.OnlySQLite(t)
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new")
 	b, err := local.OpenWith(ctx, dir, quiet())

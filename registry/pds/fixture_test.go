@@ -28,7 +28,6 @@ import (
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds"
-	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 func must(t testing.TB, err error) {
@@ -127,8 +126,7 @@ func (w *world) startHold() {
 // start makes a backend on the world's database; stop ends it as a server would.
 func (w *world) start() {
 	w.t.Helper()
-	db, err := sqlite.Open(context.Background(), filepath.Join(w.dir, "appview.db"))
-	must(w.t, err)
+	db := realtest.OpenDatabase(w.t, filepath.Join(w.dir, "appview.db"))
 	o := pds.Options{
 		DB: db, Directory: w.directory, HTTP: &http.Client{}, Sessions: w.sessions, DefaultHold: w.holdServer.DID(),
 		Clock: w.clock.now, Log: quiet(),
@@ -136,9 +134,13 @@ func (w *world) start() {
 	if w.options != nil {
 		w.options(&o)
 	}
+	var err error
 	w.backend, err = pds.New(crashpoint.With(context.Background(), w.crash), o)
 	must(w.t, err)
 	b := w.backend
+	if realtest.OnPostgres() {
+		realtest.SortsByBytes(w.t, db)
+	}
 	w.stop = sync.OnceFunc(func() {
 		must(w.t, b.Close())
 		must(w.t, db.Close())

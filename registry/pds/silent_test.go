@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,7 +20,6 @@ import (
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
-	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
 
 // tarpit is a stranger's hold that takes every call and answers none, but shows its DID. caught counts the calls.
@@ -49,8 +49,7 @@ func tarpit(t *testing.T) (did string, caught *atomic.Int64) {
 // table opens the backend's database beside it.
 func (w *world) table() *sql.DB {
 	w.t.Helper()
-	db, err := sqlite.Open(w.t.Context(), w.dir+"/appview.db")
-	must(w.t, err)
+	db := realtest.OpenDatabase(w.t, filepath.Join(w.dir, "appview.db"))
 	w.t.Cleanup(func() { _ = db.Close() })
 	return db.Write()
 }

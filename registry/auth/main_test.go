@@ -1,0 +1,10 @@
+package auth
+
+import (
+	"os"
+	"testing"
+
+	"github.com/atcr-dev/atcr/internal/realtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(realtest.Main(m)) }
