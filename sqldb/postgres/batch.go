@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -37,11 +36,11 @@ func (b *batch) Run(ctx context.Context) error {
 		return nil
 	}
 	err := b.conn.Raw(func(c any) error {
-		pg, ok := c.(*stdlib.Conn)
+		pg, ok := pgxOf(c)
 		if !ok {
 			return fmt.Errorf("a batch needs a connection of pgx, not a %T", c)
 		}
-		return pg.Conn().SendBatch(ctx, &b.next).Close()
+		return pg.SendBatch(ctx, &b.next).Close()
 	})
 	b.next = pgx.Batch{}
 	return err
@@ -50,8 +49,8 @@ func (b *batch) Run(ctx context.Context) error {
 func lost(conn *sql.Conn) bool {
 	gone := false
 	err := conn.Raw(func(c any) error {
-		pg, ok := c.(*stdlib.Conn)
-		gone = ok && pg.Conn().IsClosed()
+		pg, ok := pgxOf(c)
+		gone = ok && pg.IsClosed()
 		return nil
 	})
 	return gone || err != nil

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/sqldb"
@@ -85,11 +84,11 @@ func OpenWith(ctx context.Context, address string, o *Options) (*sqldb.DB, error
 	}
 	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	common := map[string]string{"application_name": "atcr", "timezone": "UTC", "lock_timeout": milliseconds(lock)}
-	write := pool(c, writers, common, map[string]string{
+	write := pool(c, writers, false, common, map[string]string{
 		"synchronous_commit":                  "on",
 		"idle_in_transaction_session_timeout": milliseconds(idleInWriting), // a client that vanished holds its locks no longer
 	})
-	read := pool(c, readers, common, map[string]string{
+	read := pool(c, readers, true, common, map[string]string{
 		"default_transaction_read_only": "on", "default_transaction_isolation": "repeatable read",
 	})
 	db := New(write, read)
@@ -100,7 +99,7 @@ func OpenWith(ctx context.Context, address string, o *Options) (*sqldb.DB, error
 }
 
 // pool makes a pool; what the address sets goes before our own parameters.
-func pool(c *pgx.ConnConfig, size int, params ...map[string]string) *sql.DB {
+func pool(c *pgx.ConnConfig, size int, reads bool, params ...map[string]string) *sql.DB {
 	c = c.Copy()
 	for _, more := range params {
 		for k, v := range more {
@@ -109,7 +108,7 @@ func pool(c *pgx.ConnConfig, size int, params ...map[string]string) *sql.DB {
 			}
 		}
 	}
-	db := stdlib.OpenDB(*c)
+	db := sql.OpenDB(newConnector(c, reads))
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(idleConnection)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/postgres"
 )
 
@@ -93,4 +94,86 @@ func TestPools(t *testing.T) {
 	if seen() != 3 || insert(6) != nil || seen() != 3 || count() != 4 {
 		t.Error("a reading transaction does not see one state")
 	}
+}
+
+// TestDeadConnections: the server has ended every connection of a pool, which was used just now. Who reads or begins does not see it.
+func TestDeadConnections(t *testing.T) {
+	ctx := t.Context()
+	address := realtest.Postgres(t).Database(t)
+	other := realtest.OpenPostgres(t, address)
+	end := func(t *testing.T, pids string) {
+		t.Helper()
+		var gone bool
+		err := other.Write().QueryRowContext(ctx, "select bool_and(pg_terminate_backend(pid, 10000)) from unnest(('{'||$1||'}')::int[]) pid", pids).Scan(&gone)
+		if err != nil || !gone {
+			t.Fatalf("end %s: %v, %v", pids, gone, err)
+		}
+	}
+	// dead is a database with a pool of which each connection is dead.
+	dead := func(t *testing.T, of func(*sqldb.DB) *sql.DB) *sqldb.DB {
+		t.Helper()
+		db, err := postgres.OpenWith(ctx, address, &postgres.Options{Readers: 3, Writers: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() }) //nolint:errcheck // its connections are dead
+		all := ""
+		for range 2 { // the second time each is known to have been asked just now, so that the third asks none of them
+			var open []*sql.Conn
+			pids := ""
+			for range 3 {
+				c, err := of(db).Conn(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close() //nolint:errcheck // it is, below
+				var pid string
+				if err := c.QueryRowContext(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {
+					t.Fatal(err)
+				}
+				open, pids = append(open, c), pids+","+pid
+			}
+			for _, c := range open {
+				if err := c.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all = strings.Trim(pids, ",")
+		}
+		end(t, all)
+		return db
+	}
+	one := 0
+	t.Run("a read", func(t *testing.T) {
+		db := dead(t, (*sqldb.DB).Read)
+		if err := db.Read().QueryRowContext(ctx, "select 1").Scan(&one); err != nil || one != 1 {
+			t.Error(err)
+		}
+	})
+	for name, of := range map[string]func(*sqldb.DB) *sql.DB{"read": (*sqldb.DB).Read, "write": (*sqldb.DB).Write} {
+		t.Run("a transaction of the pool "+name, func(t *testing.T) {
+			tx, err := of(dead(t, of)).BeginTx(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(tx.QueryRowContext(ctx, "select 1").Scan(&one), tx.Commit()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("a transaction that has read", func(t *testing.T) {
+		tx, err := other.Read().BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback() //nolint:errcheck // it is lost
+		var pid string
+		if err := tx.QueryRowContext(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		end(t, pid)
+		if err := tx.QueryRowContext(ctx, "select 1").Scan(&one); err == nil {
+			t.Error("it went on after its connection")
+		}
+	})
 }
