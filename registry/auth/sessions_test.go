@@ -17,8 +17,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/identity"
-	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/registry"
 )
 
 // failing is a directory that can't be reached.
