@@ -21,6 +21,7 @@ import (
 )
 
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	if plc.MaxOperation != plclog.MaxOperation || plc.MaxLog != plclog.MaxLog || plc.RecoveryWindow != plclog.RecoveryWindow ||
 		identity.DefaultPLCURL != plclog.DefaultURL {
 		t.Error("what is documented is not what holds")
@@ -154,6 +155,7 @@ func must[T any](v T, err error) func(*testing.T) T {
 
 // A did:web has a signing key to rotate, and nothing else.
 func TestWeb(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	m, cfg := inMemory(t, "web")
 	before := m.Identity()

@@ -30,6 +30,7 @@ type plcNet struct {
 
 // TestPLC runs all that needs the real directory, on one network.
 func TestPLC(t *testing.T) {
+	t.Parallel()
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	for _, c := range []struct {
 		name string
@@ -40,7 +41,10 @@ func TestPLC(t *testing.T) {
 		{"kill", testPLCKill}, {"limits", testPLCLimits}, {"adopted", testPLCAdopted}, {"undone", testPLCUndone}, {"recovery key", testPLCRecoveryKey},
 		{"behind the back", testPLCBehindTheBack},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, &plcNet{n, realtest.NewFaultProxy(t, n.PLC)}) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, &plcNet{n, realtest.NewFaultProxy(t, n.PLC)})
+		})
 	}
 }
 
