@@ -25,8 +25,8 @@ type Importer struct {
 	// Blob, when not nil, is asked for blobs that records name and that are neither stored nor in a CAR. Its error
 	// of kind ErrNotFound means that it has none.
 	Blob func(CID) ([]byte, error)
-	// Progress is told now and then how many records were gone through; it must be quick.
-	Progress func(records int64)
+	// Progress is called now and then with how many records were gone through, and how many the CARs have; it must be quick.
+	Progress func(done, total int64)
 }
 
 // Imported says what an import did, or would do.
@@ -215,7 +215,7 @@ func (im *importing) count(rec carRecord, old *storedKey) (action Action) {
 
 func (im *importing) note(action Action, path string) {
 	if im.seen++; im.Progress != nil && im.seen%1024 == 0 {
-		im.Progress(im.seen)
+		im.Progress(im.seen, im.total)
 	}
 	if action != "" && len(im.out.Keys) < im.Keys {
 		im.out.Keys = append(im.out.Keys, ImportedKey{action, path})

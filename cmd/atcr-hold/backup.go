@@ -76,7 +76,10 @@ func (c *backupCreateCommand) create(ctx context.Context, std *cli.IO, t backup.
 		return err
 	}
 	defer func() { err = errors.Join(err, parts.Close()) }()
+	bar := std.Progress()
+	o.Progress = holdcli.Progress(bar)
 	m, err := backup.Create(ctx, t, parts, o)
+	bar.Done(err)
 	if err != nil {
 		return err
 	}
@@ -152,7 +155,9 @@ func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *backupC
 	if err != nil {
 		return err
 	}
-	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Quick: c.Quick})
+	bar := std.Progress()
+	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Quick: c.Quick, Progress: holdcli.Progress(bar)})
+	bar.Done(err)
 	if err != nil {
 		return c.Opened(err)
 	}

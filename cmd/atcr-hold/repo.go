@@ -35,16 +35,16 @@ type repoCommands struct {
 }
 
 // read opens the repository, also of a running hold.
-func (c *repoCommands) read(ctx context.Context, std *cli.IO, f func(*repo.Repo) error) error {
+func (c *repoCommands) read(ctx context.Context, std *cli.IO, f func(*datadir.OfflineRepo) error) error {
 	return c.with(ctx, std, datadir.ReadRepo, f)
 }
 
 // write opens the repository of a stopped hold, or one in PostgreSQL.
-func (c *repoCommands) write(ctx context.Context, std *cli.IO, f func(*repo.Repo) error) error {
+func (c *repoCommands) write(ctx context.Context, std *cli.IO, f func(*datadir.OfflineRepo) error) error {
 	return c.with(ctx, std, datadir.OpenRepo, f)
 }
 
-func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*repo.Repo) error) error {
+func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*datadir.OfflineRepo) error) error {
 	settled, h, err := c.load(std)
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.
 		if err != nil {
 			return err
 		}
-		return errors.Join(f(o.Repo), o.Close())
+		return errors.Join(f(o), o.Close())
 	})
 }
 
@@ -70,12 +70,20 @@ type repoExportCommand struct {
 }
 
 func (c *repoExportCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
-	return all.read(ctx, std, func(from *repo.Repo) error {
-		o := &repo.ExportOptions{Since: c.Since, Blobs: c.Blobs, Progress: progress(std.Err)}
-		if c.Output == "" {
-			return repo.ExportCAR(ctx, from, std.Out, o)
+	return all.read(ctx, std, func(from *datadir.OfflineRepo) (err error) {
+		bar := std.Progress()
+		defer func() { bar.Done(err) }()
+		total := int64(0) // of what is newer: unknown
+		if c.Since == "" {
+			if total, err = from.Records(ctx); err != nil {
+				return err
+			}
 		}
-		return c.toFile(func(w io.Writer) error { return repo.ExportCAR(ctx, from, w, o) })
+		o := &repo.ExportOptions{Since: c.Since, Blobs: c.Blobs, Progress: func(records, _ int64) { bar.Count("records", records, total) }}
+		if c.Output == "" {
+			return repo.ExportCAR(ctx, from.Repo, std.Out, o)
+		}
+		return c.toFile(func(w io.Writer) error { return repo.ExportCAR(ctx, from.Repo, w, o) })
 	})
 }
 
@@ -103,19 +111,8 @@ func (c *repoExportCommand) toFile(write func(io.Writer) error) error {
 	return durable.SyncDir(dir)
 }
 
-// progress tells people on a terminal how far it is.
-func progress(stderr io.Writer) func(records, bytes int64) {
-	f, ok := stderr.(*os.File)
-	if !ok {
-		return nil
-	}
-	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
-		return nil
-	}
-	return func(records, bytes int64) { fmt.Fprintf(stderr, "\r%d records, %d MB ", records, bytes>>20) }
-}
-
 type repoImportCommand struct {
+	cli.JSONFlag
 	Files  []string `arg:"" name:"file" help:"CARs (CARv1 or CARv2), of this hold or others; - is standard input. The last one wins."`
 	DryRun bool     `help:"Say what would change; change nothing."`
 	Key    string   `help:"did:key that must have signed the CARs; else the one of the CAR's DID." placeholder:"KEY"`
@@ -124,10 +121,10 @@ type repoImportCommand struct {
 }
 
 func (c *repoImportCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
-	return all.write(ctx, std, func(to *repo.Repo) error { return c.importCARs(ctx, std, all, to) })
+	return all.write(ctx, std, func(to *datadir.OfflineRepo) error { return c.importCARs(ctx, std, all, to.Repo) })
 }
 
-func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *repoCommands, to *repo.Repo) error {
+func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *repoCommands, to *repo.Repo) (err error) {
 	key, err := publicKey(o.Key)
 	if err != nil {
 		return err
@@ -136,7 +133,9 @@ func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *re
 	if err != nil {
 		return err
 	}
-	net := &network{hold: h, stderr: std.Err}
+	bar := std.Progress()
+	defer func() { bar.Done(err) }()
+	net := &network{hold: h, stderr: bar}
 	var srcs []repo.Source
 	for _, name := range o.Files {
 		f, err := open(std, name)
@@ -144,13 +143,13 @@ func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *re
 			return err
 		}
 		defer f.Close()
-		src, err := carv2.Unwrap(repo.Source{Reader: f, Name: name, Key: key})
+		src, err := carv2.Unwrap(repo.Source{Reader: bar.File(ctx, "read "+name, f), Name: name, Key: key})
 		if err != nil {
 			return err
 		}
 		srcs = append(srcs, src)
 	}
-	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: net.keyOf}
+	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: net.keyOf, Progress: func(done, total int64) { bar.Count("records", done, total) }}
 	if o.Blobs != "" {
 		im.Blob = func(c repo.CID) ([]byte, error) {
 			data, err := os.ReadFile(filepath.Join(o.Blobs, c.String()))
@@ -161,9 +160,14 @@ func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *re
 		}
 	}
 	got, err := im.Import(ctx, to, srcs...)
+	bar.Done(err)
 	if err != nil {
 		return err
 	}
+	return o.Print(std, holdcli.ImportedJSON(got, o.DryRun), func() error { return o.print(std, got) })
+}
+
+func (o *repoImportCommand) print(std *cli.IO, got repo.Imported) error {
 	out := bufio.NewWriter(std.Out)
 	if o.DryRun {
 		for _, k := range got.Keys {
@@ -200,21 +204,30 @@ func publicKey(didKey string) (atcrypto.PublicKey, error) {
 }
 
 type repoLsCommand struct {
+	cli.JSONFlag
 	Collection string `arg:"" optional:"" help:"Without: the collections."`
 }
 
 func (c *repoLsCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
-	return all.read(ctx, std, func(from *repo.Repo) error { return c.list(ctx, std, from) })
+	return all.read(ctx, std, func(from *datadir.OfflineRepo) error { return c.list(ctx, std, from.Repo) })
 }
 
 func (c *repoLsCommand) list(ctx context.Context, std *cli.IO, from *repo.Repo) error {
 	out := bufio.NewWriter(std.Out)
 	if c.Collection == "" {
 		names, err := from.Collections(ctx)
-		for _, n := range names {
-			fmt.Fprintln(out, n)
+		if err != nil {
+			return err
 		}
-		return errors.Join(err, out.Flush())
+		return c.Print(std, append([]string{}, names...), func() error {
+			for _, n := range names {
+				fmt.Fprintln(out, n)
+			}
+			return out.Flush()
+		})
+	}
+	if c.JSON {
+		return holdcli.RecordsJSON(std.Out, from.List(ctx, c.Collection, "", false))
 	}
 	for rec, err := range from.List(ctx, c.Collection, "", false) {
 		if err != nil {
@@ -234,7 +247,7 @@ func (c *repoGetCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands
 	if !ok {
 		return cli.Usagef("%q: want collection/rkey", c.Path)
 	}
-	return all.read(ctx, std, func(from *repo.Repo) error { return c.get(ctx, std, from, coll, rkey) })
+	return all.read(ctx, std, func(from *datadir.OfflineRepo) error { return c.get(ctx, std, from.Repo, coll, rkey) })
 }
 
 func (c *repoGetCommand) get(ctx context.Context, std *cli.IO, from *repo.Repo, coll, rkey string) error {
@@ -305,11 +318,11 @@ type repoJumpSeqCommand struct {
 }
 
 func (c *repoJumpSeqCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
-	return all.write(ctx, std, func(to *repo.Repo) error {
-		if err := to.JumpSeq(ctx, c.Seq); err != nil {
+	return all.write(ctx, std, func(to *datadir.OfflineRepo) error {
+		if err := to.Repo.JumpSeq(ctx, c.Seq); err != nil {
 			return err
 		}
-		seq, err := to.Seq(ctx)
+		seq, err := to.Repo.Seq(ctx)
 		if err == nil {
 			_, err = fmt.Fprintln(std.Out, "the next event comes after number", seq)
 		}

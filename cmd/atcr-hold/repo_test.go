@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,8 +53,10 @@ func carOf(t *testing.T, did string, records map[string]string) (file string) {
 		coll, rkey, _ := strings.Cut(k, "/")
 		ws = append(ws, repo.Write{Action: repo.Create, Collection: coll, RKey: rkey, Record: value})
 	}
-	if _, err := r.Apply(t.Context(), ws); err != nil {
-		t.Fatal(err)
+	for some := range slices.Chunk(ws, 10_000) {
+		if _, err := r.Apply(t.Context(), some); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var car bytes.Buffer
 	if err := repo.ExportCAR(t.Context(), r, &car, nil); err != nil {

@@ -71,12 +71,13 @@ func (r *network) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 }
 
 type repoVerifyCommand struct {
+	cli.JSONFlag
 	What string `arg:"" name:"file|did" help:"CAR (CARv1 or CARv2) to check; - is standard input. Or the DID of any account, whose repository is then fetched from its server."`
 	DID  string `name:"did" help:"Whose the CAR must be."`
 	Key  string `help:"did:key that must have signed it; else the one of the CAR's DID." placeholder:"KEY"`
 }
 
-func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) (err error) {
 	key, err := publicKey(c.Key)
 	if err != nil {
 		return err
@@ -85,20 +86,23 @@ func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoComma
 	if err != nil {
 		return err
 	}
-	r := &network{hold: holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), stderr: std.Err}
+	bar := std.Progress()
+	defer func() { bar.Done(err) }()
+	r := &network{hold: holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), stderr: bar}
 	if strings.HasPrefix(c.What, "did:") {
-		info, err := r.verifyAccount(ctx, c.What, key)
+		info, err := r.verifyAccount(ctx, bar, c.What, key)
 		if err != nil {
 			return err
 		}
-		return verified(std, info, "good")
+		bar.Done(nil)
+		return c.verified(std, info, "good")
 	}
 	f, err := open(std, c.What)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	src, err := carv2.Unwrap(repo.Source{Reader: f, Name: c.What, DID: c.DID, Key: key, AnyKey: true})
+	src, err := carv2.Unwrap(repo.Source{Reader: bar.File(ctx, "read "+c.What, f), Name: c.What, DID: c.DID, Key: key, AnyKey: true})
 	if err != nil {
 		return err
 	}
@@ -118,12 +122,13 @@ func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoComma
 			return err
 		}
 	}
-	return verified(std, car.Info, signature)
+	bar.Done(nil)
+	return c.verified(std, car.Info, signature)
 }
 
 // verifyAccount fetches the repository of an account from its server and verifies it as it comes. Unlike a CAR's, its key
 // must be known.
-func (r *network) verifyAccount(ctx context.Context, did string, key atcrypto.PublicKey) (none repo.CARInfo, err error) {
+func (r *network) verifyAccount(ctx context.Context, bar *cli.Progress, did string, key atcrypto.PublicKey) (none repo.CARInfo, err error) {
 	id, err := syntax.ParseDID(did)
 	if err != nil {
 		return none, err
@@ -161,10 +166,12 @@ func (r *network) verifyAccount(ctx context.Context, did string, key atcrypto.Pu
 		_ = json.Unmarshal(body, &e)
 		return none, fmt.Errorf("com.atproto.sync.getRepo of %s answers %d %.100q %.200q", server, resp.StatusCode, e.Error, e.Message)
 	}
-	return repo.VerifyCAR(ctx, repo.Source{Reader: io.LimitReader(resp.Body, maxFetched), Name: "the repository from " + server, DID: did, Key: key})
+	return repo.VerifyCAR(ctx, repo.Source{Reader: bar.File(ctx, "read "+server, io.LimitReader(resp.Body, maxFetched)), Name: "the repository from " + server, DID: did, Key: key})
 }
 
-func verified(std *cli.IO, i repo.CARInfo, signature string) error {
-	_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
-	return err
+func (c *repoVerifyCommand) verified(std *cli.IO, i repo.CARInfo, signature string) error {
+	return c.Print(std, holdcli.CARJSON(i, signature), func() error {
+		_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
+		return err
+	})
 }

@@ -56,7 +56,9 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	var res *backup.Restored
 	err = holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
 		dir.DB = db
-		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun})
+		bar := std.Progress()
+		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun, Progress: holdcli.Progress(bar)})
+		bar.Done(err)
 		return err
 	})
 	if errors.Is(err, datadir.ErrNotEmpty) {

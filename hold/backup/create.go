@@ -44,6 +44,8 @@ type Options struct {
 	Keep int
 	// Version of the program, for the manifest.
 	Version string
+	// Progress may be nil.
+	Progress Progress
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
 	// Log hears of missing layers and of what was removed; nil is slog.Default().
@@ -196,6 +198,13 @@ func (c *creating) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
+// exported is told how far the repository is.
+func (c *creating) exported(records, _ int64) {
+	if c.Progress != nil {
+		c.Progress("records", records, 0)
+	}
+}
+
 // ours refuses another hold's target.
 func ours(t Target, sets []Set, did string) error {
 	for _, s := range sets {
@@ -218,7 +227,7 @@ func (c *creating) read(ctx context.Context) error {
 		if c.layerList, err = newSpool(c.work); err != nil {
 			return err
 		}
-		sum, lost, err := copyLayers(ctx, c.t, c.p.Layers, named, c.layerList)
+		sum, lost, err := copyLayers(ctx, c.t, c.p.Layers, named, c.layerList, c.Progress)
 		if err != nil {
 			return err
 		}
@@ -247,7 +256,7 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 		return nil, err
 	}
 	before := c.p.Repo.PublicKey()
-	if err := repo.ExportCAR(ctx, c.p.Repo, c.car, &repo.ExportOptions{Blobs: true}); err != nil {
+	if err := repo.ExportCAR(ctx, c.p.Repo, c.car, &repo.ExportOptions{Blobs: true, Progress: c.exported}); err != nil {
 		return nil, err
 	}
 	if c.m.Seq, err = c.p.Repo.Seq(ctx); err != nil {

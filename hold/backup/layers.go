@@ -140,12 +140,14 @@ func atTarget(ctx context.Context, t Target) (size func(digest.Digest) (int64, e
 
 // copyLayers brings the layers that are not at the target yet, and writes the list of those of the set. missing are those that the
 // hold hasn't, or not as they should be.
-func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, list io.Writer) (sum Layers,
-	missing []digest.Digest, err error) {
+func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, list io.Writer,
+	progress Progress) (sum Layers, missing []digest.Digest, err error) {
 	size, stop := atTarget(ctx, t)
 	defer stop()
 	c := newCopier(ctx)
 	there := make([]layer, 0, len(digests))
+	var todo []layer
+	var all int64
 	for _, d := range digests {
 		info, err := from.Stat(c.ctx, d)
 		if errors.Is(err, storage.ErrNotFound) {
@@ -161,15 +163,26 @@ func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests
 			c.fail(err)
 			break
 		}
-		there = append(there, layer{d, info.Size})
-		if have == info.Size {
-			continue
+		l := layer{d, info.Size}
+		there = append(there, l)
+		if have != info.Size {
+			todo = append(todo, l)
+			all += info.Size
 		}
-		sum.Copied++
+	}
+	sum.Copied = int64(len(todo))
+	var m *meter
+	if len(todo) > 0 {
+		m = newMeter(progress, all)
+	}
+	for _, l := range todo {
+		if c.ctx.Err() != nil {
+			break
+		}
 		c.run(func(ctx context.Context) error {
-			whole, err := copyLayer(ctx, t, from, d)
+			whole, err := copyLayer(ctx, t, from, l.Digest, m)
 			if err == nil && !whole {
-				c.lose(d)
+				c.lose(l.Digest)
 			}
 			return err
 		})
@@ -194,7 +207,7 @@ func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests
 }
 
 // copyLayer copies one, and hashes it on the way: what does not have its digest does not arrive, and is not whole.
-func copyLayer(ctx context.Context, t Target, from datadir.LayerReader, d digest.Digest) (whole bool, err error) {
+func copyLayer(ctx context.Context, t Target, from datadir.LayerReader, d digest.Digest, m *meter) (whole bool, err error) {
 	r, info, err := from.Open(ctx, d)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
@@ -203,7 +216,7 @@ func copyLayer(ctx context.Context, t Target, from datadir.LayerReader, d digest
 		return false, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	v := &verifier{r: r, v: d.Verifier(), d: d, left: info.Size}
+	v := &verifier{r: m.from(r), v: d.Verifier(), d: d, left: info.Size}
 	err = t.Put(ctx, layerName(d), v, info.Size)
 	if v.wrong {
 		return false, nil

@@ -26,6 +26,8 @@ type RestoreOptions struct {
 	NoLayers bool
 	// DryRun checks all that would be used, and changes nothing.
 	DryRun bool
+	// Progress may be nil.
+	Progress Progress
 }
 
 // Restored says what a restore did, or would do.
@@ -197,6 +199,10 @@ func (r *restoring) layers(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	c := newCopier(ctx)
+	var m *meter
+	if !r.DryRun {
+		m = newMeter(r.Progress, r.m.Layers.Bytes)
+	}
 	for l, err := range readLayers(in) {
 		if err != nil {
 			c.fail(err)
@@ -206,6 +212,7 @@ func (r *restoring) layers(ctx context.Context, dir string) (err error) {
 		switch {
 		case err == nil && info.Size == l.Size:
 			r.out.Present++
+			m.add(l.Size)
 			continue
 		case err != nil && !errors.Is(err, storage.ErrNotFound):
 			c.fail(err)
@@ -213,7 +220,7 @@ func (r *restoring) layers(ctx context.Context, dir string) (err error) {
 		r.out.Layers++
 		r.copies = append(r.copies, l.Digest)
 		if !r.DryRun {
-			c.run(func(ctx context.Context) error { return r.layer(ctx, l) })
+			c.run(func(ctx context.Context) error { return r.layer(ctx, l, m) })
 		}
 		if c.ctx.Err() != nil {
 			break
@@ -223,7 +230,7 @@ func (r *restoring) layers(ctx context.Context, dir string) (err error) {
 }
 
 // layer copies one, and the storage hashes it.
-func (r *restoring) layer(ctx context.Context, l layer) (err error) {
+func (r *restoring) layer(ctx context.Context, l layer, m *meter) (err error) {
 	up, err := r.to.Storage().Create(ctx, storage.Hint{Digest: l.Digest, Size: l.Size})
 	if err != nil {
 		return err
@@ -233,7 +240,7 @@ func (r *restoring) layer(ctx context.Context, l layer) (err error) {
 			err = errors.Join(err, up.Cancel(context.WithoutCancel(ctx)))
 		}
 	}()
-	if _, err := copyFile(ctx, r.t, layerName(l.Digest), up, l.Size); err != nil {
+	if _, err := copyFile(ctx, r.t, layerName(l.Digest), m.through(up), l.Size); err != nil {
 		return err
 	}
 	if _, err = up.Commit(ctx, l.Digest); errors.Is(err, storage.ErrDigestMismatch) {

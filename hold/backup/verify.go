@@ -22,6 +22,8 @@ type VerifyOptions struct {
 	Keys []age.Identity
 	// Quick does not read the layers, only looks whether they are there in the right size.
 	Quick bool
+	// Progress may be nil.
+	Progress Progress
 	// TempDir is for the repository; empty is the system's.
 	TempDir string
 }
@@ -96,6 +98,7 @@ func (rep *Report) checkLayers(ctx context.Context, t Target, named []digest.Dig
 	size, stop := atTarget(ctx, t)
 	defer stop()
 	sum, rest := Layers{}, named
+	done := newMeter(o.Progress, m.Layers.Bytes)
 	for l, err := range readLayers(r) {
 		if err != nil {
 			return err
@@ -114,8 +117,10 @@ func (rep *Report) checkLayers(ctx context.Context, t Target, named []digest.Dig
 			return err
 		}
 		good := have == l.Size
-		if good && !o.Quick {
-			if good, err = readLayer(ctx, t, l); err != nil {
+		if !good || o.Quick {
+			done.add(l.Size)
+		} else {
+			if good, err = readLayer(ctx, t, l, done); err != nil {
 				return err
 			}
 		}
@@ -133,9 +138,9 @@ func (rep *Report) checkLayers(ctx context.Context, t Target, named []digest.Dig
 	return nil
 }
 
-func readLayer(ctx context.Context, t Target, l layer) (good bool, err error) {
+func readLayer(ctx context.Context, t Target, l layer, done *meter) (good bool, err error) {
 	v := l.Digest.Verifier()
-	n, err := copyFile(ctx, t, layerName(l.Digest), v, l.Size)
+	n, err := copyFile(ctx, t, layerName(l.Digest), done.through(v), l.Size)
 	if errors.Is(err, ErrDamaged) {
 		return false, nil
 	}

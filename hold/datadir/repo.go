@@ -18,8 +18,12 @@ type OfflineRepo struct {
 	Repo     *repo.Repo
 	Identity *identity.Identity
 
+	count   func(context.Context) (int64, error)
 	closers []func() error
 }
+
+// Records returns how many records the repository has. It takes longer the more there are, though little.
+func (o *OfflineRepo) Records(ctx context.Context) (int64, error) { return o.count(ctx) }
 
 // Close closes the repository and releases the folder.
 func (o *OfflineRepo) Close() error {
@@ -74,7 +78,7 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 	if err != nil {
 		return nil, err
 	}
-	o.closers = append(o.closers, done)
+	o.closers, o.count = append(o.closers, done), store.Records
 	if !write {
 		if _, err := store.Read(ctx).Head(); errors.Is(err, repo.ErrNotFound) {
 			return nil, fmt.Errorf("the hold has no repository yet: %w", fs.ErrNotExist)

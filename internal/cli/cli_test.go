@@ -79,7 +79,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"serve", 0, "done\n", ""},
 		{"thing put x", 1, "", "test-program: the disk is full\n"},
-		{"thing stop", 130, "", "test-program: interrupted: read: context canceled\n"},
+		{"thing stop", 130, "", "test-program: interrupted: read\n"},
 		{"thing wrong", 2, "", "test-program: write it so\nSee: test-program thing wrong --help\n"},
 		{"serve --mod fast", 2, "", "test-program: unknown flag --mod, did you mean \"--mode\"?\nSee: test-program serve --help\n"},
 		{"serve --mode slow", 2, "", "test-program: --mode must be one of \"fast\",\"safe\" but got \"slow\"\nSee: test-program serve --help\n"},

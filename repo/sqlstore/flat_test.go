@@ -83,7 +83,7 @@ func TestFlatMemory(t *testing.T) {
 	before = held()
 	in = pipe()
 	var im repo.Importer // Progress tells of the second pass, in which it is written
-	im.Progress = func(int64) {
+	im.Progress = func(int64, int64) {
 		in.most = max(in.most, held())
 		if left, err := filepath.Glob(filepath.Join(dir, "car-*")); err != nil || len(left) > 0 && runtime.GOOS != "windows" {
 			t.Errorf("the copy of the pipe has a name, which a kill would leave: %v, %v", left, err)

@@ -147,6 +147,17 @@ func PrintSets(std *cli.IO, flag cli.JSONFlag, t backup.Target, sets []backup.Se
 	})
 }
 
+// Progress shows how far a backup or a restore is.
+func Progress(bar *cli.Progress) backup.Progress {
+	return func(what string, done, total int64) {
+		if what == "layers" {
+			bar.Bytes(what, done, total)
+		} else {
+			bar.Count(what, done, total)
+		}
+	}
+}
+
 // PrintRestored prints what a restore into a folder did, or would do.
 func PrintRestored(std *cli.IO, res *backup.Restored, dir string, dryRun bool) {
 	done := "restored"

@@ -1,0 +1,73 @@
+package holdcli
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"iter"
+
+	"github.com/atcr-dev/atcr/repo"
+)
+
+// CARJSON is what `repo verify --json` prints.
+func CARJSON(i repo.CARInfo, signature string) any {
+	return struct {
+		DID       string `json:"did"`
+		Rev       string `json:"rev"`
+		Commit    string `json:"commit"`
+		Records   int64  `json:"records"`
+		Nodes     int64  `json:"nodes"`
+		Blobs     int64  `json:"blobs"`
+		Signature string `json:"signature"` // good, or not checked
+	}{i.DID, i.Rev, i.Commit.String(), i.Records, i.Nodes, i.Blobs, signature}
+}
+
+// ImportedJSON is what `repo import --json` prints.
+func ImportedJSON(got repo.Imported, dryRun bool) any {
+	type change struct {
+		Action string `json:"action"`
+		Path   string `json:"path"`
+	}
+	out := struct {
+		DryRun    bool     `json:"dryRun"`
+		Created   int64    `json:"created"`
+		Updated   int64    `json:"updated"`
+		Unchanged int64    `json:"unchanged"`
+		Changes   []change `json:"changes"` // the first thousand
+		Commit    string   `json:"commit,omitempty"`
+		Rev       string   `json:"rev,omitempty"`
+	}{DryRun: dryRun, Created: got.Created, Updated: got.Updated, Unchanged: got.Unchanged, Changes: []change{}}
+	for _, k := range got.Keys {
+		out.Changes = append(out.Changes, change{string(k.Action), k.Path})
+	}
+	if got.Commit.CID.Defined() {
+		out.Commit, out.Rev = got.Commit.CID.String(), got.Commit.Rev
+	}
+	return out
+}
+
+// RecordsJSON prints records as they come, as a list of path and CID.
+func RecordsJSON(w io.Writer, records iter.Seq2[repo.Record, error]) error {
+	out := bufio.NewWriter(w)
+	_, _ = out.WriteString("[") // the Flush tells
+	sep := "\n  "
+	for rec, err := range records {
+		if err != nil {
+			return err
+		}
+		line, err := json.Marshal(struct {
+			Path string `json:"path"`
+			CID  string `json:"cid"`
+		}{rec.Path(), rec.CID.String()})
+		if err != nil {
+			return err
+		}
+		_, _ = out.WriteString(sep + string(line))
+		sep = ",\n  "
+	}
+	if sep != "\n  " {
+		_ = out.WriteByte('\n')
+	}
+	_, _ = out.WriteString("]\n")
+	return out.Flush()
+}
