@@ -69,7 +69,7 @@ var rules = []rule{
 	{"internal/config", nil, 20},
 	{"internal/cli/database", []string{"sqldb/..."}, 50},
 	{"internal/cli", []string{"internal/config"}, 30},
-	{"internal/cli/holdcli", []string{"internal/cli/database", "", "internal/cli", "internal/config", "internal/httpx", "hold/...", "identity/...", "repo", "sqldb/..."}, 240},
+	{"internal/cli/holdcli", []string{"internal/cli/database", "", "internal/cli", "internal/config", "internal/httpx", "hold/...", "identity/...", "repo", "sqldb/..."}, 250},
 	{"internal/pace", nil, 0},
 	{"internal/crashpoint", nil, 0},
 	{"internal/httpx", []string{"internal/pace"}, 1},
@@ -83,7 +83,7 @@ var rules = []rule{
 	{"internal/archtest", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},
-	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/config", "internal/cli/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 260}, // S3 by minio-go, CARv2 by go-car
+	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/config", "internal/cli/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 272}, // S3 by minio-go, CARv2 by go-car, progress by mpb
 	{"cmd/...", []string{"sqldb/...", "", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "internal/config", "internal/cli/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 200},
 	{"examples/sandbox", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...", "internal/devnet"}, 150},
 	{"examples/own-driver", []string{"storage"}, 2},
