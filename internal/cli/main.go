@@ -98,8 +98,7 @@ func Run(ctx context.Context, p Program, args []string, std *IO) (code int) {
 	case errors.As(err, &wrong):
 		return p.usage(std, &kong.ParseError{Context: parsed}, err)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintf(std.Err, "%s: interrupted: %s
-", p.Name, strings.TrimSuffix(p.named(err), ": "+context.Canceled.Error()))
+		fmt.Fprintf(std.Err, "%s: interrupted: %s\n", p.Name, strings.TrimSuffix(p.named(err), ": "+context.Canceled.Error()))
 		return exitInterrupted
 	}
 	fmt.Fprintf(std.Err, "%s: %s\n", p.Name, p.named(err))
