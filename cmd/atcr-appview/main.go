@@ -23,8 +23,9 @@ import (
 type commands struct {
 	Serve  serveCommand `cmd:"" help:"Run the AppView."`
 	Config struct {
-		Init cli.ConfigInit `cmd:"" help:"Write a configuration with every setting, explained."`
-	} `cmd:"" help:"Make a configuration."`
+		Init  cli.ConfigInit `cmd:"" help:"Write a configuration with every setting, explained."`
+		Check checkCommand   `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
+	} `cmd:"" help:"Make or check a configuration."`
 	cli.Common
 }
 

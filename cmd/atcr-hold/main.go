@@ -13,11 +13,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/atcr-dev/atcr/hold"
-	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
@@ -61,38 +59,6 @@ func (f holdFile) load(std *cli.IO) (*config.Hold, hold.Config, error) {
 		return nil, hold.Config{}, err
 	}
 	return settled, holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), nil
-}
-
-type checkCommand struct{ holdFile }
-
-// Run prints what LoadHold warns of, and what is wrong with the name that a hold would get; errors are what keeps it from starting.
-func (c *checkCommand) Run(std *cli.IO) error {
-	settled, warnings, err := config.LoadHold(c.Config, std.Environ)
-	if err != nil {
-		return err
-	}
-	h := holdcli.Settings(settled, slog.New(slog.DiscardHandler))
-	if h.Backup, err = holdcli.Schedule(settled, h.Log); err != nil {
-		return err
-	}
-	dir, err := h.DataDir()
-	if err != nil {
-		return err
-	}
-	did, unusable, err := identity.Check(dir.Identity)
-	if err != nil {
-		return err
-	}
-	warnings = append(warnings, unusable...)
-	for _, w := range warnings {
-		fmt.Fprintln(std.Out, "warning:", w)
-	}
-	name := did.String()
-	if did == "" {
-		name = "a did:plc that is made at the first start"
-	}
-	_, err = fmt.Fprintf(std.Out, "the configuration is good; the hold is %s\n", name)
-	return err
 }
 
 type serveCommand struct{ holdFile }

@@ -95,6 +95,8 @@ func Run(ctx context.Context, p Program, args []string, std *IO) (code int) {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, ErrPrinted):
+		return exitFailure
 	case errors.As(err, &wrong):
 		return p.usage(std, &kong.ParseError{Context: parsed}, err)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
@@ -140,6 +142,9 @@ func lastNode(c *kong.Context) *kong.Node {
 	}
 	return nil
 }
+
+// ErrPrinted is what a verb returns that has printed what failed.
+var ErrPrinted = errors.New("it failed")
 
 // UsageError is a command line that kong lets pass and a verb does not.
 type UsageError struct{ text string }
