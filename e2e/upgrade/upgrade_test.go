@@ -35,15 +35,28 @@ const settleLimit = 2 * time.Minute
 // TestFoldersOf461b515 opens what both services of commit 461b515 left when they were killed: uploads with acknowledged parts at
 // the AppView and at the holds, leases, pushes that the hold was not told of, sessions, a copy of each owner's records. One
 // hold has a did:plc, one a did:web, one keeps its repository in PostgreSQL.
-func TestFoldersOf461b515(t *testing.T) {
+func TestFoldersOf461b515(t *testing.T) { testFoldersOf461b515(t, false) }
+
+// TestFoldersOf461b515Moved is the same with a PostgreSQL database for each service: what is in the folders' SQLite files is moved
+// there.
+func TestFoldersOf461b515Moved(t *testing.T) { testFoldersOf461b515(t, true) }
+
+func testFoldersOf461b515(t *testing.T, moved bool) {
 	s, advance := unpacked(t, "461b515")
+	server := realtest.Postgres(t)
 	for _, u := range s.facts.Users {
-		c, address := s.holdConfig(u), ""
-		if u.Hold.Name == "postgres" {
-			address = s.restored(filepath.Join("testdata", "461b515", "hold-postgres.sql"))
+		c, address, files := s.holdConfig(u), "", []string(nil)
+		switch {
+		case u.Hold.Name == "postgres":
+			address, files = s.restored(server, filepath.Join("testdata", "461b515", "hold-postgres.sql")), []string{"hold.db"}
+		case moved:
+			address, files = server.Database(t), []string{"hold.db", "repo.db"}
+		}
+		if address != "" {
 			c.DB = s.beside(postgres.Open(t.Context(), address))
 		}
 		h := s.openHold(u, c)
+		s.wantMoved(c.Dir, files...)
 		t.Cleanup(func() { closed(t, h) })
 		if h.DID() != u.Hold.DID {
 			t.Errorf("hold %s is %s now, was %s", u.Hold.Name, h.DID(), u.Hold.DID)
@@ -57,7 +70,17 @@ func TestFoldersOf461b515(t *testing.T) {
 	}
 	s.movePDS()
 	s.silent.Store(true)
-	s.openApp(t.Context(), s.appConfig())
+	c, db := s.appConfig(), (*sqldb.DB)(nil)
+	if moved {
+		address := server.Database(t)
+		c.DB, db = s.beside(postgres.Open(t.Context(), address)), s.beside(postgres.Open(t.Context(), address))
+	}
+	s.openApp(t.Context(), c)
+	if moved {
+		s.wantMoved(c.Dir, "appview.db")
+	} else {
+		db = s.appDB()
+	}
 	t.Cleanup(func() { closed(t, s.app) })
 	ctx, stop := context.WithCancel(t.Context())
 	run := make(chan error, 1)
@@ -69,7 +92,6 @@ func TestFoldersOf461b515(t *testing.T) {
 		}
 	}()
 
-	db := s.appDB()
 	open := len(s.facts.Users) + 1
 	s.until("every intent was tried, and is kept while the PDS is silent", func() error {
 		if n := s.count(db, "select count(*) from pds_intent where tries > 0"); n != open {
@@ -181,13 +203,13 @@ func closed(t *testing.T, c io.Closer) {
 }
 
 // restored is the address of a PostgreSQL database with the rows of a dump, which has them in the schema "before".
-func (s *stand) restored(dump string) string {
+func (s *stand) restored(server *realtest.PostgresServer, dump string) string {
 	s.t.Helper()
 	statements, err := os.ReadFile(dump)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	address := realtest.Postgres(s.t).Database(s.t)
+	address := server.Database(s.t)
 	db, err := postgres.Open(s.t.Context(), address)
 	if err != nil {
 		s.t.Fatal(err)
@@ -218,7 +240,22 @@ func (s *stand) holdDB(u *user, address string) *sqldb.DB {
 
 func (s *stand) appDB() *sqldb.DB {
 	s.t.Helper()
-	return s.beside(sqlite.Open(s.t.Context(), filepath.Join(s.dir, "appview", "appview.db")))
+	return s.beside(sqlite.Open(s.t.Context(), s.appFile()))
+}
+
+func (s *stand) appFile() string { return filepath.Join(s.dir, "appview", "appview.db") }
+
+// wantMoved checks that the rows of files went to a database: they have another name.
+func (s *stand) wantMoved(dir string, files ...string) {
+	s.t.Helper()
+	for _, name := range files {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			s.t.Errorf("%s is there still: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, name+".moved")); err != nil {
+			s.t.Error(err)
+		}
+	}
 }
 
 func (s *stand) beside(db *sqldb.DB, err error) *sqldb.DB {
@@ -243,7 +280,11 @@ func (s *stand) count(db *sqldb.DB, query string, args ...any) int {
 // made at. Everything else follows DID documents.
 func (s *stand) movePDS() {
 	s.t.Helper()
-	db := s.appDB()
+	db, err := sqlite.Open(s.t.Context(), s.appFile())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer closed(s.t, db)
 	for _, statement := range []string{"update auth_session set pds = $1", "update pds_name set endpoint = $1"} {
 		if _, err := db.Write().ExecContext(s.t.Context(), statement, s.pdsURL); err != nil {
 			s.t.Fatal(err)
