@@ -2,6 +2,7 @@ package hold_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -28,6 +29,12 @@ func goroutines() (ours []string) {
 
 // TestNewStartsNothing: until Run, and after it, no goroutine of a hold is there. The database brings its own.
 func TestNewStartsNothing(t *testing.T) {
+	must(t, realtest.WaitFor(10*time.Second, func() error { // those of an earlier test may be ending
+		if ours := goroutines(); len(ours) > 0 {
+			return fmt.Errorf("before New:\n%s", strings.Join(ours, "\n\n"))
+		}
+		return nil
+	}))
 	dir := t.TempDir()
 	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "all.db"))
 	must(t, err)
