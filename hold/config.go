@@ -76,7 +76,8 @@ type Config struct {
 	// DB has every table of the hold, hold_… and repo_…, which are migrated; nil: the SQLite files Dir/hold.db and Dir/repo.db. Keys,
 	// spool and layers stay in Dir, which is locked in either case: the hold has one server. In PostgreSQL (package sqldb/postgres)
 	// other processes may write the repository beside it, as datadir.OpenRepo does. The first start with a DB copies the rows of
-	// the files there, in one transaction, and renames them to ….moved; rows on both sides are refused. The caller's is not closed.
+	// the files there, in one transaction, and renames them to ….moved; rows on both sides are refused. A second server on the same
+	// schema is refused after 30 s, naming the first; Run ends when that lock is lost to another. The caller's is not closed.
 	DB *sqldb.DB
 	// Repo is the hold's repository, signed by the key of its identity; nil: in DB or Dir/repo.db. The caller's is not closed.
 	Repo *repo.Repo

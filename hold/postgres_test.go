@@ -37,6 +37,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("ImportBeside", func(t *testing.T) { importBeside(t, in(t)) })
 	t.Run("ImportWhilePushing", func(t *testing.T) { importWhilePushing(t, in(t)) })
 	t.Run("MoveFiles", func(t *testing.T) { moveFiles(t, in(t), in(t)) })
+	t.Run("TwoServers", func(t *testing.T) { twoServers(t, in(t)) })
 	t.Run("BeforeTheFirstStart", func(t *testing.T) { beforeTheFirstStart(t, in(t)) })
 }
 
@@ -284,4 +285,22 @@ func moveFiles(t *testing.T, in, other func(*hold.Config)) {
 	in(&h.cfg)
 	h.start()
 	h.stop() // before the databases are closed
+}
+
+// twoServers: the second hold on a database is refused, and told who the first is.
+func twoServers(t *testing.T, in func(*hold.Config)) {
+	h := newHold(t, newNetwork(t), in)
+	cfg := h.cfg
+	cfg.Dir = t.TempDir()
+	in(&cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // in place of the 30 s that it waits
+	defer cancel()
+	_, err := hold.New(ctx, cfg)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("atcr hold, process %d on ", os.Getpid())) {
+		t.Errorf("the second: %v", err)
+	}
+	checkRepo(t, h.cfg) // verbs go on
+	h.stop()
+	h.start() // the lock is free again
+	h.stop()
 }

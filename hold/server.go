@@ -51,6 +51,7 @@ type Server struct {
 	repo     *repo.Repo
 	firehose *firehose.Server
 	db       *sqlx.DB
+	lock     *sqlx.ServiceLock // of the database that was given; else nil
 	metrics  *metrics
 
 	keeper  *keeper
@@ -86,6 +87,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		do   func(context.Context) error
 	}{
 		{"data folder", s.openFolder},
+		{"database", s.lockDatabase},
 		{"identity", s.openIdentity},
 		{"identity", func(ctx context.Context) error { return s.keeper.checkAtBoot(ctx) }},
 		{"database", s.openDatabase},
@@ -148,13 +150,24 @@ func (s *Server) Run(ctx context.Context) error {
 		own.Go(func() { part(ctx) })
 	}
 	own.Go(func() { s.people.follow(ctx, s.ledger.Refresh) })
+	var lost error
+	if s.lock != nil {
+		own.Go(func() {
+			if lost = s.lock.Keep(ctx); lost != nil {
+				cancel()
+			}
+		})
+	}
 	var err error
 	if ln != nil {
 		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.log})
 		cancel()
 	}
 	own.Wait()
-	return err
+	if lost != nil {
+		lost = fmt.Errorf("hold: %w", lost)
+	}
+	return errors.Join(err, lost)
 }
 
 // Close closes everything New opened. Stop serving first. Calling it again does nothing.
@@ -223,6 +236,20 @@ func (s *Server) openIdentity(ctx context.Context) error {
 	s.verifier = serviceauth.NewVerifier(s.dir, serviceauth.VerifierOptions{
 		Audiences: id.Audiences(), Legacy: s.legacyMethods(), NotBefore: notBefore, Log: s.log, Clock: s.clock,
 	})
+	return nil
+}
+
+// lockDatabase keeps a second server, in a folder of its own, off the database.
+func (s *Server) lockDatabase(ctx context.Context) error {
+	if s.cfg.DB == nil {
+		return nil
+	}
+	lock, err := sqlx.LockService(ctx, s.cfg.DB, "hold", sqlx.LockWait)
+	if err != nil {
+		return err
+	}
+	s.lock = lock
+	s.onClose(lock.Close)
 	return nil
 }
 

@@ -22,7 +22,8 @@ type Config struct {
 	Dir string
 	// DB has every table of the AppView, auth_… and pds_…, which are migrated; nil: a SQLite file, DatabasePath. Keys stay in Dir,
 	// which is locked in either case. The first start with a DB copies the rows of the file there, in one transaction, and renames
-	// it to ….moved; rows on both sides are refused. The caller's is not closed.
+	// it to ….moved; rows on both sides are refused. In PostgreSQL a second server on the same schema is refused after 30 s, naming the
+	// first; Run ends when that lock is lost to another. The caller's is not closed.
 	DB *sqldb.DB
 	// DatabasePath is the SQLite file that DB stands for; empty: appview.db in Dir.
 	DatabasePath string

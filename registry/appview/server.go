@@ -31,6 +31,7 @@ var ErrLocked = durable.ErrLocked
 type Server struct {
 	cfg     Config
 	db      *sqlx.DB
+	lock    *sqlx.ServiceLock // of the database that was given; else nil
 	guard   httpx.Guard
 	own     *identity.Resolver // nil when the configuration gives a directory
 	id      *identity.Identity // nil without a base URL that a did:web can be made of
@@ -73,6 +74,10 @@ func (s *Server) openData(ctx context.Context) error {
 	}
 	s.close = append(s.close, lock.Close)
 	if s.db = s.cfg.DB; s.db != nil {
+		if s.lock, err = sqlx.LockService(ctx, s.db, "appview", sqlx.LockWait); err != nil {
+			return fmt.Errorf("appview: database: %w", err)
+		}
+		s.close = append(s.close, s.lock.Close)
 		return s.moveFile(ctx)
 	}
 	if s.db, err = sqlite.Open(ctx, s.cfg.DatabasePath); err != nil {
@@ -189,6 +194,9 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.backend.Run(ctx) })
 	group.Go(func() error { return s.auth.Run(ctx) })
+	if s.lock != nil {
+		group.Go(func() error { return s.lock.Keep(ctx) })
+	}
 	if ln != nil {
 		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.cfg.Log}) })
 	}
