@@ -118,3 +118,50 @@ func TestChangeCrewBesideNoHold(t *testing.T) {
 		t.Fatal(crew, err)
 	}
 }
+
+// TestChangeCrewAfterKilledCommand: a change that a killed command left waiting is not made after a later one of the same member.
+func TestChangeCrewAfterKilledCommand(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
+	dir, err := cfg.DataDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a command leaves it that is killed while a hold that hangs has the folder.
+	waits := filepath.Join(cfg.Dir, "crew", "3a.json")
+	if err := os.Mkdir(filepath.Dir(waits), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(waits, []byte(`{"member":"did:web:alice.test","permissions":["crew:admin"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bob := filepath.Join(cfg.Dir, "crew", "3b.json")
+	if err := os.WriteFile(bob, []byte(`{"member":"did:web:bob.test"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if did, err := datadir.ChangeCrew(ctx, dir, datadir.CrewChange{Member: "did:web:alice.test", Remove: true}); err != nil || did != "absent" {
+		t.Fatal(did, err)
+	}
+	server, err := hold.New(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- server.Run(running) }()
+	err = realtest.WaitFor(30*time.Second, func() error {
+		if _, err := os.Stat(bob); err == nil {
+			return errors.New("bob waits")
+		}
+		return nil
+	})
+	stop()
+	if err := errors.Join(err, <-done, server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	crew, err := datadir.ReadCrew(ctx, dir)
+	if err != nil || len(crew) != 1 || crew[0].Member != "did:web:bob.test" {
+		t.Fatalf("who was removed is back: %v, %v", crew, err)
+	}
+}

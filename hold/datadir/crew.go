@@ -76,20 +76,24 @@ func ChangeCrew(ctx context.Context, cfg Config, c CrewChange) (did string, err 
 			return out.Did, nil
 		}
 		did, err := changeCrew(ctx, cfg, c) // it may have been stopped meanwhile
-		if !errors.As(err, &busy) && ctx.Err() == nil {
+		if err == nil || !errors.As(err, &busy) && ctx.Err() == nil {
 			return did, errors.Join(err, crew.TakeBack(cfg.Dir, name))
 		}
 		select {
 		case <-ctx.Done():
+			back := crew.TakeBack(cfg.Dir, name)
+			if out, ok, err := crew.Answered(cfg.Dir, name); ok && err == nil && out.Error == "" { // at the last moment
+				return out.Did, nil
+			}
 			err := fmt.Errorf("the running hold (process %d) has not changed its crew; its log may say why. Nothing waits: %w", busy.PID,
 				ctx.Err())
-			return "", errors.Join(err, crew.TakeBack(cfg.Dir, name))
+			return "", errors.Join(err, back)
 		case <-time.After(crewPoll):
 		}
 	}
 }
 
-// changeCrew writes the repository.
+// changeCrew writes the repository. What a command that was killed asked of a hold before is not to undo it.
 func changeCrew(ctx context.Context, cfg Config, c CrewChange) (did string, err error) {
 	o, err := OpenRepo(ctx, cfg)
 	if err != nil {
@@ -102,10 +106,12 @@ func changeCrew(ctx context.Context, cfg Config, c CrewChange) (did string, err 
 			return "", err
 		}
 		ws, did, err := crew.Writes(records, c, cfg.Clock())
-		if err != nil || len(ws) == 0 {
-			return did, err
+		if err == nil && len(ws) > 0 {
+			_, err = o.Repo.Apply(ctx, ws)
 		}
-		_, err = o.Repo.Apply(ctx, ws)
+		if err == nil {
+			return did, crew.Supersede(cfg.Dir, c.Member)
+		}
 		raced := errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrInvalidSwap) || errors.Is(err, repo.ErrNotFound)
 		if !raced || try == 5 {
 			return did, err

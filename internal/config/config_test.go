@@ -168,6 +168,7 @@ func TestSecretsStayOut(t *testing.T) {
 		"scanner:\n  secret: " + secret + "\n  secret: " + secret + "\n", "log_level: info\nlog_level: info\nscanner:\n  secret: " + secret + "\n",
 		"scanner:\n  secret: \"" + secret + "\n", "scanner:\n  secret: " + secret + ": x\n", "scanner:\n  secret: [" + secret + "\n", "scanner:\n  - " + secret + "\n",
 		"scanner: " + secret + "\n", "scanner:\n  secret: *" + secret + "\n", "scanner:\n  secret: &" + secret + " " + secret + "\n", "\tx: " + secret + "\n",
+		"scanner:\n  secret: |" + secret + "\n", "scanner:\n  secret: >-" + secret + "\nlog_level: info\n", "scanner: {secret: |" + secret + "}\n",
 		"database: {url: 'mysql://hold:" + secret + "@db.test/hold'}\n", "database: {url: 'postgres://hold:" + secret + "%@db.test/hold'}\n"} {
 		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum+text), nil)
 		if err == nil || strings.Contains(err.Error(), secret) {

@@ -62,10 +62,14 @@ func withoutSource(err error) error {
 	if !errors.As(err, &where) {
 		return errors.New("it is no YAML")
 	}
-	if t := where.GetToken(); t != nil && t.Position != nil {
-		return fmt.Errorf("line %d: %s", t.Position.Line, where.GetMessage())
+	text := where.GetMessage()
+	if what, _, ok := strings.Cut(text, `header option: "`); ok { // the rest repeats a value that begins with | or >
+		text = what + "header option: a value that begins with | or > needs quotes"
 	}
-	return errors.New(where.GetMessage())
+	if t := where.GetToken(); t != nil && t.Position != nil {
+		return fmt.Errorf("line %d: %s", t.Position.Line, text)
+	}
+	return errors.New(text)
 }
 
 func fromYAML(n ast.Node) (*node, error) {

@@ -8,13 +8,14 @@ import (
 	"syscall"
 )
 
-// SameOwner gives path the owner and group of the file like, and does nothing when it has them. It takes root to give a file away.
+// SameOwner gives path the owner and group of the file like, and does nothing when it has them. It takes root to give a file away. A
+// symbolic link is not followed: who owns the folder could have root give him any file by one.
 func SameOwner(path, like string) error {
 	want, err := os.Stat(like)
 	if err != nil {
 		return err
 	}
-	now, err := os.Stat(path)
+	now, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
@@ -23,7 +24,7 @@ func SameOwner(path, like string) error {
 	if !ok || !too || w.Uid == n.Uid && w.Gid == n.Gid {
 		return nil
 	}
-	if err := os.Chown(path, int(w.Uid), int(w.Gid)); err != nil {
+	if err := os.Lchown(path, int(w.Uid), int(w.Gid)); err != nil {
 		return fmt.Errorf("give %s the owner of %s: %w", path, like, err)
 	}
 	return nil

@@ -146,9 +146,17 @@ const (
 	keepFiles = time.Hour // answers that nobody fetched
 )
 
-// Ask makes a change durable for the hold that has the folder, and returns the name by which it is answered.
+// Ask makes a change durable for the hold that has the folder, and returns the name by which it is answered. What root asks for
+// belongs to the folder's owner, whom the hold runs as.
 func Ask(dir string, c Change) (name string, err error) {
-	if err := durable.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+	at := filepath.Join(dir, folder)
+	if err := durable.MkdirAll(at, 0o700); err != nil {
+		return "", err
+	}
+	if st, err := os.Lstat(at); err != nil || !st.IsDir() {
+		return "", errors.Join(err, fmt.Errorf("crew: %s is no folder", at))
+	}
+	if err := durable.SameOwner(at, dir); err != nil {
 		return "", err
 	}
 	data, err := json.Marshal(c)
@@ -156,22 +164,66 @@ func Ask(dir string, c Change) (name string, err error) {
 		return "", err
 	}
 	name = string(syntax.NewTIDNow(uint(os.Getpid()) % 1024))
-	return name, durable.CreateFile(filepath.Join(dir, folder, name+asked), data, 0o600)
+	whole := filepath.Join(at, durable.TempPrefix+name)
+	if err := durable.CreateFile(whole, data, 0o600); err != nil {
+		return "", err
+	}
+	// The hold looks at any moment: the file is its own before it has the name.
+	if err := durable.SameOwner(whole, dir); err != nil {
+		return "", errors.Join(err, os.Remove(whole))
+	}
+	return name, durable.Rename(whole, filepath.Join(at, name+asked))
 }
 
-// Asked returns the names of changes that wait, the oldest first.
+// Asked returns the names of changes that wait, the oldest first. One that was answered waits no more: a hold that ended between the
+// two steps of [Answer] must not make it again, since others may have been made after it.
 func Asked(dir string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, folder))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	over := map[string]bool{}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), answered); ok {
+			over[name] = true
+		}
+	}
 	var names []string
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), asked); ok && !strings.HasPrefix(name, ".") {
+		name, ok := strings.CutSuffix(e.Name(), asked)
+		switch {
+		case !ok || strings.HasPrefix(name, "."):
+		case over[name]:
+			if err := TakeBack(dir, name); err != nil {
+				return nil, err
+			}
+		default:
 			names = append(names, name)
 		}
 	}
-	return names, err
+	return names, nil
+}
+
+// Supersede removes the changes of a member that wait, for who has just made another: they are older, and the next start would undo
+// that one.
+func Supersede(dir, member string) error {
+	names, err := Asked(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		c, err := Read(dir, name)
+		if err != nil || c.Member != member {
+			continue // what can't be read can't be made either
+		}
+		if err := TakeBack(dir, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Read returns a change that waits; fs.ErrNotExist when it was taken back.
@@ -219,6 +271,9 @@ func Answered(dir, name string) (o Outcome, ok bool, err error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &o)
+	}
+	if err == nil {
+		err = TakeBack(dir, name) // a hold that was killed has left it
 	}
 	if err != nil {
 		return o, false, err

@@ -136,3 +136,51 @@ func TestAsk(t *testing.T) {
 		t.Error("left over:", entries, err)
 	}
 }
+
+// TestAnsweredOnce: a hold that is killed between the two steps of an answer makes the change no second time, whether who asked has
+// fetched the answer or not: another change may have been made after it.
+func TestAnsweredOnce(t *testing.T) {
+	for _, fetched := range []bool{true, false} {
+		dir := t.TempDir()
+		name, err := Ask(dir, Change{Member: alice})
+		if err != nil {
+			t.Fatal(err)
+		}
+		question := filepath.Join(dir, "crew", name+".json")
+		text, err := os.ReadFile(question)
+		if err == nil {
+			err = Answer(dir, name, Outcome{Did: "added"})
+		}
+		if err == nil {
+			err = os.WriteFile(question, text, 0o600) // as if it had not been removed
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fetched {
+			if _, ok, err := Answered(dir, name); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		if names, err := Asked(dir); err != nil || len(names) > 0 {
+			t.Errorf("fetched %v: it waits again: %v, %v", fetched, names, err)
+		}
+		if _, err := os.Stat(question); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("fetched %v: the question is still there: %v", fetched, err)
+		}
+	}
+}
+
+// TestAskThroughLink: root writes nothing where a link in the folder leads.
+func TestAskThroughLink(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "crew")); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Ask(dir, Change{Member: alice}); err == nil {
+		t.Error("asked")
+	}
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) > 0 {
+		t.Error(entries, err)
+	}
+}
