@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
@@ -20,6 +21,7 @@ import (
 
 // change is what every verb that changes something has.
 type change struct {
+	cli.JSONFlag
 	DryRun bool `help:"Show what would be done, and the operation that would be signed; change nothing."`
 }
 
@@ -43,6 +45,15 @@ type identityRun struct {
 	dir  datadir.Config
 	cfg  identity.Config
 	std  *cli.IO
+	flag cli.JSONFlag // of what the verb prints
+}
+
+// says is where a verb says something beside its result.
+func (r *identityRun) says() io.Writer {
+	if r.flag.JSON {
+		return r.std.Err
+	}
+	return r.std.Out
 }
 
 // open reads the configuration.
@@ -115,6 +126,7 @@ func (c *addRecoveryCommand) Run(ctx context.Context, std *cli.IO, all *identity
 	if err != nil {
 		return err
 	}
+	r.flag = c.JSONFlag
 	return r.report(m.AddRecoveryKey(ctx, plc.AddRecoveryKeyOptions{DIDKey: c.DIDKey, DryRun: c.DryRun}))
 }
 
@@ -128,12 +140,13 @@ func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *identityCommand
 	if err != nil {
 		return err
 	}
+	r.flag = c.JSONFlag
 	return r.alter(c.DryRun, func() error {
 		done, err := m.Move(ctx, plc.MoveOptions{PublicURL: c.PublicURL, DryRun: c.DryRun})
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
 		}
-		fmt.Fprintf(std.Out, "Set server.public_url to %s before the hold starts again, or it moves back.\n", c.PublicURL)
+		fmt.Fprintf(r.says(), "Set server.public_url to %s before the hold starts again, or it moves back.\n", c.PublicURL)
 		return r.announce(ctx, m.Identity())
 	})
 }
@@ -145,10 +158,11 @@ func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *identityCo
 	if err != nil {
 		return err
 	}
+	r.flag = c.JSONFlag
 	return r.alter(c.DryRun, func() error {
 		confirm := ""
 		if !c.DryRun {
-			fmt.Fprintf(std.Out, "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", m.Identity().DID)
+			fmt.Fprintf(r.says(), "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", m.Identity().DID)
 			var err error
 			if confirm, err = holdcli.FirstLine(std.In); err != nil {
 				return err
@@ -169,6 +183,7 @@ func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *identityComm
 	if err != nil {
 		return err
 	}
+	r.flag = c.JSONFlag
 	o := plc.RecoverOptions{Undo: c.Undo, DryRun: c.DryRun}
 	if c.Key != "" {
 		if o.Key, err = plc.LoadKey(c.Key); err != nil {
@@ -192,6 +207,10 @@ func (r *identityRun) report(c *plc.Plan, err error) error {
 	if err != nil {
 		return err
 	}
+	return r.flag.Print(r.std, c, func() error { return r.print(c) })
+}
+
+func (r *identityRun) print(c *plc.Plan) error {
 	if len(c.Changes) == 0 {
 		_, err := fmt.Fprintln(r.std.Out, "nothing to change")
 		return err
@@ -214,7 +233,7 @@ func (r *identityRun) report(c *plc.Plan, err error) error {
 		_, err = fmt.Fprintf(r.std.Out, "dry run; this would be signed and submitted for %s:\n%s\n", c.DID, op)
 		return err
 	}
-	_, err = fmt.Fprintf(r.std.Out, "done: operation %s of %s\n", c.CID, c.DID)
+	_, err := fmt.Fprintf(r.std.Out, "done: operation %s of %s\n", c.CID, c.DID)
 	return err
 }
 
@@ -226,13 +245,15 @@ func (r *identityRun) revocable(ctx context.Context, m *plc.Manager, key atcrypt
 	if err != nil {
 		return err
 	}
-	if len(events) == 0 {
-		_, err := fmt.Fprintln(r.std.Out, "there is no operation that this key may undo now: it must stand higher in the list than the key that signed, within 72 hours")
-		return err
-	}
-	fmt.Fprintln(r.std.Out, "name one by --undo:")
-	for _, e := range events {
-		fmt.Fprintln(r.std.Out, e.CID, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
-	}
-	return nil
+	return r.flag.Print(r.std, append([]plc.Event{}, events...), func() error {
+		if len(events) == 0 {
+			return errors.New("nothing to recover: there is no operation that this key may undo now. It must stand higher in the list than the key " +
+				"that signed, within 72 hours; another key is given by --key")
+		}
+		fmt.Fprintln(r.std.Out, "name one by --undo:")
+		for _, e := range events {
+			fmt.Fprintln(r.std.Out, e.CID, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
+		}
+		return nil
+	})
 }

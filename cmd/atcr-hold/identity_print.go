@@ -155,7 +155,7 @@ func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) er
 }
 
 type importCommand struct {
-	change
+	DryRun bool `help:"Say who would be imported; change nothing."`
 	holdcli.Unlock
 	File string `arg:"" help:"File of an export; - is standard input."`
 }

@@ -34,6 +34,7 @@ func (c *rotateCommand) Run(ctx context.Context, std *cli.IO, all *identityComma
 	if err != nil {
 		return err
 	}
+	r.flag = c.JSONFlag
 	return (&rotateRun{r, c}).run(ctx, m)
 }
 
@@ -74,7 +75,7 @@ func (r *rotateRun) rotateBeside(ctx context.Context, m *plc.Manager, busy *dura
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.std.Out, "the hold runs (process %d): it is asked to take %s into use\n", busy.PID, next.DIDKey())
+	fmt.Fprintf(r.says(), "the hold runs (process %d): it is asked to take %s into use\n", busy.PID, next.DIDKey())
 	ctx, stop := context.WithTimeout(ctx, rotateWait)
 	defer stop()
 	for {
