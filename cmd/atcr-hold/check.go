@@ -14,7 +14,7 @@ import (
 )
 
 type checkCommand struct {
-	holdFile
+	holdcli.HoldFile
 	cli.JSONFlag
 	Online bool `help:"Look at what it names, too: folders, port, directory, PDSes, database, backups."`
 }

@@ -28,40 +28,24 @@ type commands struct {
 		Init  cli.ConfigInit `cmd:"" help:"Write a configuration with every setting, explained."`
 		Check checkCommand   `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
 	} `cmd:"" help:"Make or check a configuration."`
-	Identity identityCommands `cmd:"" help:"Look after the hold's DID and keys."`
-	Repo     repoCommands     `cmd:"" help:"Carry the hold's records away, check them, bring them back."`
-	Crew     crewCommands     `cmd:"" help:"Say who may use the hold: add, list and remove members."`
-	Backup   backupCommands   `cmd:"" help:"Back the hold up, and look after its backups."`
-	Restore  restoreCommand   `cmd:"" help:"Bring a hold back from a backup, into an empty data folder."`
+	Identity holdcli.IdentityCommands `cmd:"" help:"Look after the hold's DID and keys."`
+	Repo     holdcli.RepoCommands     `cmd:"" help:"Carry the hold's records away, check them, bring them back."`
+	Crew     holdcli.CrewCommands     `cmd:"" help:"Say who may use the hold: add, list and remove members."`
+	Backup   holdcli.BackupCommands   `cmd:"" help:"Back the hold up, and look after its backups."`
+	Restore  holdcli.RestoreCommand   `cmd:"" help:"Bring a hold back from a backup, into an empty data folder."`
 	cli.Common
 }
-
-// scrypt is the work factor of files that are encrypted by passphrase, a power of two; 0 is age's own, a second for each guess. Tests
-// lower it.
-type scrypt struct{ work int }
 
 func main() { program(0) }
 
 func program(scryptWork int) {
 	cli.Main(cli.Program{
 		Name: "atcr-hold", Summary: "Stores layers of container images.", Grammar: &commands{}, Defaults: config.DefaultHold(),
-		Bind: []any{&scrypt{scryptWork}}, Keys: holdcli.Keys(),
+		Bind: []any{&holdcli.Scrypt{Work: scryptWork}}, Keys: holdcli.Keys(),
 	})
 }
 
-// holdFile is embedded by verbs that are about the hold of a configuration.
-type holdFile struct{ cli.ConfigFile }
-
-// load reads the configuration, for a verb that logs warnings only.
-func (f holdFile) load(std *cli.IO) (*config.Hold, hold.Config, error) {
-	settled, _, err := config.LoadHold(f.Config, std.Environ)
-	if err != nil {
-		return nil, hold.Config{}, err
-	}
-	return settled, holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), nil
-}
-
-type serveCommand struct{ holdFile }
+type serveCommand struct{ holdcli.HoldFile }
 
 func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	settled, warnings, err := config.LoadHold(c.Config, std.Environ)

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 )
@@ -82,7 +83,7 @@ func TestRepoDiff(t *testing.T) {
 		{b, empty, strings.ReplaceAll(plus, "+", "-")},
 	} {
 		var out bytes.Buffer
-		if err := (&repoDiffCommand{A: c.a, B: c.b}).Run(t.Context(), &cli.IO{Out: &out}); err != nil || out.String() != c.want {
+		if err := (&holdcli.RepoDiffCommand{A: c.a, B: c.b}).Run(t.Context(), &cli.IO{Out: &out}); err != nil || out.String() != c.want {
 			t.Errorf("%v\n%swant\n%s", err, out.String(), c.want)
 		}
 	}
@@ -93,7 +94,7 @@ func TestRepoDiff(t *testing.T) {
 	if err := os.WriteFile(a, torn[:len(torn)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&repoDiffCommand{A: b, B: a}).Run(t.Context(), &cli.IO{Out: &bytes.Buffer{}}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
+	if err := (&holdcli.RepoDiffCommand{A: b, B: a}).Run(t.Context(), &cli.IO{Out: &bytes.Buffer{}}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
 		t.Errorf("a torn CAR: %v", err)
 	}
 }

@@ -70,7 +70,7 @@ var rules = []rule{
 	{"internal/cli/database", []string{"sqldb/..."}, 50},
 	{"internal/cli", []string{"internal/config"}, 30},
 	{"internal/cli/online", []string{"internal/cli", "internal/config", "identity", "internal/httpx", "internal/durable"}, 130},
-	{"internal/cli/holdcli", []string{"internal/cli/database", "", "internal/cli", "internal/config", "internal/httpx", "hold/...", "identity/...", "repo", "sqldb/..."}, 250},
+	{"internal/cli/holdcli", []string{"", "internal/cli/...", "internal/config", "internal/httpx", "internal/durable", "hold/...", "identity/...", "repo/...", "sqldb/..."}, 272},
 	{"internal/pace", nil, 0},
 	{"internal/crashpoint", nil, 0},
 	{"internal/httpx", []string{"internal/pace"}, 1},

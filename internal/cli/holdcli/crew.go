@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"github.com/atcr-dev/atcr/internal/config"
 )
 
-type crewCommands struct {
-	holdFile
+type CrewCommands struct {
+	HoldFile
 
 	Add crewAddCommand `cmd:"" help:"Add a member, or change one. The hold may run."`
 	Ls  crewLsCommand  `cmd:"" help:"List the members."`
@@ -28,7 +28,7 @@ type crewRun struct {
 	net     *network
 }
 
-func (c *crewCommands) open(std *cli.IO) (*crewRun, error) {
+func (c *CrewCommands) open(std *cli.IO) (*crewRun, error) {
 	settled, h, err := c.load(std)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ type crewAddCommand struct {
 	Tier        string   `help:"Tier of quota.tiers; else as it is."`
 }
 
-func (c *crewAddCommand) Run(ctx context.Context, std *cli.IO, all *crewCommands) error {
+func (c *crewAddCommand) Run(ctx context.Context, std *cli.IO, all *CrewCommands) error {
 	r, err := all.open(std)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ type crewRmCommand struct {
 	Member string `arg:"" help:"Handle or DID."`
 }
 
-func (c *crewRmCommand) Run(ctx context.Context, std *cli.IO, all *crewCommands) error {
+func (c *crewRmCommand) Run(ctx context.Context, std *cli.IO, all *CrewCommands) error {
 	r, err := all.open(std)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ type crewMember struct {
 	AddedAt     string   `json:"addedAt"`
 }
 
-func (c *crewLsCommand) Run(ctx context.Context, std *cli.IO, all *crewCommands) error {
+func (c *crewLsCommand) Run(ctx context.Context, std *cli.IO, all *CrewCommands) error {
 	r, err := all.open(std)
 	if err != nil {
 		return err

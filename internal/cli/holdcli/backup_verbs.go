@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"cmp"
@@ -13,13 +13,12 @@ import (
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
-type backupCommands struct {
-	holdFile
+type BackupCommands struct {
+	HoldFile
 
 	Create backupCreateCommand `cmd:"" default:"withargs" help:"Make a backup of identity, records and settings; also while the hold runs."`
 	List   backupListCommand   `cmd:"" help:"List the sets of a target."`
@@ -27,15 +26,15 @@ type backupCommands struct {
 }
 
 // target opens sets that were named, or backup.to. A folder that was named needs no configuration.
-func (c *backupCommands) target(std *cli.IO, to string) (backup.Target, error) {
+func (c *BackupCommands) target(std *cli.IO, to string) (backup.Target, error) {
 	if to != "" && !strings.HasPrefix(to, "s3:") {
-		return holdcli.ReadTarget(to, config.Backup{})
+		return ReadTarget(to, config.Backup{})
 	}
 	settled, _, err := c.load(std)
 	if err != nil {
 		return nil, err
 	}
-	return holdcli.ReadTarget(cmp.Or(to, settled.Backup.To), settled.Backup)
+	return ReadTarget(cmp.Or(to, settled.Backup.To), settled.Backup)
 }
 
 type backupCreateCommand struct {
@@ -47,12 +46,12 @@ type backupCreateCommand struct {
 	Keep       int    `help:"Then remove older sets until so many are left; 0: remove none."`
 }
 
-func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands, work *scrypt) error {
+func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *BackupCommands, work *Scrypt) error {
 	settled, h, err := all.load(std)
 	if err != nil {
 		return err
 	}
-	t, err := holdcli.OpenTarget(cmp.Or(c.Output, settled.Backup.To), settled.Backup)
+	t, err := OpenTarget(cmp.Or(c.Output, settled.Backup.To), settled.Backup)
 	if err != nil {
 		return err
 	}
@@ -64,7 +63,7 @@ func (c *backupCreateCommand) Run(ctx context.Context, std *cli.IO, all *backupC
 	if err != nil {
 		return err
 	}
-	return holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) error {
+	return WithDatabase(ctx, settled, func(db *sqldb.DB) error {
 		dir.DB = db
 		return c.create(ctx, std, t, dir, o)
 	})
@@ -77,7 +76,7 @@ func (c *backupCreateCommand) create(ctx context.Context, std *cli.IO, t backup.
 	}
 	defer func() { err = errors.Join(err, parts.Close()) }()
 	bar := std.Progress()
-	o.Progress = holdcli.Progress(bar)
+	o.Progress = Progress(bar)
 	m, err := backup.Create(ctx, t, parts, o)
 	bar.Done(err)
 	if err != nil {
@@ -92,7 +91,7 @@ func (c *backupCreateCommand) create(ctx context.Context, std *cli.IO, t backup.
 		Removed  []string         `json:"removed"`
 	}{m, append([]string{}, gone...)}
 	return errors.Join(err, c.Print(std, made, func() error {
-		fmt.Fprintf(std.Out, "%s: %s\n", m.Name, holdcli.Describe(m))
+		fmt.Fprintf(std.Out, "%s: %s\n", m.Name, Describe(m))
 		for _, name := range gone {
 			fmt.Fprintln(std.Out, "removed", name)
 		}
@@ -100,16 +99,16 @@ func (c *backupCreateCommand) create(ctx context.Context, std *cli.IO, t backup.
 	}))
 }
 
-func (c *backupCreateCommand) options(settled *config.Hold, log *slog.Logger, work *scrypt) (backup.Options, error) {
-	o, err := holdcli.BackupOptions(settled, log)
+func (c *backupCreateCommand) options(settled *config.Hold, log *slog.Logger, work *Scrypt) (backup.Options, error) {
+	o, err := BackupOptions(settled, log)
 	if err == nil {
-		err = holdcli.Recipient(&o, "--recipient", c.Recipient)
+		err = Recipient(&o, "--recipient", c.Recipient)
 	}
 	if err != nil {
 		return o, err
 	}
 	if len(o.Recipients) == 0 && !o.NoIdentity {
-		one, err := holdcli.ByPassphrase(c.Passphrase, work.work)
+		one, err := ByPassphrase(c.Passphrase, work.Work)
 		if err != nil {
 			return o, fmt.Errorf("who may read the identity? give --recipient, or set backup.recipient: %w", err)
 		}
@@ -126,7 +125,7 @@ type backupListCommand struct {
 	From string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
 }
 
-func (c *backupListCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands) error {
+func (c *backupListCommand) Run(ctx context.Context, std *cli.IO, all *BackupCommands) error {
 	t, err := all.target(std, c.From)
 	if err != nil {
 		return err
@@ -135,18 +134,18 @@ func (c *backupListCommand) Run(ctx context.Context, std *cli.IO, all *backupCom
 	if err != nil {
 		return err
 	}
-	return holdcli.PrintSets(std, c.JSONFlag, t, sets)
+	return PrintSets(std, c.JSONFlag, t, sets)
 }
 
 type backupVerifyCommand struct {
 	cli.JSONFlag
-	holdcli.Unlock
+	Unlock
 	From  string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
 	At    string `help:"Name of the set; else the newest." placeholder:"NAME"`
 	Quick bool   `help:"Don't read the layers, only look whether they are there."`
 }
 
-func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *backupCommands) error {
+func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *BackupCommands) error {
 	t, err := all.target(std, c.From)
 	if err != nil {
 		return err
@@ -156,7 +155,7 @@ func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *backupC
 		return err
 	}
 	bar := std.Progress()
-	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Quick: c.Quick, Progress: holdcli.Progress(bar)})
+	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Quick: c.Quick, Progress: Progress(bar)})
 	bar.Done(err)
 	if err != nil {
 		return c.Opened(err)
@@ -174,7 +173,7 @@ func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *backupC
 		Manifest *backup.Manifest `json:"manifest"`
 	}{rep.Manifest.Name, who, rep.Manifest}
 	return c.Print(std, good, func() error {
-		_, err = fmt.Fprintf(std.Out, "%s is good: %s; identity %s\n", rep.Manifest.Name, holdcli.Describe(rep.Manifest), who)
+		_, err = fmt.Fprintf(std.Out, "%s is good: %s; identity %s\n", rep.Manifest.Name, Describe(rep.Manifest), who)
 		return err
 	})
 }

@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"bytes"
@@ -17,13 +17,12 @@ import (
 	"github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
 )
 
 type showCommand struct{ cli.JSONFlag }
 
-func (c *showCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *showCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	_, m, err := all.with(std)
 	if err != nil {
 		return err
@@ -83,7 +82,7 @@ func orNone(s string) string {
 
 type logCommand struct{ cli.JSONFlag }
 
-func (c *logCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *logCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	_, m, err := all.with(std)
 	if err != nil {
 		return err
@@ -115,7 +114,7 @@ type exportCommand struct {
 	Passphrase string   `name:"passphrase-file" help:"File whose first line is the passphrase; else ATCR_PASSPHRASE." placeholder:"FILE"`
 }
 
-func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) error {
+func (c *exportCommand) Run(std *cli.IO, all *IdentityCommands, work *Scrypt) error {
 	r, err := all.open(std)
 	if err != nil {
 		return err
@@ -129,7 +128,7 @@ func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) er
 		to = append(to, parsed...)
 	}
 	if len(to) == 0 {
-		one, err := holdcli.ByPassphrase(c.Passphrase, work.work)
+		one, err := ByPassphrase(c.Passphrase, work.Work)
 		if err != nil {
 			return err
 		}
@@ -156,11 +155,11 @@ func (c *exportCommand) Run(std *cli.IO, all *identityCommands, work *scrypt) er
 
 type importCommand struct {
 	DryRun bool `help:"Say who would be imported; change nothing."`
-	holdcli.Unlock
+	Unlock
 	File string `arg:"" help:"File of an export; - is standard input."`
 }
 
-func (c *importCommand) Run(std *cli.IO, all *identityCommands) error {
+func (c *importCommand) Run(std *cli.IO, all *IdentityCommands) error {
 	r, err := all.open(std)
 	if err != nil {
 		return err

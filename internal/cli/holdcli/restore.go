@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"context"
@@ -10,14 +10,13 @@ import (
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
-type restoreCommand struct {
-	holdcli.Unlock
-	holdFile
+type RestoreCommand struct {
+	Unlock
+	HoldFile
 	From   string `arg:"" help:"Folder or s3://bucket/prefix of the backups."`
 	At     string `help:"Name of the set; else the newest." placeholder:"NAME"`
 	Layers bool   `default:"true" negatable:"" help:"Bring the layers of the set into storage, too."`
@@ -25,7 +24,7 @@ type restoreCommand struct {
 	Yes    bool   `help:"Without a configuration: take the one of the set, and don't ask."`
 }
 
-func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
+func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	settled, _, err := config.LoadHold(c.Config, std.Environ)
 	own := err == nil
 	if err != nil && c.Config != "" {
@@ -40,7 +39,7 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	t, err := holdcli.ReadTarget(c.From, settled.Backup)
+	t, err := ReadTarget(c.From, settled.Backup)
 	if err != nil {
 		return err
 	}
@@ -49,15 +48,15 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 			return err
 		}
 	}
-	dir, err := holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)).DataDir()
+	dir, err := Settings(settled, cli.Logger(std, slog.LevelWarn)).DataDir()
 	if err != nil {
 		return err
 	}
 	var res *backup.Restored
-	err = holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
+	err = WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
 		dir.DB = db
 		bar := std.Progress()
-		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun, Progress: holdcli.Progress(bar)})
+		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun, Progress: Progress(bar)})
 		bar.Done(err)
 		return err
 	})
@@ -67,7 +66,7 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return c.Opened(err)
 	}
-	holdcli.PrintRestored(std, res, dir.Dir, c.DryRun)
+	PrintRestored(std, res, dir.Dir, c.DryRun)
 	if !own && !c.DryRun {
 		fmt.Fprintf(std.Out, "its configuration: sets/%s/config.yaml of %s; keep a copy, set what is secret and its section backup, then: atcr-hold serve --config FILE\n", res.Manifest.Name, t)
 	}
@@ -75,7 +74,7 @@ func (c *restoreCommand) Run(ctx context.Context, std *cli.IO) error {
 }
 
 // ofSet shows the configuration that the set was made with, and asks whether to restore by it.
-func (c *restoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target) (*config.Hold, error) {
+func (c *RestoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target) (*config.Hold, error) {
 	text, set, err := backup.ReadConfig(ctx, t, c.At)
 	if err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func (c *restoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target
 		return settled, nil
 	}
 	fmt.Fprintf(std.Err, "Restore into %s? [y/N] ", settled.Database.Path)
-	answer, err := holdcli.FirstLine(std.In)
+	answer, err := FirstLine(std.In)
 	if err != nil {
 		return nil, err
 	}

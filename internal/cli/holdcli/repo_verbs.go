@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"bufio"
@@ -15,36 +15,35 @@ import (
 
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/carv2"
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
-type repoCommands struct {
-	holdFile
+type RepoCommands struct {
+	HoldFile
 
 	Export  repoExportCommand  `cmd:"" help:"Write the repository as a CAR; also while the hold runs."`
 	Import  repoImportCommand  `cmd:"" help:"Create and update the records of CARs in one commit; others stay. The hold must be stopped, unless its repository is in PostgreSQL (database.url)."`
 	Verify  repoVerifyCommand  `cmd:"" help:"Check a repository: signature, tree, every block. The first error is told with its offset."`
 	Ls      repoLsCommand      `cmd:"" help:"List collections, or the records of one."`
 	Get     repoGetCommand     `cmd:"" help:"Print a record as JSON."`
-	Diff    repoDiffCommand    `cmd:"" help:"Tell what records differ between two CARs: - is in A only, + in B only, ~ in both."`
+	Diff    RepoDiffCommand    `cmd:"" help:"Tell what records differ between two CARs: - is in A only, + in B only, ~ in both."`
 	JumpSeq repoJumpSeqCommand `cmd:"" help:"Raise the firehose's event number, after a restore. The hold must be stopped, unless its repository is in PostgreSQL."`
 }
 
 // read opens the repository, also of a running hold.
-func (c *repoCommands) read(ctx context.Context, std *cli.IO, f func(*datadir.OfflineRepo) error) error {
+func (c *RepoCommands) read(ctx context.Context, std *cli.IO, f func(*datadir.OfflineRepo) error) error {
 	return c.with(ctx, std, datadir.ReadRepo, f)
 }
 
 // write opens the repository of a stopped hold, or one in PostgreSQL.
-func (c *repoCommands) write(ctx context.Context, std *cli.IO, f func(*datadir.OfflineRepo) error) error {
+func (c *RepoCommands) write(ctx context.Context, std *cli.IO, f func(*datadir.OfflineRepo) error) error {
 	return c.with(ctx, std, datadir.OpenRepo, f)
 }
 
-func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*datadir.OfflineRepo) error) error {
+func (c *RepoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*datadir.OfflineRepo) error) error {
 	settled, h, err := c.load(std)
 	if err != nil {
 		return err
@@ -53,7 +52,7 @@ func (c *repoCommands) with(ctx context.Context, std *cli.IO, open func(context.
 	if err != nil {
 		return err
 	}
-	return holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) error {
+	return WithDatabase(ctx, settled, func(db *sqldb.DB) error {
 		dir.DB = db
 		o, err := open(ctx, dir)
 		if err != nil {
@@ -69,7 +68,7 @@ type repoExportCommand struct {
 	Blobs  bool   `default:"true" negatable:"" help:"With the blobs that records name (not layers)."`
 }
 
-func (c *repoExportCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+func (c *repoExportCommand) Run(ctx context.Context, std *cli.IO, all *RepoCommands) error {
 	return all.read(ctx, std, func(from *datadir.OfflineRepo) (err error) {
 		bar := std.Progress()
 		defer func() { bar.Done(err) }()
@@ -120,11 +119,11 @@ type repoImportCommand struct {
 	Blobs  string   `help:"Folder with the blobs that records name, each in a file named by its CID." placeholder:"DIR" type:"path"`
 }
 
-func (c *repoImportCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+func (c *repoImportCommand) Run(ctx context.Context, std *cli.IO, all *RepoCommands) error {
 	return all.write(ctx, std, func(to *datadir.OfflineRepo) error { return c.importCARs(ctx, std, all, to.Repo) })
 }
 
-func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *repoCommands, to *repo.Repo) (err error) {
+func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *RepoCommands, to *repo.Repo) (err error) {
 	key, err := publicKey(o.Key)
 	if err != nil {
 		return err
@@ -164,7 +163,7 @@ func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *re
 	if err != nil {
 		return err
 	}
-	return o.Print(std, holdcli.ImportedJSON(got, o.DryRun), func() error { return o.print(std, got) })
+	return o.Print(std, ImportedJSON(got, o.DryRun), func() error { return o.print(std, got) })
 }
 
 func (o *repoImportCommand) print(std *cli.IO, got repo.Imported) error {
@@ -208,7 +207,7 @@ type repoLsCommand struct {
 	Collection string `arg:"" optional:"" help:"Without: the collections."`
 }
 
-func (c *repoLsCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+func (c *repoLsCommand) Run(ctx context.Context, std *cli.IO, all *RepoCommands) error {
 	return all.read(ctx, std, func(from *datadir.OfflineRepo) error { return c.list(ctx, std, from.Repo) })
 }
 
@@ -227,7 +226,7 @@ func (c *repoLsCommand) list(ctx context.Context, std *cli.IO, from *repo.Repo) 
 		})
 	}
 	if c.JSON {
-		return holdcli.RecordsJSON(std.Out, from.List(ctx, c.Collection, "", false))
+		return RecordsJSON(std.Out, from.List(ctx, c.Collection, "", false))
 	}
 	for rec, err := range from.List(ctx, c.Collection, "", false) {
 		if err != nil {
@@ -242,7 +241,7 @@ type repoGetCommand struct {
 	Path string `arg:"" help:"collection/rkey."`
 }
 
-func (c *repoGetCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+func (c *repoGetCommand) Run(ctx context.Context, std *cli.IO, all *RepoCommands) error {
 	coll, rkey, ok := strings.Cut(c.Path, "/")
 	if !ok {
 		return cli.Usagef("%q: want collection/rkey", c.Path)
@@ -262,13 +261,13 @@ func (c *repoGetCommand) get(ctx context.Context, std *cli.IO, from *repo.Repo, 
 	return err
 }
 
-type repoDiffCommand struct {
+type RepoDiffCommand struct {
 	A string `arg:"" help:"CAR."`
 	B string `arg:"" help:"CAR."`
 }
 
 // Run walks two CARs side by side.
-func (c *repoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
+func (c *RepoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
 	var next [2]func() (repo.Record, error, bool)
 	for i, name := range []string{c.A, c.B} {
 		f, err := open(std, name)
@@ -317,7 +316,7 @@ type repoJumpSeqCommand struct {
 	Seq int64 `arg:"" help:"Number that the next event gets at least."`
 }
 
-func (c *repoJumpSeqCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) error {
+func (c *repoJumpSeqCommand) Run(ctx context.Context, std *cli.IO, all *RepoCommands) error {
 	return all.write(ctx, std, func(to *datadir.OfflineRepo) error {
 		if err := to.Repo.JumpSeq(ctx, c.Seq); err != nil {
 			return err

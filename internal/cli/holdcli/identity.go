@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/sqldb"
@@ -25,8 +24,8 @@ type change struct {
 	DryRun bool `help:"Show what would be done, and the operation that would be signed; change nothing."`
 }
 
-type identityCommands struct {
-	holdFile
+type IdentityCommands struct {
+	HoldFile
 
 	Show           showCommand        `cmd:"" help:"Say who the hold is: DID, document, keys, what differs from the directory, and who may change it."`
 	Log            logCommand         `cmd:"" help:"Tell the did:plc's history: time, signer, what changed."`
@@ -57,7 +56,7 @@ func (r *identityRun) says() io.Writer {
 }
 
 // open reads the configuration.
-func (c *identityCommands) open(std *cli.IO) (*identityRun, error) {
+func (c *IdentityCommands) open(std *cli.IO) (*identityRun, error) {
 	settled, h, err := c.load(std)
 	if err != nil {
 		return nil, err
@@ -70,7 +69,7 @@ func (c *identityCommands) open(std *cli.IO) (*identityRun, error) {
 }
 
 // with reads the hold's identity, too.
-func (c *identityCommands) with(std *cli.IO) (*identityRun, *plc.Manager, error) {
+func (c *IdentityCommands) with(std *cli.IO) (*identityRun, *plc.Manager, error) {
 	r, err := c.open(std)
 	if err != nil {
 		return nil, nil, err
@@ -102,7 +101,7 @@ func (r *identityRun) locked(f func() error) error {
 
 // announce writes to the repository what its followers must see.
 func (r *identityRun) announce(ctx context.Context, id *identity.Identity) error {
-	return holdcli.WithDatabase(ctx, r.conf, func(db *sqldb.DB) error {
+	return WithDatabase(ctx, r.conf, func(db *sqldb.DB) error {
 		r.dir.DB = db
 		return datadir.AnnounceIdentity(ctx, r.dir, id)
 	})
@@ -121,7 +120,7 @@ type addRecoveryCommand struct {
 	DIDKey string `arg:"" name:"didkey" help:"Public key, did:key:z…; keep its private half elsewhere."`
 }
 
-func (c *addRecoveryCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *addRecoveryCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	r, m, err := all.with(std)
 	if err != nil {
 		return err
@@ -135,7 +134,7 @@ type moveCommand struct {
 	PublicURL string `required:"" help:"New address, as in https://hold.example.org."`
 }
 
-func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	r, m, err := all.with(std)
 	if err != nil {
 		return err
@@ -153,7 +152,7 @@ func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *identityCommand
 
 type tombstoneCommand struct{ change }
 
-func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	r, m, err := all.with(std)
 	if err != nil {
 		return err
@@ -164,7 +163,7 @@ func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *identityCo
 		if !c.DryRun {
 			fmt.Fprintf(r.says(), "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", m.Identity().DID)
 			var err error
-			if confirm, err = holdcli.FirstLine(std.In); err != nil {
+			if confirm, err = FirstLine(std.In); err != nil {
 				return err
 			}
 		}
@@ -178,7 +177,7 @@ type recoverCommand struct {
 	Key  string `help:"File of a rotation key that stands higher than the one that signed it; else the hold's own." placeholder:"FILE"`
 }
 
-func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	r, m, err := all.with(std)
 	if err != nil {
 		return err

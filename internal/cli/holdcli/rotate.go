@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -29,7 +28,7 @@ type rotateCommand struct {
 	Type     string `default:"k256" enum:"k256,p256" help:"Of the new key."`
 }
 
-func (c *rotateCommand) Run(ctx context.Context, std *cli.IO, all *identityCommands) error {
+func (c *rotateCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
 	r, m, err := all.with(std)
 	if err != nil {
 		return err
@@ -130,7 +129,7 @@ func (r *rotateRun) rotated(ctx context.Context, next atcrypto.PublicKey) (bool,
 		return ours, err
 	}
 	signed := false
-	err = holdcli.WithDatabase(ctx, r.conf, func(db *sqldb.DB) error {
+	err = WithDatabase(ctx, r.conf, func(db *sqldb.DB) error {
 		r.dir.DB = db
 		o, err := datadir.ReadRepo(ctx, r.dir)
 		if errors.Is(err, fs.ErrNotExist) { // it is only starting

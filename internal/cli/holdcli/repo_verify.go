@@ -1,4 +1,4 @@
-package main
+package holdcli
 
 import (
 	"context"
@@ -17,7 +17,6 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/cli"
-	"github.com/atcr-dev/atcr/internal/cli/holdcli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
@@ -77,7 +76,7 @@ type repoVerifyCommand struct {
 	Key  string `help:"did:key that must have signed it; else the one of the CAR's DID." placeholder:"KEY"`
 }
 
-func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoCommands) (err error) {
+func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *RepoCommands) (err error) {
 	key, err := publicKey(c.Key)
 	if err != nil {
 		return err
@@ -88,7 +87,7 @@ func (c *repoVerifyCommand) Run(ctx context.Context, std *cli.IO, all *repoComma
 	}
 	bar := std.Progress()
 	defer func() { bar.Done(err) }()
-	r := &network{hold: holdcli.Settings(settled, cli.Logger(std, slog.LevelWarn)), stderr: bar}
+	r := &network{hold: Settings(settled, cli.Logger(std, slog.LevelWarn)), stderr: bar}
 	if strings.HasPrefix(c.What, "did:") {
 		info, err := r.verifyAccount(ctx, bar, c.What, key)
 		if err != nil {
@@ -170,7 +169,7 @@ func (r *network) verifyAccount(ctx context.Context, bar *cli.Progress, did stri
 }
 
 func (c *repoVerifyCommand) verified(std *cli.IO, i repo.CARInfo, signature string) error {
-	return c.Print(std, holdcli.CARJSON(i, signature), func() error {
+	return c.Print(std, CARJSON(i, signature), func() error {
 		_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
 		return err
 	})
