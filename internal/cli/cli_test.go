@@ -169,7 +169,7 @@ func TestShells(t *testing.T) {
 			flag := map[string]string{"bash": "--norc", "zsh": "-f", "fish": "--no-config"}[shell]
 			cmd := exec.CommandContext(t.Context(), path, flag, "-c", script)
 			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "HOME="+dir)
+			cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 			out, err := cmd.CombinedOutput()
 			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 			want := map[string][]string{
