@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -54,6 +55,33 @@ func TestMarkdownLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range longLines(string(text), wontBreak) {
+			t.Errorf("%s:%d is over %d columns", name, n, maxColumns)
+		}
+	}
+}
+
+// notYetWrapped are the folders with lines of Go that are still too long; what is wrapped leaves the list.
+var notYetWrapped = []string{
+	"bench", "bench/repo", "cmd/atcr-appview", "cmd/atcr-hold", "examples/sandbox", "identity", "identity/backup", "identity/internal/plclog",
+	"identity/plc", "identity/serviceauth", "internal/cli", "internal/cli/holdcli", "internal/config", "internal/devnet", "internal/oci",
+	"internal/pace", "internal/sqlx", "internal/sqlx/move", "registry", "registry/appview", "registry/auth", "registry/pds", "repo",
+	"repo/carv2", "repo/repotest", "repo/sqlstore", "repo/xrpc", "sqldb/sqlite",
+}
+
+// Lines of Go fit on a screen, but for those of tests.
+func TestGoLines(t *testing.T) {
+	for _, name := range tracked(t, "*.go") {
+		if strings.HasSuffix(name, "_test.go") || slices.Contains(notYetWrapped, filepath.Dir(name)) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root(t), name))
+		if os.IsNotExist(err) {
+			continue // removed, and not committed yet
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range longLines(string(text), func(string) bool { return false }) {
 			t.Errorf("%s:%d is over %d columns", name, n, maxColumns)
 		}
 	}

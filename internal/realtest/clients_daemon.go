@@ -107,7 +107,8 @@ func NewDocker(t testing.TB, login Login) *Docker {
 	short := shortDir(t)
 	c := &Docker{tool: newTool(t, tools.Path(tools.Docker)), host: "unix://" + filepath.Join(short, "d")}
 	p := Start(t, Command{Path: "dockerd", Dir: c.dir, Env: []string{"HOME=" + c.dir, "TMPDIR=" + c.dir}, Args: []string{
-		"--data-root", filepath.Join(c.dir, "data"), "--exec-root", filepath.Join(short, "x"), "-H", c.host, "-p", filepath.Join(short, "pid"),
+		"--data-root", filepath.Join(c.dir, "data"), "--exec-root", filepath.Join(short, "x"),
+		"-H", c.host, "-p", filepath.Join(short, "pid"),
 		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--log-level=error"}})
 	c.path, c.config = "docker", writeAuth(t, Login{})
 	c.env = append(c.env, "DOCKER_HOST="+c.host, "DOCKER_CONFIG="+c.config)

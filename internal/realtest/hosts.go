@@ -151,7 +151,8 @@ func (h *Hosts) DNS(t testing.TB, addresses, txt map[string]string) {
 func (h *Host) TLS(t testing.TB, sites map[string]int) {
 	t.Helper()
 	var file strings.Builder
-	fmt.Fprintf(&file, "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tstorage file_system %s\n}\n", filepath.Join(h.hosts.dir, "caddy"))
+	fmt.Fprintf(&file, "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tstorage file_system %s\n}\n",
+		filepath.Join(h.hosts.dir, "caddy"))
 	for name, port := range sites {
 		fmt.Fprintf(&file, "https://%s {\n\ttls internal\n\treverse_proxy 127.0.0.1:%d\n}\n", name, port)
 	}
@@ -228,7 +229,7 @@ func (h *Host) Client(t testing.TB) *http.Client {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		name, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
@@ -238,7 +239,8 @@ func (h *Host) Client(t testing.TB) *http.Client {
 			return nil, err
 		}
 		return h.Dial(ctx, network, net.JoinHostPort(ips[0], port))
-	}}
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialContext: dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 }

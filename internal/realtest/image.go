@@ -131,7 +131,8 @@ func layerBytes(seed uint64, layer int, arch string, size int64) ([]byte, error)
 	}
 	w := tar.NewWriter(zip)
 	for f := range 4 {
-		header := &tar.Header{Name: fmt.Sprintf("layer%d/file%d", layer, f), Mode: 0o644, Size: size / 4, ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
+		header := &tar.Header{Name: fmt.Sprintf("layer%d/file%d", layer, f), Mode: 0o644, Size: size / 4,
+			ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
 		if err := w.WriteHeader(header); err != nil {
 			return nil, err
 		}

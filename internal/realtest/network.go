@@ -154,7 +154,8 @@ func (n *Net) AppPassword(t testing.TB, name string) string {
 		Password string `json:"password"`
 	}
 	in := map[string]any{"name": fmt.Sprintf("realtest-%d", time.Now().UnixNano())}
-	if err := n.Call(t.Context(), http.MethodPost, a.PDS, "com.atproto.server.createAppPassword", n.Session(t, name), in, &made); err != nil {
+	err := n.Call(t.Context(), http.MethodPost, a.PDS, "com.atproto.server.createAppPassword", n.Session(t, name), in, &made)
+	if err != nil {
 		t.Fatalf("realtest: app password for %s: %v", name, err)
 	}
 	return made.Password
@@ -219,7 +220,8 @@ func listRecords(ctx context.Context, client *http.Client, server, did, collecti
 			Records []Record `json:"records"`
 			Cursor  string   `json:"cursor"`
 		}
-		method := "com.atproto.repo.listRecords?limit=100&repo=" + url.QueryEscape(did) + "&collection=" + url.QueryEscape(collection) + "&cursor=" + url.QueryEscape(cursor)
+		method := "com.atproto.repo.listRecords?limit=100&repo=" + url.QueryEscape(did) +
+			"&collection=" + url.QueryEscape(collection) + "&cursor=" + url.QueryEscape(cursor)
 		if err := call(ctx, client, http.MethodGet, server, method, "", nil, &page); err != nil {
 			return nil, fmt.Errorf("list %s of %s: %w", collection, did, err)
 		}

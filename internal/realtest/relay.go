@@ -97,7 +97,8 @@ func (r *RelayServer) follow(t testing.TB, file string, hosts []string) {
 	}
 	defer db.Close()
 	for _, h := range hosts {
-		_, err := db.Write().ExecContext(t.Context(), `insert into host (created_at, updated_at, hostname, no_ssl, account_limit, trusted, status, last_seq)
+		_, err := db.Write().ExecContext(t.Context(), `
+			insert into host (created_at, updated_at, hostname, no_ssl, account_limit, trusted, status, last_seq)
 			values (datetime('now'), datetime('now'), ?, 1, 100000, 1, 'active', 1)`, h)
 		if err != nil {
 			t.Fatalf("realtest: tell the relay of %s: %v", h, err)

@@ -24,7 +24,8 @@ func S3(t testing.TB) *S3Server {
 	t.Helper()
 	Need(t, tools.VersityGW)
 	addr, dir := fmt.Sprintf("127.0.0.1:%d", FreePort(t)), t.TempDir()
-	s := &S3Server{Endpoint: "http://" + addr, AccessKey: "access", SecretKey: "secret-secret", Bucket: "bucket", Dir: filepath.Join(dir, "bucket")}
+	s := &S3Server{Endpoint: "http://" + addr, AccessKey: "access", SecretKey: "secret-secret",
+		Bucket: "bucket", Dir: filepath.Join(dir, "bucket")}
 	if err := os.Mkdir(s.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,10 @@ import (
 )
 
 // first are the packages that take longest: they begin first, so that the others fill in beside them.
-var first = []string{"e2e", "registry/pds", "hold", "repo/sqlstore", "cmd/atcr-hold", "hold/backup", "registry/appview", "identity", "identity/plc"}
+var first = []string{
+	"e2e", "registry/pds", "hold", "repo/sqlstore",
+	"cmd/atcr-hold", "hold/backup", "registry/appview", "identity", "identity/plc",
+}
 
 const interval = 20 * time.Second // between two lines that say how far it is
 

@@ -84,7 +84,8 @@ func installDeb(ctx context.Context, w io.Writer, components []Component) error 
 		return nil
 	}
 	if os.Getuid() != 0 {
-		return fmt.Errorf("install %v: not root; run: sudo apt-get install --no-install-recommends %s", components, strings.Join(packages, " "))
+		return fmt.Errorf("install %v: not root; run: sudo apt-get install --no-install-recommends %s",
+			components, strings.Join(packages, " "))
 	}
 	fmt.Fprintf(w, "realtest: installing Debian's %s\n", strings.Join(packages, ", "))
 	start := time.Now()

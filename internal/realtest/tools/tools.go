@@ -75,7 +75,8 @@ var unpacked = map[Component]string{Caddy: "usr/bin/caddy"}
 
 // Default lists what make test needs.
 func Default() []Component {
-	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL, ATProto, Relay, Namespaces, Caddy, VersityGW}
+	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL,
+		ATProto, Relay, Namespaces, Caddy, VersityGW}
 }
 
 // All lists every component.

@@ -79,7 +79,8 @@ func (h *Hold) serve(w http.ResponseWriter, r *http.Request) {
 		h.listRecords(w, r)
 	case "GET com.atproto.sync.getBlob", "HEAD com.atproto.sync.getBlob":
 		h.getBlob(w, r)
-	case "POST io.atcr.hold.initiateUpload", "POST io.atcr.hold.getPartUploadUrl", "POST io.atcr.hold.completeUpload", "POST io.atcr.hold.abortUpload":
+	case "POST io.atcr.hold.initiateUpload", "POST io.atcr.hold.getPartUploadUrl",
+		"POST io.atcr.hold.completeUpload", "POST io.atcr.hold.abortUpload":
 		if did, ok := h.may(w, r, method, "blob:write"); ok {
 			h.upload(w, method, did, in)
 		}
@@ -176,7 +177,8 @@ func (h *Hold) upload(w http.ResponseWriter, method, did string, in input) {
 			refuse(w, http.StatusBadRequest, "InvalidPartNumber", "partNumber")
 			return
 		}
-		answer(w, http.StatusOK, map[string]any{"url": h.bucket.sign(http.MethodPut, fmt.Sprintf("/part/%s/%d", in.UploadID, in.PartNumber)), "method": "PUT"})
+		url := h.bucket.sign(http.MethodPut, fmt.Sprintf("/part/%s/%d", in.UploadID, in.PartNumber))
+		answer(w, http.StatusOK, map[string]any{"url": url, "method": "PUT"})
 	case "io.atcr.hold.completeUpload":
 		d, err := digest.Parse(in.Digest)
 		if err != nil || len(in.Digest) > maxDigest {
