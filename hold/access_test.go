@@ -22,7 +22,6 @@ type want struct{ private, public string }
 var status = map[byte]int{'.': 200, 'u': 401, 'f': 403, 'r': 307}
 
 func TestRightsMatrix(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	users := map[string]*user{"anonymous": nil}
 	for _, c := range callers[1 : len(callers)-1] {
@@ -139,7 +138,6 @@ func (h *testHold) notifyStatus(operation string) func(*user) int {
 }
 
 func TestRightsOfAdmins(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	admin, member := n.user("admin"), n.user("member")
 	h := newHold(t, n, func(c *hold.Config) {
@@ -173,7 +171,6 @@ func TestRightsOfAdmins(t *testing.T) {
 }
 
 func TestRequestCrew(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.AllowAllCrew = true; c.MaxCrew = 2 })
 	for i, tt := range []struct {
@@ -200,7 +197,6 @@ func TestRequestCrew(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	alice := n.user("alice")
 	h := newHold(t, n, func(c *hold.Config) {

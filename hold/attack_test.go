@@ -36,7 +36,6 @@ func (d talkative) LookupDID(ctx context.Context, did syntax.DID) (*identity.Acc
 
 // What a name resolves to inside the hold's network is nobody's business: anybody can put any issuer into a token.
 func TestErrorsTellNoAddresses(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	alice := n.user("alice")
 	h := newHold(t, n, func(c *hold.Config) { c.Directory = talkative{n.dir} })
@@ -52,7 +51,6 @@ func TestErrorsTellNoAddresses(t *testing.T) {
 
 // A token as upstream's AppView sends them can be used again, so it must not take anything away.
 func TestLegacyTokenDeletesNothing(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, _ := alice.putManifest(t, h, "app", config, layer)
 	token, err := alice.token(t.Context(), h.DID(), "com.atproto.repo.getRecord")
@@ -76,7 +74,6 @@ func TestLegacyTokenDeletesNothing(t *testing.T) {
 
 // A record's URI comes from a stranger's PDS and ends in every layer record.
 func TestRecordKeysOfStrangersAreChecked(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, _ := alice.putManifest(t, h, "app", config, layer)
 	rec, err := alice.repo.Get(t.Context(), atcr.NSIDManifest, atcr.ManifestRKey(d))
@@ -117,7 +114,6 @@ func TestRecordKeysOfStrangersAreChecked(t *testing.T) {
 
 // What the captain took from a member does not come back by leaving and joining.
 func TestLeavingGivesNoRights(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	mallory := n.user("mallory")
 	h := newHold(t, n, func(c *hold.Config) {
@@ -136,7 +132,6 @@ func TestLeavingGivesNoRights(t *testing.T) {
 
 // A build cache is an index whose children are blobs: they are as much the manifest's as layers are.
 func TestChildrenThatAreBlobsAreRecorded(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	body, err := json.Marshal(ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,

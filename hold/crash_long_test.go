@@ -17,7 +17,6 @@ import (
 // TestKilledAtRandom: fifty pushes, each with a kill -9 somewhere in it. Afterwards every blob is whole, every layer of every
 // manifest is recorded once, and the quota says what was pushed.
 func TestKilledAtRandom(t *testing.T) {
-	t.Parallel()
 	if os.Getenv("ATCR_LONG") == "" {
 		t.Skip("set ATCR_LONG=1: fifty kills take a minute")
 	}

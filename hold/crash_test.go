@@ -239,7 +239,6 @@ func (p *pusher) blob(data []byte, partSize int) digest.Digest {
 // TestKilledAtEveryPoint: whichever crash point a hold dies at, a push that repeats its steps ends with every blob whole and every layer
 // recorded once, and a delete with none.
 func TestKilledAtEveryPoint(t *testing.T) {
-	t.Parallel()
 	for _, point := range crashpoint.OfHold() {
 		passes := 1
 		if os.Getenv("ATCR_LONG") != "" {

@@ -19,7 +19,6 @@ import (
 // TestChangeCrewBesideNoHold: who has the folder makes no changes. Nothing waits when the command gave up, and when the folder is free again
 // the command makes the change itself. What a killed command left is done by the next start, once.
 func TestChangeCrewBesideNoHold(t *testing.T) {
-	t.Parallel()
 	ctx := t.Context()
 	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
 	dir, err := cfg.DataDir()

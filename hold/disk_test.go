@@ -13,7 +13,6 @@ import (
 // with space again it goes on, with everything it acknowledged.
 func TestDiskFull(t *testing.T) {
 	realtest.OnlySQLite(t)
-	t.Parallel()
 	disk := realtest.NewSmallDisk(t, 8<<20)
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.Dir, c.AllowAllCrew = disk.Dir, true })

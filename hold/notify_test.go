@@ -40,7 +40,6 @@ func (h *testHold) notify(u *user, operation, repository string, d digest.Digest
 }
 
 func TestNotifyBelievesTheRecord(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	good, body := alice.putManifest(t, h, "app", config, layer)
 	code, out := h.notify(alice, "push", "app", good)
@@ -100,7 +99,6 @@ func TestNotifyBelievesTheRecord(t *testing.T) {
 
 // One manifest told of by many at once: each layer is recorded once.
 func TestNotifyAtOnce(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, _ := alice.putManifest(t, h, "app", config, layer)
 	var wg sync.WaitGroup
@@ -131,7 +129,6 @@ func (h *testHold) stats(owner, repository string) atcr.Stats {
 
 // The same manifest in two repositories is recorded for each, and a delete in one leaves the other alone.
 func TestManifestInTwoRepositories(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, body := alice.putManifest(t, h, "app", config, layer)
 	value, err := repo.RecordFrom(map[string]any{
@@ -164,7 +161,6 @@ func TestManifestInTwoRepositories(t *testing.T) {
 
 // A PDS that is down says nothing about its records: no delete, no push, and 503 with Retry-After.
 func TestNotifyWhilePDSIsDown(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, _ := alice.putManifest(t, h, "app", config, layer)
 	if code, _ := h.notify(alice, "push", "app", d); code != 200 {
@@ -188,7 +184,6 @@ func TestNotifyWhilePDSIsDown(t *testing.T) {
 
 // hostilePDS answers getRecord and getBlob with what it likes.
 func TestHostilePDS(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, body := alice.putManifest(t, h, "app", config, layer)
 	good := func(w http.ResponseWriter, r *http.Request) {
@@ -250,7 +245,6 @@ func TestHostilePDS(t *testing.T) {
 
 // Leases: counted to the quota, settled from the pusher's records when they run out, prolonged while the PDS is down.
 func TestLeases(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	ctx, c := t.Context(), h.client(alice)
 	orphan := h.push(alice, data(9, 500))
@@ -297,7 +291,6 @@ func TestLeases(t *testing.T) {
 }
 
 func TestLeaseBound(t *testing.T) {
-	t.Parallel()
 	h, alice, config, _ := pushed(t)
 	var many []digest.Digest
 	for i := range 9_998 { // and the two of the push
@@ -315,7 +308,6 @@ func TestLeaseBound(t *testing.T) {
 }
 
 func TestUserData(t *testing.T) {
-	t.Parallel()
 	h, alice, config, layer := pushed(t)
 	d, _ := alice.putManifest(t, h, "app", config, layer)
 	if code, _ := h.notify(alice, "push", "app", d); code != 200 {

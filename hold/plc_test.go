@@ -83,7 +83,6 @@ func (h *plcHold) stop() {
 // TestPLCHold is issue 4's story: from nothing, again, moved, changed by another tool, its signing key rotated offline; service tokens of the
 // reference PDS are good throughout, and each commit verifies against the directory's key.
 func TestPLCHold(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)
 	h := newPLCHold(t, proxy.URL, real.Account("alice").DID)
@@ -243,7 +242,6 @@ func kindOf(frame []byte) string {
 
 // TestPLCHoldDirectoryDown: a hold starts, from nothing and again, while the directory is down or slow, and is registered by Run when it answers.
 func TestPLCHoldDirectoryDown(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, "http://127.0.0.1:1")
 	h := newPLCHold(t, proxy.URL, real.Account("alice").DID)
@@ -282,7 +280,6 @@ func TestPLCHoldDirectoryDown(t *testing.T) {
 
 // TestPLCHoldMachineLost: an export of the identity and a copy of the database folder, on an empty machine, are the same hold.
 func TestPLCHoldMachineLost(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	h := newPLCHold(t, real.PLC, real.Account("alice").DID)
 	h.start()

@@ -28,7 +28,6 @@ import (
 
 // TestPostgres runs holds whose tables are in PostgreSQL, with other processes' commits beside.
 func TestPostgres(t *testing.T) {
-	t.Parallel()
 	server := realtest.Postgres(t)
 	in := func(t *testing.T) func(*hold.Config) {
 		url := server.Database(t)

@@ -20,7 +20,6 @@ func profileOf(h *testHold, actor string) (int, map[string]any) {
 }
 
 func TestProfile(t *testing.T) {
-	t.Parallel()
 	h := newHold(t, newNetwork(t), func(c *hold.Config) { c.Public = true })
 	status, bare := profileOf(h, h.did)
 	if status != http.StatusOK || bare["did"] != h.did || bare["displayName"] != nil {
@@ -74,7 +73,6 @@ func TestProfile(t *testing.T) {
 }
 
 func TestProfileRefusals(t *testing.T) {
-	t.Parallel()
 	h := newHold(t, newNetwork(t))
 	for _, actor := range []string{"did:web:other.example.com", "other.example.com", "", "\x00"} {
 		if status, e := profileOf(h, actor); status != http.StatusBadRequest || !strings.Contains(e["message"].(string), "actor") {

@@ -11,7 +11,6 @@ import (
 )
 
 func TestPushPullDelete(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	alice := n.user("alice")
 	h := newHold(t, n, func(c *hold.Config) {

@@ -22,7 +22,6 @@ import (
 
 // TestReferencePDS pushes with service tokens, identities and records of the reference PDS.
 func TestReferencePDS(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{})
 	alice, bob := real.Account("alice"), real.Account("bob")
 	n := newNetwork(t)

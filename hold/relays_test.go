@@ -18,7 +18,6 @@ import (
 
 // TestFirehose: who subscribes at the hold hears of a push; Run asks the relays to do so.
 func TestFirehose(t *testing.T) {
-	t.Parallel()
 	asked := make(chan string, 1)
 	relay := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var in struct{ Hostname string }
@@ -71,7 +70,6 @@ func TestFirehose(t *testing.T) {
 
 // A password in a relay's address is refused without being shown, and so never comes into a log.
 func TestRelayAddresses(t *testing.T) {
-	t.Parallel()
 	base := newHold(t, newNetwork(t)).cfg
 	for _, relay := range []string{"https://me:hunter2@relay.example.com", "https://hunter2@relay.example.com", "https://me:hunter2%@relay.example.com", "ftp://hunter2.example.com", "hunter2"} {
 		cfg := base

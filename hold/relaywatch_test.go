@@ -8,7 +8,6 @@ import (
 // TestRelayWatch: the relays are asked at the start whoever follows, soon after one has gone whoever still follows, and now and then while
 // nobody does; those who come and go don't have them asked without end.
 func TestRelayWatch(t *testing.T) {
-	t.Parallel()
 	type look struct {
 		at        time.Duration
 		consumers int

@@ -19,7 +19,6 @@ import (
 // TestPromotedBehind: a signing key that somebody else rotated behind the running hold's back is taken over; while the directory can't tell which key is
 // right, the old one does not go back into it.
 func TestPromotedBehind(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)
 	h := newPLCHold(t, proxy.URL, real.Account("alice").DID)
@@ -51,7 +50,6 @@ func TestPromotedBehind(t *testing.T) {
 
 // TestRotateBeforeRegistered: a rotation that is asked for before the directory has heard of the hold waits for that, and no longer.
 func TestRotateBeforeRegistered(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)
 	proxy.SetTarget("http://127.0.0.1:1")
@@ -71,7 +69,6 @@ func TestRotateBeforeRegistered(t *testing.T) {
 
 // TestGivenRepoGetsTheKey: a repository that was opened with the key from before a rotation signs with the new one.
 func TestGivenRepoGetsTheKey(t *testing.T) {
-	t.Parallel()
 	h := newHold(t, newNetwork(t))
 	h.stop()
 	cfg := dataDir(t, h.cfg).Identity

@@ -168,7 +168,6 @@ func storedEvents(t *testing.T, cfg hold.Config) (all []realtest.Event) {
 // TestRotateRunning: the signing key of a hold that runs, with a follower, writers and clients of the reference PDS, is rotated by a call and then
 // through its folder: the follower sees what it must in the right order, and nobody else sees anything.
 func TestRotateRunning(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	h := newRunningPLCHold(t, real.PLC, real.Account("alice").DID)
 	h.run()
@@ -306,7 +305,6 @@ func fetch(t *testing.T, req *http.Request) ([]byte, int) {
 // TestRotateRunningDirectoryFails: while the directory is down the old key signs; when the directory has taken the new one and its answer is
 // lost, too, until the hold learns of it. Both end without a restart.
 func TestRotateRunningDirectoryFails(t *testing.T) {
-	t.Parallel()
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)
 	h := newRunningPLCHold(t, proxy.URL, real.Account("alice").DID)

@@ -22,7 +22,6 @@ import (
 
 // Backups keep their times through slow ones, failures and restarts, and never run twice at a time.
 func TestBackupSchedule(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	ran := make(chan time.Time, 16)
 	var mu sync.Mutex
@@ -136,7 +135,6 @@ func outcomes(t *testing.T, h *testHold) map[string]float64 {
 
 // After a restore a token from before it is refused, since nobody knows any more whether it was used.
 func TestTokensFromBeforeARestore(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	old, err := h.owner.token(t.Context(), h.DID(), "io.atcr.hold.getQuota")

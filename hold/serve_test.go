@@ -49,7 +49,6 @@ func hardened(t *testing.T, what string, header http.Header) {
 }
 
 func TestGetBlob(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	for _, direct := range []bool{false, true} {
 		h := newHold(t, n, func(c *hold.Config) { c.Public = true; c.NoRedirect = direct })
@@ -82,7 +81,6 @@ func TestGetBlob(t *testing.T) {
 }
 
 func TestBadBlobRequests(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.Public = true })
 	d := h.push(h.owner, data(6, 10))
@@ -121,7 +119,6 @@ func TestBadBlobRequests(t *testing.T) {
 
 // A link holds across a restart: a client that is cut off goes on with the same one.
 func TestLinkAcrossRestart(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.Public = true })
 	resp, _ := h.get(h.blobPath(h.push(h.owner, data(6, 10)).String()))
@@ -135,7 +132,6 @@ func TestLinkAcrossRestart(t *testing.T) {
 
 // Record blobs are served by CID once a record names them.
 func TestRecordBlob(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.Public = true })
 	svg := []byte("<svg onload=alert(1)>")
@@ -154,7 +150,6 @@ func TestRecordBlob(t *testing.T) {
 
 // Under test mode both spellings of loopback are this hold.
 func TestNames(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.Public = true })
 	port := h.url[strings.LastIndex(h.url, ":")+1:]
@@ -201,7 +196,6 @@ func TestNames(t *testing.T) {
 
 // Configuration wins over records; what it doesn't name survives.
 func TestConfigurationWins(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	a, b := n.user("a"), n.user("b")
 	h := newHold(t, n, func(c *hold.Config) {
@@ -245,7 +239,6 @@ func TestConfigurationWins(t *testing.T) {
 }
 
 func TestBadConfiguration(t *testing.T) {
-	t.Parallel()
 	good := hold.Config{Dir: t.TempDir(), PublicURL: "https://hold.test", OwnerDID: "did:web:o.test"}
 	for _, tt := range []struct {
 		want   string
@@ -275,7 +268,6 @@ func TestBadConfiguration(t *testing.T) {
 }
 
 func TestTestModeIsKeptAtHome(t *testing.T) {
-	t.Parallel()
 	for url, ok := range map[string]bool{
 		"http://localhost:1": true, "http://127.0.0.1:1": true, "http://10.0.0.1:1": true, "http://hold.test": true,
 		"https://hold.example.com": false, "http://hold.example.com": false, "http://8.8.8.8": false, "https://localhost": false,

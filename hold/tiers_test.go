@@ -86,7 +86,6 @@ func (h *testHold) crewRecord(did string) map[string]any {
 }
 
 func TestUpdateCrewTier(t *testing.T) {
-	t.Parallel()
 	a := newAppView(t)
 	h, alice := tierHold(t, a)
 	before := h.crewRecord(alice.did)
@@ -128,7 +127,6 @@ func tier(did string, rank any) map[string]any {
 
 // Nobody but the trusted AppView changes a tier, and it only as the token says: the record is as it was after every try.
 func TestUpdateCrewTierRefuses(t *testing.T) {
-	t.Parallel()
 	a, other := newAppView(t), newAppView(t)
 	h, alice := tierHold(t, a)
 	stranger := "did:plc:ssssssssssssssssssssssss"
@@ -210,7 +208,6 @@ func mintFor(t *testing.T, by *user, h *testHold, subject string) string {
 
 // An AppView whose document can't be had is not believed, and is once it can.
 func TestAppViewDocumentMissing(t *testing.T) {
-	t.Parallel()
 	a := newAppView(t)
 	h, alice := tierHold(t, a)
 	ask := func() (int, string) {
@@ -240,7 +237,6 @@ func TestAppViewDocumentMissing(t *testing.T) {
 // The trusted AppView's tokens open nothing else: in a user's name they are refused by every other method, in its own it is a
 // stranger as others are.
 func TestTrustedTokenGivesNothingElse(t *testing.T) {
-	t.Parallel()
 	a := newAppView(t)
 	h, _ := tierHold(t, a)
 	d := digest.FromString("x")
@@ -292,7 +288,6 @@ func (h *testHold) head() string {
 }
 
 func TestTierConfigRefused(t *testing.T) {
-	t.Parallel()
 	for want, change := range map[string]func(*hold.Config){
 		"AppViewDID":   func(c *hold.Config) { c.AppViewDID = "registry.example.com" },
 		"twice":        func(c *hold.Config) { c.Tiers = []hold.Tier{{Name: "a"}, {Name: "a"}} },

@@ -44,7 +44,6 @@ func (h *testHold) putPart(u *user, id, n string, body io.Reader) (int, string) 
 }
 
 func TestPartsInAnyOrder(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	c, ctx := h.client(h.owner), t.Context()
@@ -103,7 +102,6 @@ func TestPartsInAnyOrder(t *testing.T) {
 
 // A part that breaks off is sent again from its beginning; what came of it is not doubled.
 func TestPartBreaksOff(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	c, ctx := h.client(h.owner), t.Context()
@@ -138,7 +136,6 @@ type errReader struct{ err error }
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
 func TestUploadsAreTheirStarters(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	alice, bob := n.user("alice"), n.user("bob")
 	h := newHold(t, n, func(c *hold.Config) {
@@ -172,7 +169,6 @@ func TestUploadsAreTheirStarters(t *testing.T) {
 }
 
 func TestBadUploads(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.MaxPart = 1000; c.MaxSpool = 1500 })
 	id, err := h.client(h.owner).InitiateUpload(t.Context(), "")
@@ -224,7 +220,6 @@ func TestBadUploads(t *testing.T) {
 
 // Many clients push the same layer at once: one blob, no error.
 func TestSameLayerAtOnce(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	blob := data(3, 100_000)
@@ -258,7 +253,6 @@ func TestSameLayerAtOnce(t *testing.T) {
 
 // TestSpaceRunsOut: 507 and a log line at each place, nothing visible, and after space returns all works.
 func TestSpaceRunsOut(t *testing.T) {
-	t.Parallel()
 	for _, op := range []storage.Op{storage.OpCreate, storage.OpWrite, storage.OpFlush, storage.OpCommit} {
 		t.Run(string(op), func(t *testing.T) {
 			n := newNetwork(t)
@@ -297,7 +291,6 @@ func TestSpaceRunsOut(t *testing.T) {
 
 // A commit whose answer is lost, done or not, is found out by asking again.
 func TestCommitAnswerLost(t *testing.T) {
-	t.Parallel()
 	for _, done := range []bool{false, true} {
 		n := newNetwork(t)
 		faults := storage.NewFaults(memstore.New(), storage.Fault{Op: storage.OpCommit, Done: done})
@@ -323,7 +316,6 @@ func TestCommitAnswerLost(t *testing.T) {
 
 // What rests for a day is thrown away: rows, bytes and spool.
 func TestOldUploads(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	ctx, c := t.Context(), h.client(h.owner)
@@ -355,7 +347,6 @@ func TestOldUploads(t *testing.T) {
 }
 
 func TestFolderInUse(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	_, err := hold.New(context.Background(), h.cfg)
@@ -366,7 +357,6 @@ func TestFolderInUse(t *testing.T) {
 
 // sha512, announced or not, and the blob without bytes.
 func TestOtherDigests(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	h := newHold(t, n)
 	ctx, c, blob := t.Context(), h.client(h.owner), data(11, 100_000)

@@ -77,7 +77,6 @@ func (c *command) kill() {
 }
 
 func TestPushPullAndStop(t *testing.T) {
-	t.Parallel()
 	data := t.TempDir() + "/data"
 	c := start(t, data)
 	image, err := random.Image(1<<20, 4)
@@ -170,7 +169,6 @@ func waitRefused(t *testing.T, host string) {
 // Killed at random points of pushes: what was acknowledged is there and verifies, an unfinished upload goes on from its Range,
 // and nothing needs repair by hand.
 func TestKilled(t *testing.T) {
-	t.Parallel()
 	rounds := 3
 	if os.Getenv("ATCR_LONG") != "" {
 		rounds = 50
@@ -302,7 +300,6 @@ func resume(t *testing.T, host, path, content string) {
 }
 
 func TestTakenAddress(t *testing.T) {
-	t.Parallel()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer l.Close()
 	err := run(context.Background(), l.Addr().String(), t.TempDir())

@@ -27,7 +27,6 @@ import (
 )
 
 func TestCreateRestore(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 5), folder(t)
 	key, o := keyPair(t)
 	o.Config = []byte("version: x\n")
@@ -81,7 +80,6 @@ func TestCreateRestore(t *testing.T) {
 
 // The layers were not lost: only the folder of identity and databases was.
 func TestRestoreBesideLayers(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	o.Layers = false
@@ -104,7 +102,6 @@ func layerFile(root string, d digest.Digest) string {
 }
 
 func TestWithoutIdentity(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 1), folder(t)
 	p := h.parts()
 	if _, err := backup.Create(t.Context(), to, p, backup.Options{}); !errors.Is(err, backup.ErrNoIdentity) {
@@ -136,7 +133,6 @@ func TestWithoutIdentity(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 1), folder(t)
 	key, o := keyPair(t)
 	other, _ := keyPair(t)
@@ -223,7 +219,6 @@ func TestRefusals(t *testing.T) {
 
 // Each file of a set, damaged in each way, is refused by name, and nothing is restored.
 func TestDamage(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	o.Config = []byte("version: x\n")
@@ -280,7 +275,6 @@ func TestDamage(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 1), folder(t)
 	_, o := keyPair(t)
 	// The first set's layer is its own alone.
@@ -352,7 +346,6 @@ func TestPrune(t *testing.T) {
 
 // What a manifest says is shown to people: a target must not speak to their terminals.
 func TestManifestIsPlain(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 0), folder(t)
 	_, o := keyPair(t)
 	m := h.create(to, o)
@@ -374,7 +367,6 @@ func TestManifestIsPlain(t *testing.T) {
 
 // A folder whose name only looks like a set's is not ours, and keeps no backup from being made.
 func TestNotASet(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 0), folder(t)
 	_, o := keyPair(t)
 	other := filepath.Join(to.String(), "sets", "99999999T999999.999999Z")
@@ -392,7 +384,6 @@ func TestNotASet(t *testing.T) {
 
 // A set of another hold than the configured one is not restored.
 func TestRestoreOfAnother(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 0), folder(t)
 	key, o := keyPair(t)
 	h.create(to, o)
@@ -408,7 +399,6 @@ func TestRestoreOfAnother(t *testing.T) {
 
 // An older set's list of layers has lost its end: what it named is not known, so that no layer is removed.
 func TestPruneByDamagedList(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	_, o := keyPair(t)
 	h.create(to, o)
@@ -440,7 +430,6 @@ func TestPruneByDamagedList(t *testing.T) {
 
 // A layer that a record names and the hold has lost does not keep the rest from being saved.
 func TestLostLayers(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 4), folder(t)
 	_, o := keyPair(t)
 	log := &lockedBuffer{}

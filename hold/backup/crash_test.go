@@ -89,7 +89,6 @@ func die(t *testing.T, c childConfig) {
 
 // A backup that is killed leaves no set, and the one before it intact; the next one cleans up.
 func TestKillDuringCreate(t *testing.T) {
-	t.Parallel()
 	for _, point := range crashpoint.OfBackup() {
 		t.Run(point, func(t *testing.T) {
 			h, to := makeHold(t, 2), folder(t)
@@ -133,7 +132,6 @@ func TestKillDuringCreate(t *testing.T) {
 
 // A restore that is killed leaves no hold, and is called again.
 func TestKillDuringRestore(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	h.create(to, o)

@@ -7,6 +7,5 @@ import (
 )
 
 func TestFolder(t *testing.T) {
-	t.Parallel()
 	targettest.Run(t, folder(t))
 }

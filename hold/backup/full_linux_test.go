@@ -19,7 +19,6 @@ import (
 
 // A target that is full gets no new set, keeps the old ones, and takes the next when there is room again.
 func TestTargetFull(t *testing.T) {
-	t.Parallel()
 	h := makeHold(t, 2)
 	key, o := keyPair(t)
 	disk := realtest.NewSmallDisk(t, 1<<20).Dir
@@ -65,7 +64,6 @@ func TestTargetFull(t *testing.T) {
 
 // A restore that runs out of room is called again when there is some.
 func TestRestoreFull(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 40), folder(t)
 	key, o := keyPair(t)
 	h.create(to, o)

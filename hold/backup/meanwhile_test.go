@@ -23,7 +23,6 @@ import (
 
 // Backups while layers are pushed and deleted: every set is consistent, whatever was in between.
 func TestBesidePushes(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	key, o := keyPair(t)
 	store, err := sqlstore.Open(t.Context(), filepath.Join(h.cfg.Dir, "repo.db"))
@@ -98,7 +97,6 @@ func TestBesidePushes(t *testing.T) {
 
 // A layer goes, record and blob, between the reading of the repository and the copying: it is read again.
 func TestDeletedMeanwhile(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 3), folder(t)
 	_, o := keyPair(t)
 	p := h.parts()
@@ -135,7 +133,6 @@ func TestDeletedMeanwhile(t *testing.T) {
 // TestRotatedMeanwhile: a backup during which the signing key is rotated is refused, since its identity would not verify its
 // repository; the next one is whole.
 func TestRotatedMeanwhile(t *testing.T) {
-	t.Parallel()
 	h, to := makeHold(t, 2), folder(t)
 	key, o := keyPair(t)
 	s, err := hold.New(t.Context(), h.cfg)

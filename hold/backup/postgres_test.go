@@ -16,7 +16,6 @@ import (
 
 // A hold whose tables are in PostgreSQL is backed up like any other, and comes back in another database, or in a folder.
 func TestPostgres(t *testing.T) {
-	t.Parallel()
 	server := realtest.Postgres(t)
 	to := folder(t)
 	key, o := keyPair(t)

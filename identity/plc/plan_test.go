@@ -21,7 +21,6 @@ import (
 )
 
 func TestLimits(t *testing.T) {
-	t.Parallel()
 	if plc.MaxOperation != plclog.MaxOperation || plc.MaxLog != plclog.MaxLog || plc.RecoveryWindow != plclog.RecoveryWindow ||
 		identity.DefaultPLCURL != plclog.DefaultURL {
 		t.Error("what is documented is not what holds")
@@ -98,7 +97,6 @@ func TestPlan(t *testing.T) {
 	}
 	for name := range verbs(nil, nil, "") {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			ctx := t.Context()
 			m, cfg := inMemory(t, "plc")
 			if _, err := m.AddRecoveryKey(ctx, plc.AddRecoveryKeyOptions{DIDKey: didKey(t, recovery)}); err != nil {
@@ -155,7 +153,6 @@ func must[T any](v T, err error) func(*testing.T) T {
 
 // A did:web has a signing key to rotate, and nothing else.
 func TestWeb(t *testing.T) {
-	t.Parallel()
 	ctx := t.Context()
 	m, cfg := inMemory(t, "web")
 	before := m.Identity()

@@ -30,7 +30,6 @@ type plcNet struct {
 
 // TestPLC runs all that needs the real directory, on one network.
 func TestPLC(t *testing.T) {
-	t.Parallel()
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	for _, c := range []struct {
 		name string
@@ -42,7 +41,6 @@ func TestPLC(t *testing.T) {
 		{"behind the back", testPLCBehindTheBack},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			c.run(t, &plcNet{n, realtest.NewFaultProxy(t, n.PLC)})
 		})
 	}

@@ -17,7 +17,6 @@ import (
 // TestRequestRotation: one key is made however often it is requested, each time is seen, and it is taken into use by whoever runs as the
 // identity, or by the next start.
 func TestRequestRotation(t *testing.T) {
-	t.Parallel()
 	ctx, cfg := t.Context(), identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
 	before, err := identity.LoadOrCreateDID(ctx, cfg)
 	if err != nil {
@@ -89,7 +88,6 @@ func TestRequestRotation(t *testing.T) {
 
 // TestRequestRotationWithoutKey: a new rotation key can only be signed in by the old one; it is requested where that is not, and waits.
 func TestRequestRotationWithoutKey(t *testing.T) {
-	t.Parallel()
 	cfg := identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
 	key, _, err := plclog.LoadOrCreateKey(filepath.Join(cfg.Dir, "keys", "signing.key"), "")
 	if err != nil {
@@ -121,7 +119,6 @@ func TestRequestRotationWithoutKey(t *testing.T) {
 
 // TestStartBesideUnreadableNextKey: a new key that can't be read keeps no did:web from its start, and is taken when it can be.
 func TestStartBesideUnreadableNextKey(t *testing.T) {
-	t.Parallel()
 	ctx, cfg := t.Context(), identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
 	before, err := identity.LoadOrCreateDID(ctx, cfg)
 	if err != nil {
@@ -149,7 +146,6 @@ func TestStartBesideUnreadableNextKey(t *testing.T) {
 
 // TestTakeFileOfWeb: a did:web's key that somebody else put in place is taken over.
 func TestTakeFileOfWeb(t *testing.T) {
-	t.Parallel()
 	ctx, cfg := t.Context(), identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com"}
 	running, err := identity.LoadOrCreateDID(ctx, cfg)
 	if err != nil {

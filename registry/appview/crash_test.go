@@ -213,7 +213,6 @@ func image(t *testing.T, size int64) v1.Image {
 // A process that dies at a crash point leaves nothing that needs repair: the client's retry succeeds, what was acknowledged is
 // there and verifies, and the hold knows every layer exactly once, or after a delete not at all.
 func TestCrashAtEveryPoint(t *testing.T) {
-	t.Parallel()
 	h := newHouse(t)
 	type where struct{ kind, point string }
 	var all []where

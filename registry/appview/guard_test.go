@@ -22,7 +22,6 @@ import (
 
 // A second AppView on one folder is refused with the first one's pid; the first goes on, and a third may follow it.
 func TestFolderInUse(t *testing.T) {
-	t.Parallel()
 	cfg := appview.Config{Dir: t.TempDir(), DefaultHold: "did:web:hold.example.com"}
 	first, err := appview.New(t.Context(), cfg)
 	if err != nil {
@@ -45,7 +44,6 @@ func TestFolderInUse(t *testing.T) {
 
 // The PDS that a stranger's document names is asked for nothing when it lies on a private address, in whatever spelling.
 func TestPDSOnPrivateAddress(t *testing.T) {
-	t.Parallel()
 	var hits atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		hits.Add(1)

@@ -20,7 +20,6 @@ import (
 
 // The AppView's document is that of its base URL, with a P-256 key that stays.
 func TestIdentity(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	var keys []string
 	for range 2 {
@@ -80,7 +79,6 @@ func late(t *testing.T) (url string, set func(http.Handler)) {
 
 // An AppView sets tiers at the hold that names it, and at no other.
 func TestUpdateCrewTier(t *testing.T) {
-	t.Parallel()
 	const alice = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 	appURL, setApp := late(t)
 	quiet := slog.New(slog.DiscardHandler)

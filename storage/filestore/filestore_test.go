@@ -20,7 +20,6 @@ import (
 )
 
 func TestSecondProcessIsRefused(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	var locked *durable.LockedError
@@ -36,7 +35,6 @@ func TestSecondProcessIsRefused(t *testing.T) {
 }
 
 func TestPrefix(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s, err := Open(dir, &Options{Prefix: "a/b"})
 	must(t, err)
@@ -56,7 +54,6 @@ func TestPrefix(t *testing.T) {
 
 // TestReaderIsFile: net/http uses sendfile with the bare file only.
 func TestReaderIsFile(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	r, _, err := s.Open(t.Context(), put(t, s, []byte("x")))
 	must(t, err)
@@ -68,7 +65,6 @@ func TestReaderIsFile(t *testing.T) {
 
 // TestCreateTouchesNoDisk keeps POST cheap.
 func TestCreateTouchesNoDisk(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	f := watch(s)
@@ -83,7 +79,6 @@ func TestCreateTouchesNoDisk(t *testing.T) {
 
 // TestStrangersFiles: what isn't ours is neither shown nor touched, whatever it is.
 func TestStrangersFiles(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	d := put(t, s, []byte("ours"))
@@ -137,7 +132,6 @@ func TestStrangersFiles(t *testing.T) {
 
 // TestEmptyDebrisIsReplaced: the empty file of a crash doesn't keep the right bytes out.
 func TestEmptyDebrisIsReplaced(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	b := pattern(5000)
 	d := digest.FromBytes(b)
@@ -149,7 +143,6 @@ func TestEmptyDebrisIsReplaced(t *testing.T) {
 
 // TestFailedStepsReportAndRecover has each step of a Commit fail once: no blob is acknowledged, and the next try works.
 func TestFailedStepsReportAndRecover(t *testing.T) {
-	t.Parallel()
 	for _, op := range []string{"write", "fsync", "mkdir", "rename", "fsyncdir"} {
 		for _, fault := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
 			t.Run(op+" "+fault.Error(), func(t *testing.T) {
@@ -211,7 +204,6 @@ func recoverUpload(t *testing.T, s *Store, up storage.Upload, op string, b []byt
 
 // TestShortWrite: the file took a part of a chunk, as a disk does that is nearly full.
 func TestShortWrite(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	b := pattern(5 << 20)
 	up := create(t, s)
@@ -252,7 +244,6 @@ func appendTo(path string, b []byte) error {
 
 // TestSavesBesideWriting: a large upload loses no more than two save intervals to a crash, without any Flush.
 func TestSavesBesideWriting(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	up := create(t, s)
@@ -291,7 +282,6 @@ func (g *gate) Read(p []byte) (int, error) {
 
 // TestFullTable: uploads that find no room in memory go to disk and are resumed all the same.
 func TestFullTable(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	s.table.max = 2
 	var ids []string
@@ -316,7 +306,6 @@ func TestFullTable(t *testing.T) {
 
 // TestCloseKeepsRestingUploads: a clean stop loses no byte of a small upload.
 func TestCloseKeepsRestingUploads(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	up := create(t, s)
@@ -334,7 +323,6 @@ func TestCloseKeepsRestingUploads(t *testing.T) {
 
 // TestEmptyUploadExpires: an id without bytes isn't good for ever.
 func TestEmptyUploadExpires(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	id := create(t, s).ID()
@@ -349,7 +337,6 @@ func TestEmptyUploadExpires(t *testing.T) {
 
 // TestSpoiltKey names the file and the remedy.
 func TestSpoiltKey(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	must(t, s.Close())
@@ -363,7 +350,6 @@ func TestSpoiltKey(t *testing.T) {
 
 // TestManyPipelines: more large uploads at once than there are large buffers.
 func TestManyPipelines(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	b := pattern(300_000)
 	var wg sync.WaitGroup

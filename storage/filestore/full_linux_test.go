@@ -34,7 +34,6 @@ func smallDisk(t *testing.T, options string) string {
 
 // TestDiskFull walks through the places where a disk can be full.
 func TestDiskFull(t *testing.T) {
-	t.Parallel()
 	const size = 4 << 20
 	s := open(t, smallDisk(t, fmt.Sprintf("size=%d", size)))
 	kept := pattern(100_000)
@@ -84,7 +83,6 @@ func TestDiskFull(t *testing.T) {
 
 // TestNoInodes: bytes have room but a new folder doesn't.
 func TestNoInodes(t *testing.T) {
-	t.Parallel()
 	s := open(t, smallDisk(t, "size=8m,nr_inodes=280"))
 	up := create(t, s)
 	write(t, up, pattern(1000))

@@ -7,7 +7,6 @@ import (
 
 // TestKillAtRandomLong is the campaign: more than fifty kills.
 func TestKillAtRandomLong(t *testing.T) {
-	t.Parallel()
 	if os.Getenv("ATCR_LONG") == "" {
 		t.Skip("long: set ATCR_LONG=1")
 	}

@@ -38,7 +38,6 @@ func stream(seed uint64) io.Reader {
 }
 
 func TestKilledChild(t *testing.T) {
-	t.Parallel()
 	dir := os.Getenv(killDirEnv)
 	if dir == "" {
 		t.Skip("only as the child of the kill tests")
@@ -251,7 +250,6 @@ func newPromises() *promises { return &promises{uploads: map[string]promisedUplo
 
 // TestKillAtRandom prevents that a kill -9 loses an acknowledged blob or needs repair by hand.
 func TestKillAtRandom(t *testing.T) {
-	t.Parallel()
 	killAtRandom(t, 6)
 }
 
@@ -276,7 +274,6 @@ func killAtRandom(t *testing.T, times int) {
 
 // TestKillAtCrashPoints kills at each named crash point, the first time and later.
 func TestKillAtCrashPoints(t *testing.T) {
-	t.Parallel()
 	dir, p := t.TempDir(), newPromises()
 	for i, point := range crashPoints {
 		for _, nth := range []int{1, 9} {

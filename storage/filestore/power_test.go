@@ -88,7 +88,6 @@ func (f *forgetful) last(step string) int {
 
 // TestAcknowledgedBlobSurvivesPowerCut prevents a 201 on a blob that a power cut takes back.
 func TestAcknowledgedBlobSurvivesPowerCut(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name string
 		size int
@@ -130,7 +129,6 @@ func TestAcknowledgedBlobSurvivesPowerCut(t *testing.T) {
 
 // TestSecondCommitIsDurableToo prevents an answer that relies on another commit's fsync still to come.
 func TestSecondCommitIsDurableToo(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	b := pattern(1000)
 	d := digest.FromBytes(b)
@@ -147,7 +145,6 @@ func TestSecondCommitIsDurableToo(t *testing.T) {
 
 // TestFlushSurvivesPowerCut prevents a state that speaks of bytes which a power cut takes back.
 func TestFlushSurvivesPowerCut(t *testing.T) {
-	t.Parallel()
 	s := open(t, t.TempDir())
 	f := watch(s)
 	up := create(t, s)

@@ -23,7 +23,6 @@ func stateOf(t *testing.T, alg digest.Algorithm, seq uint64, b []byte) state {
 
 // TestStateSlots: whatever happens to one slot, the other one counts, and only if the bytes reach that far.
 func TestStateSlots(t *testing.T) {
-	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state")
 	var d disk
 	read := func(size int64) (int64, uint64) {
@@ -116,7 +115,6 @@ func FuzzID(f *testing.F) {
 }
 
 func TestIDs(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	s, err := loadSigner(dir)
 	must(t, err)

@@ -11,13 +11,11 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	t.Parallel()
 	storagetest.Run(t, suiteConfig(t))
 }
 
 // TestSuiteOnSmallDisk is the suite's case on a full disk.
 func TestSuiteOnSmallDisk(t *testing.T) {
-	t.Parallel()
 	smallDisk(t, "size=64k") // skips when there can't be one
 	cfg := suiteConfig(t)
 	cfg.Small = func(limit int64) (storage.Store, error) {
