@@ -24,8 +24,10 @@ type servicesOptions struct {
 	// PLC makes the hold a did:plc, at a localhost name: what a relay takes.
 	PLC bool
 	// Hold, if not nil, changes the hold's configuration.
-	Hold  func(map[string]any)
-	Tiers []string // of the hold, which then trusts the AppView to set them
+	Hold func(map[string]any)
+	// AppView does the same for the AppView's.
+	AppView func(map[string]any)
+	Tiers   []string // of the hold, which then trusts the AppView to set them
 	// Upstream, if not nil, is started in place of our hold, with alice as its owner.
 	Upstream *upstreamhold.Options
 }
@@ -130,14 +132,18 @@ func (s *services) startAppView(t *testing.T) {
 	if s.upstream == nil && !s.o.PLC {
 		hold = fmt.Sprintf("did:web:127.0.0.1:%d", s.holdPort)
 	}
-	s.app = s.start(t, s.appPath, "appview.yaml", map[string]any{
+	config := map[string]any{
 		"server": map[string]any{
 			"addr": s.Registry, "base_url": "http://" + s.Registry, "default_hold_did": hold, "test_mode": true,
 			"plc_directory_url": s.net.PLC, "handle_resolver_url": s.net.PDS[0],
 		},
 		"ui":   map[string]any{"database_path": filepath.Join(s.dir, "appview", "appview.db")},
 		"auth": map[string]any{"key_path": filepath.Join(s.dir, "appview", "key.pem"), "cert_path": filepath.Join(s.dir, "appview", "cert.pem")},
-	})
+	}
+	if s.o.AppView != nil {
+		s.o.AppView(config)
+	}
+	s.app = s.start(t, s.appPath, "appview.yaml", config)
 	s.waitFor(t, s.app, "http://"+s.Registry+"/health")
 }
 
