@@ -46,8 +46,9 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	if c.Verify != "" {
 		settled.PDS.Verify = c.Verify
 	}
+	folders := []cli.Folder{{Key: "the folder of ui.database_path", Path: settled.DataDir()}}
 	return database.With(ctx, "ui.database_url", settled.UI.DatabaseURL, func(db *sqldb.DB) error {
-		return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
+		return cli.Serve(ctx, std, settled.LogLevel, warnings, folders, func(log *slog.Logger) (cli.Service, error) {
 			cfg := settings(settled, log)
 			cfg.DB = db
 			server, err := appview.New(ctx, cfg)

@@ -45,6 +45,15 @@ func program(scryptWork int) {
 	})
 }
 
+// folders are those that the hold writes.
+func folders(c *config.Hold) []cli.Folder {
+	out := []cli.Folder{{Key: "database.path", Path: c.Database.Path}}
+	if c.Storage.Path != "" {
+		out = append(out, cli.Folder{Key: "storage.path", Path: c.Storage.Path})
+	}
+	return out
+}
+
 type serveCommand struct{ holdcli.HoldFile }
 
 func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
@@ -53,7 +62,7 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 		return err
 	}
 	return holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) error {
-		return cli.Serve(ctx, std, settled.LogLevel, warnings, func(log *slog.Logger) (cli.Service, error) {
+		return cli.Serve(ctx, std, settled.LogLevel, warnings, folders(settled), func(log *slog.Logger) (cli.Service, error) {
 			cfg := holdcli.Settings(settled, log)
 			cfg.DB = db
 			var err error

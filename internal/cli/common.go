@@ -50,8 +50,10 @@ type Service interface {
 	Close() error
 }
 
-// Serve opens a service with a log on standard error, and runs it until ctx ends.
-func Serve(ctx context.Context, std *IO, level string, warnings []string, open func(log *slog.Logger) (Service, error)) (err error) {
+// Serve opens a service with a log on standard error, and runs it until ctx ends. Errors of opening name those folders that are full or
+// somebody else's.
+func Serve(ctx context.Context, std *IO, level string, warnings []string, folders []Folder,
+	open func(log *slog.Logger) (Service, error)) (err error) {
 	log := Logger(std, config.Level(level))
 	slog.SetDefault(log)
 	for _, warning := range warnings {
@@ -59,7 +61,7 @@ func Serve(ctx context.Context, std *IO, level string, warnings []string, open f
 	}
 	service, err := open(log)
 	if err != nil {
-		return err
+		return explain(err, folders)
 	}
 	defer func() { err = errors.Join(err, service.Close()) }()
 	return service.Run(ctx)
