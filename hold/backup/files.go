@@ -77,6 +77,9 @@ func putBytes(ctx context.Context, t Target, m *Manifest, name string, b []byte)
 	return nil
 }
 
+// maxConfig limits the configuration of a set, in bytes: what a hold takes as one.
+const maxConfig = 1 << 20
+
 // ReadConfig returns the configuration's text of a set, the newest one for an empty name; nil when it holds none. Errors: [ErrNoSet];
 // [ErrDamaged], naming the file; [ErrFormat].
 func ReadConfig(ctx context.Context, t Target, name string) (text []byte, set string, err error) {
@@ -84,8 +87,12 @@ func ReadConfig(ctx context.Context, t Target, name string) (text []byte, set st
 	if err != nil {
 		return nil, "", err
 	}
-	if m.file(configFile) == nil {
+	f := m.file(configFile)
+	if f == nil {
 		return nil, m.Name, nil
+	}
+	if f.Size > maxConfig { // it is read into memory, and who wrote the set may be anybody
+		return nil, m.Name, fmt.Errorf("%w: %s of %s has %d bytes, the limit is %d", ErrDamaged, m.path(configFile), t, f.Size, maxConfig)
 	}
 	var out bytes.Buffer
 	err = fetch(ctx, t, m, configFile, &out)

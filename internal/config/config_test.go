@@ -335,3 +335,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestTextOfBackup: who writes a backup set can't name the database that is restored into, nor a key, by what Changed does not show.
+func TestTextOfBackup(t *testing.T) {
+	set := "config.yaml of the set 20260101T000000Z"
+	c, err := LoadHoldText(set, []byte(holdMinimum+"backup: {to: /elsewhere, secret_key: ''}\n"), []string{"HOLD_DATABASE_URL=postgres://db.test/hold"})
+	if err != nil || c.Database.URL != "postgres://db.test/hold" || c.Backup.To != "" {
+		t.Fatal(c, err)
+	}
+	for key, text := range map[string]string{
+		"database.url":          "database: {url: 'postgres://hunter2@evil.test/hold'}\n",
+		"identity.rotation_key": "identity: {rotation_key: hunter2}\n",
+		"scanner.secret":        "scanner: {secret: hunter2}\n",
+	} {
+		_, err := LoadHoldText(set, []byte(holdMinimum+text), nil)
+		if err == nil || !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

@@ -45,15 +45,21 @@ func LoadHold(file string, environ []string) (*Hold, []string, error) {
 	return c, warnings, err
 }
 
-// LoadHoldText is [LoadHold] for a text that a backup holds; name stands for it in errors. Its section backup is not used, and no secret is in
-// it: those of the environment are.
+// LoadHoldText is [LoadHold] for a text that a backup holds; name stands for it in errors. Its section backup is not used. Secrets are those
+// of the environment: a backup has none, and a text that sets one is refused, since [Changed] would not show it to who is asked.
 func LoadHoldText(name string, text []byte, environ []string) (*Hold, error) {
 	c := DefaultHold()
 	l := newLoader(reflect.ValueOf(c).Elem())
 	l.file, l.text, l.prefix = name, text, HoldPrefix
 	_, err := l.load(environ, func() []problem {
 		c.Backup = DefaultHold().Backup
-		return c.check()
+		found := problems(c.check())
+		for _, f := range leaves(l.root) {
+			if f.secret && !f.value.IsZero() && strings.HasPrefix(l.origin[f.path], name) {
+				found.add(f.path, "is a secret, and no backup has one: who wrote this?")
+			}
+		}
+		return found
 	})
 	return c, err
 }
