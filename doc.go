@@ -2,6 +2,19 @@
 // repositories and whose layers live in holds that anyone can run. Everything else in this module imports it. It does no I/O
 // and reads no clock, and its only errors are of parsing.
 //
+// # Packages
+//
+// A program begins with one of these, each of which is mounted as an http.Handler and takes its database, storage, clock and logger:
+//
+//   - hold: the service that keeps layers; hold/holdclient speaks to one, hold/backup backs one up
+//   - registry/appview: the registry over users' repositories and holds
+//   - registry/local: a registry that keeps everything in one folder
+//   - registry: the OCI protocol over a Backend of one's own
+//   - repo: a signed repository with CARs, proofs and a firehose (repo/xrpc, repo/firehose), in a repo/sqlstore or repo/memstore
+//   - identity: handles and DIDs, a service's own did:web or did:plc; identity/plc changes the keys and address of a did:plc
+//   - storage: blobs by digest, in storage/filestore, storage/memstore or a driver of one's own; storage/storagetest tests one
+//   - sqldb: the database value, opened by sqldb/sqlite or sqldb/postgres
+//
 // # Names
 //
 // [ParseReference] reads HOST/IDENTITY/REPOSITORY[:TAG][@DIGEST] once into a value. [ParseIdentity] reads the part that says

@@ -8,7 +8,7 @@
 //		Public:    true,
 //	})
 //	if err != nil { … }
-//	defer h.Close()
+//	defer h.Close()                            // also ends Run
 //	go h.Run(ctx)                              // what a hold does by itself
 //	http.ListenAndServe(":8080", h.Handler())  // or mount it beside other routes
 //

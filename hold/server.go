@@ -28,6 +28,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/runs"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/firehose"
@@ -66,6 +67,7 @@ type Server struct {
 	closers []func() error // in order of opening
 	closing sync.Once
 	closed  error
+	runs    runs.Calls
 }
 
 // New opens a hold: it locks the data folder, finds or creates identity and repository, and brings the captain and crew
@@ -128,11 +130,16 @@ func (s *Server) Contents() *datadir.Contents {
 // Run does what a hold does by itself, until ctx ends: it settles and ends leases, discards uploads that rested for a day, keeps a
 // did:plc current in its directory, does the key rotations that are requested and the changes of the crew (datadir.ChangeCrew), makes
 // the backups of Config.Backup, asks relays to follow its firehose, and follows what other processes write to the repository. With
-// Config.Addr it serves Handler there, too, and drains at the end. It returns nil when ctx ended. A hold runs once at a time.
+// Config.Addr it serves Handler there, too, and drains at the end. It returns nil when ctx ended, or when [Server.Close] ended it;
+// after Close it is refused with [http.ErrServerClosed]. A hold runs once at a time.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, ended, err := s.runs.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("hold: %w", err)
+	}
+	defer ended()
 	var ln net.Listener
 	if s.cfg.Addr != "" {
-		var err error
 		if ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
 			return fmt.Errorf("hold: listen: %w", err)
 		}
@@ -158,7 +165,6 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	var err error
 	if ln != nil {
 		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.log})
 		cancel()
@@ -170,9 +176,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, lost)
 }
 
-// Close closes everything New opened. Stop serving first. Calling it again does nothing.
+// Close ends [Server.Run] and waits for it, then closes everything New opened, and with it the connections of those who follow the
+// firehose, which http.Server.Shutdown leaves open. Shut your own HTTP server down first. Don't call it from BackupSchedule.Run.
+// Calling it again does nothing.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
+		s.runs.Close()
 		var errs []error
 		for i := len(s.closers) - 1; i >= 0; i-- {
 			errs = append(errs, s.closers[i]())

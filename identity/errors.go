@@ -3,7 +3,8 @@ package identity
 import "github.com/atcr-dev/atcr/identity/internal/plclog"
 
 // ConfigError says which field of a [Config] is wrong and why: Field is its name, as in "Method", Err the reason and what
-// can be done. Find it with errors.As. A program with a configuration of its own names its own key in place of the field.
+// can be done. Functions return a *ConfigError, wrapped or not; find it with errors.As. A program with a configuration of its own
+// names its own key in place of the field.
 type ConfigError = plclog.ConfigError
 
 // Errors of a service's identity.

@@ -96,7 +96,8 @@ func (id *Identity) Audiences() []string {
 
 // LoadOrCreateDID returns the service's identity: the configured DID, else that of did.txt, else a new one by Method: a did:web of
 // the public URL, or a did:plc as [CreatePLCIdentity] makes it. What it makes is on disk (keys first, then did.txt) before it
-// returns; a second start finds the same. Call it while holding the folder's lock.
+// returns; a second start finds the same. One process at a time may call it for a folder: hold.New and appview.New lock theirs
+// first; other programs see to it themselves.
 //
 // The network is asked only about a did:plc: one that is new is submitted (a directory that is down is no error, see
 // [Identity.Registered] and [EnsurePLCCurrent]), one that is configured for the first time must be in the directory, and a

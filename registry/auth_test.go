@@ -256,10 +256,14 @@ func TestUnimplemented(t *testing.T) {
 	h = serve(t, failing{err: registry.ErrUnsupported}, registry.Options{})
 	d := digest.FromString("x").String()
 	for _, request := range []string{"GET /v2/app/manifests/v1", "DELETE /v2/app/manifests/v1", "DELETE /v2/app/manifests/" + d, "GET /v2/app/tags/list",
-		"GET /v2/app/referrers/" + d, "GET /v2/app/blobs/" + d, "DELETE /v2/app/blobs/" + d, "POST /v2/app/blobs/uploads/", "POST /v2/app/blobs/uploads/?mount=" + d, "PATCH /v2/app/blobs/uploads/x"} {
+		"GET /v2/app/blobs/" + d, "DELETE /v2/app/blobs/" + d, "POST /v2/app/blobs/uploads/", "POST /v2/app/blobs/uploads/?mount=" + d, "PATCH /v2/app/blobs/uploads/x"} {
 		method, path, _ := strings.Cut(request, " ")
 		if a := h.must(405, method, path, ""); a.code(t) != "UNSUPPORTED" {
 			t.Errorf("%s: %s", request, a.body)
 		}
+	}
+	// Clients look for a tag in place of the list at 404 only.
+	if a := h.must(404, "GET", "/v2/app/referrers/"+d, ""); a.code(t) != "UNSUPPORTED" {
+		t.Errorf("referrers: %s", a.body)
 	}
 }

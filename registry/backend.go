@@ -53,7 +53,7 @@ type Repository interface {
 
 	// Referrers lists the manifests whose subject is d, in order of digest, from the first after the given one; only
 	// those of artifactType when it is not empty. One that nothing refers to is an empty list. Descriptors carry
-	// artifactType and the manifest's annotations.
+	// artifactType and the manifest's annotations. ErrUnsupported as the first thing is sent as 404: no such list in this registry.
 	Referrers(ctx context.Context, d digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error]
 
 	// Blob answers a blob's description and a way to its bytes. Errors: ErrBlobUnknown, ErrNameUnknown.

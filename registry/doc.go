@@ -47,5 +47,8 @@
 //
 // A backend embeds [UnimplementedBackend] and [Unimplemented] and implements what it can; the rest is answered
 // UNSUPPORTED. A list stops after its first error ([Fail] is such a list), and a method that returns nil returns an error with it.
+// For pulls Backend.Repository, Manifest and Blob are enough; Tags and Referrers make them visible in lists. ErrUnsupported from
+// Referrers is sent as 404, upon which clients look for a tag in place of the list (distribution specification, "Unavailable
+// Referrers API").
 // examples/own-backend is a whole one. registry/local keeps everything in a folder; registry/pds in AT Protocol repositories and holds.
 package registry

@@ -38,7 +38,7 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Authorizer == nil {
 		o.Authorizer = everyone{}
-		o.Log.Warn("registry: no Authorizer is set: everyone who can reach this server may read, write and delete")
+		o.Log.Warn("registry: no Authorizer is set: everyone who can reach this server may do all that the backend can")
 	}
 	if o.MaxManifestBytes <= 0 || o.MaxManifestBytes > oci.MaxManifestSize {
 		o.MaxManifestBytes = oci.MaxManifestSize

@@ -54,9 +54,16 @@ func (h *Handler) listRepositories(w http.ResponseWriter, r *http.Request, req r
 	return nil
 }
 
+// errNoReferrers is the answer by which clients learn that they have to look for a tag in place of the list (distribution
+// specification, "Unavailable Referrers API"); at any other status they stop.
+var errNoReferrers = newKind(ErrUnsupported.Code, http.StatusNotFound, "this repository has no lists of referrers")
+
 func (h *Handler) listReferrers(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
 	list := listed("Repository.Referrers", repo.Referrers(r.Context(), req.digest, req.artifactType, digest.Digest(req.page.last)))
 	entries, last, more, err := collectReferrers(list, h.limit(req.page))
+	if errors.Is(err, ErrUnsupported) {
+		return errNoReferrers
+	}
 	if err != nil {
 		return err
 	}

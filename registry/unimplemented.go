@@ -51,7 +51,7 @@ func (Unimplemented) Tags(context.Context, string) iter.Seq2[string, error] {
 	return Fail[string](ErrUnsupported)
 }
 
-// Referrers yields ErrUnsupported.
+// Referrers yields ErrUnsupported, which is sent as 404: clients then look for a tag in place of the list.
 func (Unimplemented) Referrers(context.Context, digest.Digest, string, digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
 	return Fail[ocispec.Descriptor](ErrUnsupported)
 }

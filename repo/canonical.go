@@ -14,6 +14,12 @@ func checkRecord(value []byte) ([]blobRef, error) {
 	if len(value) > MaxRecordSize {
 		return nil, fmt.Errorf("%w: the record has %d bytes, at most %d are taken", ErrTooLarge, len(value), MaxRecordSize)
 	}
+	switch {
+	case len(value) == 0:
+		return nil, fmt.Errorf("%w: Record is empty", ErrInvalidRecord)
+	case value[0] == '{':
+		return nil, fmt.Errorf("%w: Record looks like JSON: want DAG-CBOR, which RecordFromJSON makes of it", ErrInvalidRecord)
+	}
 	w := recordWalker{r: cborReader{b: value}}
 	if b := w.r.peek(); w.r.err == nil && b>>5 != majorMap {
 		w.r.fail("a record is a map")

@@ -2,7 +2,9 @@
 // a signed commit for each change, the events that tell others, and the small blobs that records name.
 //
 //	store, err := sqlstore.Open(ctx, "data/repo.db")   // or memstore.New()
-//	r, err := repo.Open(ctx, store, repo.Options{DID: did, Key: key})
+//	defer store.Close()                                // after the Repo
+//	r, err := repo.Open(ctx, store, repo.Options{DID: did, Key: key}) // of identity.LoadOrCreateDID: id.DID.String() and id.Key
+//	defer r.Close()
 //	value, err := repo.RecordFromJSON([]byte(`{"$type":"io.atcr.tag","tag":"v1"}`))
 //	commit, err := r.Apply(ctx, []repo.Write{{Action: repo.Put, Collection: "io.atcr.tag", RKey: "app_v1", Record: value}})
 //

@@ -37,6 +37,9 @@ func RecordFromJSON(data []byte) ([]byte, error) {
 }
 
 func generalFromJSON(data []byte) ([]byte, error) {
+	if t := bytes.TrimLeft(data, " \t\r\n"); len(t) > 0 && t[0] != '{' {
+		return nil, fmt.Errorf("%w: want a JSON object, it begins with %q", ErrInvalidRecord, t[0])
+	}
 	obj, err := atdata.UnmarshalJSON(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidRecord, err)

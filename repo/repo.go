@@ -94,7 +94,7 @@ func newRepo(store Store, o Options) (*Repo, error) {
 		return nil, fmt.Errorf("%w: Store is missing", ErrInvalidOptions)
 	}
 	if _, err := syntax.ParseDID(o.DID); err != nil {
-		return nil, fmt.Errorf("%w: DID %q: %w", ErrInvalidOptions, o.DID, err)
+		return nil, fmt.Errorf("%w: DID %q: want a DID, as in did:web:hold.example.com", ErrInvalidOptions, o.DID)
 	}
 	key, err := newSigner(o.Key)
 	if err != nil {
@@ -137,7 +137,7 @@ func (r *Repo) checkHead(h Head) error {
 	}
 	switch {
 	case c.did != r.did:
-		return fmt.Errorf("%w: the store holds the repository of %s, not of %s", ErrCorrupt, c.did, r.did)
+		return fmt.Errorf("%w: the store holds the repository of %s, not of %s: open it by that DID, or another store", ErrCorrupt, c.did, r.did)
 	case RecordCID(h.Block) != h.CID || c.rev != h.Rev || c.data != h.Root:
 		return fmt.Errorf("%w: the stored head of %s does not match its commit block", ErrCorrupt, r.did)
 	}

@@ -131,7 +131,7 @@ func (r *Repo) prepareWrite(w Write) (prepared, error) {
 	case Create, Put:
 		if w.RKey == "" {
 			if w.Action == Put {
-				return p, fmt.Errorf("%w: RKey is missing", ErrInvalidRecord)
+				return p, fmt.Errorf("%w: RKey is missing (only a create may leave it out)", ErrInvalidRecord)
 			}
 			p.RKey = r.nextKey()
 		}
@@ -170,10 +170,10 @@ func (r *Repo) nextKey() string {
 
 func checkPath(collection, rkey string) error {
 	if _, err := syntax.ParseNSID(collection); err != nil {
-		return fmt.Errorf("collection %q: %w", clip(collection), err)
+		return fmt.Errorf("collection %q: want an NSID, as in io.atcr.tag", clip(collection))
 	}
 	if _, err := syntax.ParseRecordKey(rkey); err != nil {
-		return fmt.Errorf("record key %q: %w", clip(rkey), err)
+		return fmt.Errorf("record key %q: want 1 to 512 characters of A-Z a-z 0-9 . _ ~ : -, and neither . nor ..", clip(rkey))
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ type Write struct {
 	Action     Action
 	Collection string // NSID
 	RKey       string // empty on Create: a TID is chosen, see [Result]
-	// Record is canonical DAG-CBOR, a map; see [RecordFromJSON]. Not used by Delete.
+	// Record is canonical DAG-CBOR, a map; [RecordFromJSON] and [RecordFrom] make it. Its fields are not checked: that $type is the
+	// collection, and what its lexicon asks for, is the caller's part. Not used by Delete.
 	Record []byte
 	// Swap, when defined, must be the CID of the record as it is now, else ErrInvalidSwap.
 	Swap CID

@@ -28,8 +28,11 @@ type Manager struct {
 }
 
 // NewManager returns a manager of an identity that identity.Load or identity.LoadOrCreateDID returned for the same
-// configuration. It asks nobody. Errors: *identity.ConfigError.
+// configuration. It asks nobody. It panics when id is nil. Errors: *identity.ConfigError.
 func NewManager(id *identity.Identity, cfg identity.Config) (*Manager, error) {
+	if id == nil {
+		panic("plc: NewManager without an identity: load it by identity.Load")
+	}
 	folder, err := plclog.Folder{
 		Dir: cfg.Dir, KeyPath: cfg.KeyPath, KeyType: cfg.KeyType, RotationKeyPath: cfg.RotationKeyPath, RotationKey: cfg.RotationKey,
 		RecoveryDIDKey: cfg.RecoveryDIDKey, PLCURL: cfg.PLCURL, TestMode: cfg.TestMode, HTTP: cfg.HTTP, Clock: cfg.Clock, Log: cfg.Log,
@@ -86,8 +89,16 @@ type RotateOptions struct {
 	Key Key
 	// Type of the new key: "k256" (also when empty) or "p256".
 	Type string
-	// DryRun returns the plan and changes nothing.
+	// DryRun returns the plan and changes nothing. The plan of a did:plc takes the directory's log, so it fails without the directory.
 	DryRun bool
+}
+
+// check refuses what is no key of an identity.
+func (o RotateOptions) check() error {
+	if o.Key != SigningKey && o.Key != RotationKey {
+		return fmt.Errorf("RotateOptions.Key %d: want SigningKey or RotationKey", o.Key)
+	}
+	return nil
 }
 
 // Rotate gives the identity a new key in place of the old one, and [Manager.Identity] has it when Rotate returns. A
@@ -102,6 +113,9 @@ type RotateOptions struct {
 // Beside an error [Manager.Identity] may have a new signing key: then the directory names it, and its file could not get
 // the old one's name. Use it; CompleteRotations tries again.
 func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -130,6 +144,9 @@ func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
 //
 // Errors: those of files; for the rotation key identity.ErrNoRotationKey and what Rotate refuses.
 func (m *Manager) RequestRotation(ctx context.Context, o RotateOptions) (atcrypto.PublicKey, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -261,6 +278,10 @@ type RecoverOptions struct {
 // hours may have passed: see [Manager.Revocable]. Errors: identity.ErrPLCRefused with the reason; those of
 // identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) {
+	if o.Undo == "" {
+		return nil, fmt.Errorf("%w: RecoverOptions.Undo is empty: want the CID of an operation, as History and Revocable show them",
+			identity.ErrPLCRefused)
+	}
 	return m.apply(ctx, o.Key, o.DryRun, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		bad := log.Find(o.Undo)
 		switch {

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -183,5 +185,55 @@ func TestWeb(t *testing.T) {
 	}
 	if id := must(identity.Load(cfg))(t); m.Identity().Key.Equal(before.Key) || !id.Key.Equal(m.Identity().Key) {
 		t.Error("the new key is not in use")
+	}
+}
+
+// A change of a DID that the directory does not have yet says how it gets there; what can't be right is refused without asking.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	directory, err := devnet.OpenDirectory(t.Context(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = directory.Close() })
+	var up atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !up.Load() {
+			http.Error(w, "down", http.StatusBadGateway)
+			return
+		}
+		directory.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	cfg := identity.Config{
+		Dir: t.TempDir(), PublicURL: "https://hold.example.com", Method: "plc", Services: identity.HoldServices(), PLCURL: server.URL, TestMode: true,
+	}
+	id, err := identity.LoadOrCreateDID(t.Context(), cfg)
+	if err != nil || id.Registered {
+		t.Fatalf("%+v, %v", id, err)
+	}
+	m := manage(t, id, cfg)
+	if _, err := m.Rotate(t.Context(), plc.RotateOptions{Key: 7, DryRun: true}); err == nil || !strings.Contains(err.Error(), "RotateOptions.Key 7") {
+		t.Errorf("no key of an identity: %v", err)
+	}
+	if _, err := m.RequestRotation(t.Context(), plc.RotateOptions{Key: -1}); err == nil || !m.RotationRequested().IsZero() {
+		t.Errorf("no key of an identity: %v", err)
+	}
+	if _, err := m.Recover(t.Context(), plc.RecoverOptions{}); !errors.Is(err, identity.ErrPLCRefused) || !strings.Contains(err.Error(), "Undo") {
+		t.Errorf("nothing to undo: %v", err)
+	}
+	if _, err := m.Rotate(t.Context(), plc.RotateOptions{DryRun: true}); !errors.Is(err, identity.ErrPLCUnavailable) {
+		t.Errorf("while the directory is down: %v", err)
+	}
+	up.Store(true)
+	_, err = m.Rotate(t.Context(), plc.RotateOptions{DryRun: true})
+	if !errors.Is(err, identity.ErrPLCNotFound) || !strings.Contains(err.Error(), "EnsurePLCCurrent") {
+		t.Errorf("before the DID is there: %v", err)
+	}
+	if _, err := identity.EnsurePLCCurrent(t.Context(), id, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err := m.Rotate(t.Context(), plc.RotateOptions{DryRun: true}); err != nil || len(plan.Changes) != 1 || plan.Submitted {
+		t.Errorf("%+v, %v", plan, err)
 	}
 }

@@ -48,7 +48,7 @@ var rules = []rule{
 	{"hold/internal/gc", []string{"", "hold/internal/ledger", "storage", "internal/sqlx"}, 70},
 	{"hold/internal/upload", []string{"hold/internal/keylock", "storage", "internal/sqlx", "internal/durable", "internal/crashpoint"}, 25},
 	{"hold/admin", []string{"", "identity/...", "internal/webui", "internal/websession"}, 160}, // the hold by an interface of its own
-	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint"}, 142},
+	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci", "internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint", "internal/runs"}, 142},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...", "internal/sqlx", "internal/durable"}, 92},
@@ -61,7 +61,7 @@ var rules = []rule{
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
-	{"registry/appview", []string{"internal/sqlx/move", "", "registry/...", "identity/...", "hold/holdclient", "repo", "sqldb/...", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint"}, 140},
+	{"registry/appview", []string{"internal/sqlx/move", "", "registry/...", "identity/...", "hold/holdclient", "repo", "sqldb/...", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint", "internal/runs"}, 140},
 
 	{"internal/oci", nil, 4},
 	{"internal/blobhttp", []string{"internal/oci", "internal/pace"}, 4},
@@ -72,6 +72,7 @@ var rules = []rule{
 	{"internal/cli/online", []string{"internal/cli", "internal/config", "identity", "internal/httpx", "internal/durable"}, 130},
 	{"internal/cli/holdcli", []string{"", "internal/cli/...", "internal/config", "internal/httpx", "internal/durable", "hold/...", "identity/...", "repo/...", "sqldb/..."}, 272},
 	{"internal/pace", nil, 0},
+	{"internal/runs", nil, 0},
 	{"internal/crashpoint", nil, 0},
 	{"internal/httpx", []string{"internal/pace"}, 1},
 	{"sqldb/postgres", []string{"sqldb", "internal/sqlx"}, 50},

@@ -93,3 +93,27 @@ func TestPDSOnPrivateAddress(t *testing.T) {
 		t.Error("nothing arrived at an address that the operator opened: this test shows nothing")
 	}
 }
+
+// Close ends Run, with which it shares the database, and a Run that comes after it is refused.
+func TestCloseEndsRun(t *testing.T) {
+	t.Parallel()
+	app, err := appview.New(t.Context(), appview.Config{Dir: t.TempDir(), DefaultHold: "did:web:hold.example.com", Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(t.Context()) }()
+	if err := app.Close(); err != nil {
+		t.Error(err)
+	}
+	// Whichever of the two came first.
+	if err := <-ended; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+	if err := app.Run(t.Context()); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Run after Close: %v", err)
+	}
+	if err := app.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,7 @@ import (
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/runs"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/internal/sqlx/move"
 	"github.com/atcr-dev/atcr/registry"
@@ -39,6 +41,9 @@ type Server struct {
 	backend *pds.Backend
 	handler http.Handler
 	close   []func() error // in reverse order
+	closing sync.Once
+	closed  error
+	runs    runs.Calls
 }
 
 // New opens an AppView: it locks the data folder, makes or reads the keys and migrates the database. It asks nothing of the network.
@@ -181,11 +186,16 @@ func (s *Server) routes() http.Handler {
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Run does what an AppView does by itself until ctx ends: it settles pushes and deletes that a crash or a silent server left open, and
-// drops what is old. With Config.Addr it serves Handler there, too, and drains at the end. It answers nil when ctx ended.
+// drops what is old. With Config.Addr it serves Handler there, too, and drains at the end. It returns nil when ctx ended,
+// or when [Server.Close] ended it; after Close it is refused with [http.ErrServerClosed].
 func (s *Server) Run(ctx context.Context) error {
+	ctx, ended, err := s.runs.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("appview: %w", err)
+	}
+	defer ended()
 	var ln net.Listener
 	if s.cfg.Addr != "" {
-		var err error
 		if ln, err = net.Listen("tcp", s.cfg.Addr); err != nil {
 			return fmt.Errorf("appview: listen on %s: %w", s.cfg.Addr, err)
 		}
@@ -212,12 +222,16 @@ func (s *Server) Metrics() []prometheus.Collector {
 	return all
 }
 
-// Close lets go of everything New opened. Stop serving first. Calling it again does nothing.
+// Close ends [Server.Run] and waits for it, then closes everything New opened. Shut your own HTTP server down first. Calling it again
+// does nothing.
 func (s *Server) Close() error {
-	var errs []error
-	for i := len(s.close) - 1; i >= 0; i-- {
-		errs = append(errs, s.close[i]())
-	}
-	s.close = nil
-	return errors.Join(errs...)
+	s.closing.Do(func() {
+		s.runs.Close()
+		var errs []error
+		for i := len(s.close) - 1; i >= 0; i-- {
+			errs = append(errs, s.close[i]())
+		}
+		s.closed = errors.Join(errs...)
+	})
+	return s.closed
 }

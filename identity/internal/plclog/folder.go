@@ -235,7 +235,10 @@ func (f *Folder) ReadLog(ctx context.Context, did syntax.DID) (*Log, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	log, err := f.client().Log(ctx, did)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotFound) && !f.Registered(did):
+		return nil, fmt.Errorf("%w, and has never been seen there: the next start of the service, or identity.EnsurePLCCurrent, submits it", err)
+	case err != nil:
 		return nil, f.forbidden(err)
 	}
 	return log, f.Remember(log)
