@@ -139,3 +139,20 @@ func TestMediaTypeThatBytesDoNotSay(t *testing.T) {
 		t.Errorf("pushed as %s, served as %s", oci.MediaTypeDockerManifest, got.MediaType)
 	}
 }
+
+// Who asks for a tag that is missing is told of others, which asks their hold. One that never answers keeps a client waiting once.
+func TestSilentHoldAndMissingTags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devnetPDS)
+	did, caught := tarpit(t)
+	w.push("app", newImage(t, "one", nil), "v1")
+	_, err := w.table().Exec(`update pds_manifest set hold = $1`, did)
+	must(t, err)
+	for range 4 {
+		_, err := w.repo("", "alice", "app").Manifest(t.Context(), registry.Ref{Tag: "v9"})
+		wantKind(t, err, registry.ErrManifestUnknown)
+	}
+	if n := caught.Load(); n != 1 {
+		t.Errorf("the hold was asked %d times, each for as long as a client waits", n)
+	}
+}

@@ -37,7 +37,8 @@ func (h *Holds) Rights(ctx context.Context, hold, did string) (holdclient.Rights
 			}
 			return r, nil
 		}
-		if ctx.Err() == nil && (ask.Err() != nil || errors.Is(err, holdclient.ErrUnavailable)) {
+		// A caller whose own time is over has waited, too; one that has gone says nothing about the hold.
+		if !errors.Is(ctx.Err(), context.Canceled) && (ask.Err() != nil || errors.Is(err, holdclient.ErrUnavailable)) {
 			if !errors.Is(err, holdclient.ErrUnavailable) {
 				err = &holdclient.Error{Kind: holdclient.ErrUnavailable, Method: "getRecord", URL: c.URL(), Cause: err}
 			}
