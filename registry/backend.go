@@ -32,7 +32,7 @@ type Backend interface {
 // Every method may also return ErrDenied, ErrUnauthorized, ErrTooManyRequests and ErrUnavailable (see [Error]);
 // an error of no kind listed here is sent as 500. Methods are safe for concurrent use. Lists and nil results are as in [Backend].
 type Repository interface {
-	// Manifest answers a manifest by tag or by digest: exactly one of the two is set in ref.
+	// Manifest returns a manifest by tag or by digest: exactly one of the two is set in ref.
 	// Errors: ErrManifestUnknown, ErrNameUnknown.
 	Manifest(ctx context.Context, ref Ref) (Manifest, error)
 
@@ -56,7 +56,7 @@ type Repository interface {
 	// artifactType and the manifest's annotations. ErrUnsupported as the first thing is sent as 404: no such list in this registry.
 	Referrers(ctx context.Context, d digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error]
 
-	// Blob answers a blob's description and a way to its bytes. Errors: ErrBlobUnknown, ErrNameUnknown.
+	// Blob returns a blob's description and a way to its bytes. Errors: ErrBlobUnknown, ErrNameUnknown.
 	Blob(ctx context.Context, d digest.Digest) (Blob, error)
 
 	// DeleteBlob removes a blob from the repository. Errors: ErrBlobUnknown, ErrUnsupported.

@@ -75,14 +75,14 @@ func (e *Error) Is(target error) bool {
 	return t.Code == e.Code && t.Status == e.Status
 }
 
-// With answers a copy with a message for people. It keeps the kind.
+// With returns a copy with a message for people. It keeps the kind.
 func (e *Error) With(format string, args ...any) *Error {
 	c := *e
 	c.Message = fmt.Sprintf(format, args...)
 	return &c
 }
 
-// WithDetail answers a copy with a detail for the wire.
+// WithDetail returns a copy with a detail for the wire.
 func (e *Error) WithDetail(detail any) *Error {
 	c := *e
 	c.Detail = detail
@@ -100,7 +100,7 @@ func (e *Error) WithChallenge(challenge string) *Error {
 	return &c
 }
 
-// Wrap answers a copy with a cause for the log.
+// Wrap returns a copy with a cause for the log.
 func (e *Error) Wrap(err error) *Error {
 	c := *e
 	c.Err = err

@@ -43,7 +43,7 @@ func ParseManifest(contentType string, body []byte, want digest.Digest) (ParsedM
 	return ParsedManifest{}, ErrManifestInvalid.With("%v", err)
 }
 
-// MustExist answers what has to be in the repository before the manifest is taken, each digest once: blobs (the config,
+// MustExist returns what has to be in the repository before the manifest is taken, each digest once: blobs (the config,
 // layers, and those children of an index that are blobs, as in build caches) and manifests (the other children).
 // Left out are the subject, and layers that are nondistributable or have urls.
 func (m ParsedManifest) MustExist() (blobs, manifests []ocispec.Descriptor) {

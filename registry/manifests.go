@@ -22,7 +22,7 @@ type manifestHead struct {
 	etags, digests, types, lengths []string
 }
 
-// Prepared answers the same manifest with its header made ready: for backends that keep manifests in memory to give them
+// Prepared returns the same manifest with its header made ready: for backends that keep manifests in memory to give them
 // out many times. It saves some allocations for each answer, nothing else.
 func (m Manifest) Prepared() Manifest {
 	if m.head == nil {

@@ -44,7 +44,7 @@ func (r *Repo) storedBlob(c CID, b Blob) StoredBlob {
 	return StoredBlob{CID: c, MediaType: b.MediaType, Size: int64(len(b.Data)), Data: b.Data, Created: r.clock().Unix()}
 }
 
-// GetBlob answers a blob that some record names. Errors: [ErrNotFound].
+// GetBlob returns a blob that some record names. Errors: [ErrNotFound].
 func (r *Repo) GetBlob(ctx context.Context, c CID) (Blob, error) {
 	s, err := r.store.Read(ctx).Blob(c)
 	if err == nil && s.Refs == 0 {

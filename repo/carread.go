@@ -23,7 +23,7 @@ func (e *CARError) Error() string {
 	return fmt.Sprintf("%v at byte %d: %v", ErrInvalidCAR, e.Offset, e.Err)
 }
 
-// Unwrap answers the kind and the cause.
+// Unwrap returns the kind and the cause.
 func (e *CARError) Unwrap() []error { return []error{ErrInvalidCAR, e.Err} }
 
 func carErrorf(off int64, format string, args ...any) error {

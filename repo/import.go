@@ -19,7 +19,7 @@ type Importer struct {
 	// AnyKey takes a CAR whose Source has no Key without looking at its signature, as Source.AnyKey does for one. Otherwise such
 	// a CAR must be of the repository's own DID and key.
 	AnyKey bool
-	// KeyOf, when not nil, answers the signing key of another account, for CARs whose Source has none. A nil key means
+	// KeyOf, when not nil, returns the signing key of another account, for CARs whose Source has none. A nil key means
 	// that it can't be known: the CAR is taken without looking at its signature.
 	KeyOf func(ctx context.Context, did string) (atcrypto.PublicKey, error)
 	// Blob, when not nil, is asked for blobs that records name and that are neither stored nor in a CAR. Its error

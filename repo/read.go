@@ -30,7 +30,7 @@ func commitOf(h Head) Commit {
 	return Commit{CID: h.CID, Rev: h.Rev.String(), Data: h.Root, Time: h.Rev.Time()}
 }
 
-// Get answers one record. Errors: [ErrNotFound].
+// Get returns one record. Errors: [ErrNotFound].
 func (r *Repo) Get(ctx context.Context, collection, rkey string) (Record, error) {
 	s, err := r.store.Read(ctx).Record(collection + "/" + rkey)
 	if err != nil {
@@ -144,7 +144,7 @@ func (r *Repo) Events(ctx context.Context, after int64) iter.Seq2[Event, error] 
 	}
 }
 
-// Changed answers a channel that is closed after the next transaction that this Repo writes, or finds that another process has
+// Changed returns a channel that is closed after the next transaction that this Repo writes, or finds that another process has
 // written (within a second, see [Store].Shared). Take it before looking at [Repo.Events], so that none is missed.
 func (r *Repo) Changed() <-chan struct{} { return *r.changed.Load() }
 

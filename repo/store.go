@@ -15,41 +15,41 @@ type Store interface {
 	// commits of others twice a second.
 	Shared() bool
 
-	// Read answers a Reader each call of which sees the newest state by itself. ctx ends its calls.
+	// Read returns a Reader each call of which sees the newest state by itself. ctx ends its calls.
 	Read(ctx context.Context) Reader
 
 	// View calls f with a Reader that sees one state throughout. f must not call the Store.
 	View(ctx context.Context, f func(Reader) error) error
 
 	// Update takes the write lock, calls f with a Reader that sees what the changes will be applied to, and applies what
-	// f answers: all or nothing, durable (on the disk, fsynced) before Update returns nil. When f answers an error, or nil
+	// f returns: all or nothing, durable (on the disk, fsynced) before Update returns nil. When f returns an error, or nil
 	// changes, nothing is written and the error is returned.
 	Update(ctx context.Context, f func(Reader) (*Changes, error)) error
 
 	// Bulk is Update for changes that are too large for memory: f hands them over in parts, and its Reader sees what was
-	// handed over. All of it is applied, durably, when f answers nil, else nothing. f must not hold an iterator open while
+	// handed over. All of it is applied, durably, when f returns nil, else nothing. f must not hold an iterator open while
 	// it hands over a part, and must not keep a part's slices.
 	Bulk(ctx context.Context, f func(r Reader, part func(*Changes) error) error) error
 }
 
-// Reader reads. Byte slices it answers belong to the caller; those of iterators only until the next step.
+// Reader reads. Byte slices that it returns belong to the caller; those of iterators only until the next step.
 type Reader interface {
-	// Head answers the current commit, or ErrNotFound in a new store.
+	// Head returns the current commit, or ErrNotFound in a new store.
 	Head() (Head, error)
-	// Node answers the tree node at a place, or ErrNotFound.
+	// Node returns the tree node at a place, or ErrNotFound.
 	Node(Place) (Node, error)
-	// Path answers in one question, for each height from top down to 0, the node with the last fence that is not greater than
-	// key, as far as there is one; others do no harm, and a store in which Node is cheap answers none. A Repo asks a Store
+	// Path returns in one question, for each height from top down to 0, the node with the last fence that is not greater than
+	// key, as far as there is one; others do no harm, and a store in which Node is cheap returns none. A Repo asks a Store
 	// that is Shared for what its cache lacks.
 	Path(key string, top int) ([]Node, error)
 	// Nodes iterates over all nodes: by fence in byte order, higher ones first.
 	Nodes() iter.Seq2[Node, error]
-	// Record answers the record at a path (collection/rkey), or ErrNotFound.
+	// Record returns the record at a path (collection/rkey), or ErrNotFound.
 	Record(path string) (StoredRecord, error)
 	// Records iterates over records whose path p has from <= p < to, in byte order, or in reverse, at most limit of them.
 	// An empty to, and a limit of 0, are no bound.
 	Records(from, to string, reverse bool, limit int) iter.Seq2[StoredRecord, error]
-	// Blob answers a blob with the number of records that name it, or ErrNotFound.
+	// Blob returns a blob with the number of records that name it, or ErrNotFound.
 	Blob(CID) (StoredBlob, error)
 	// HasBlob tells whether a blob is stored, named by a record or not.
 	HasBlob(CID) (bool, error)

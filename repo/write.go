@@ -76,7 +76,7 @@ type Snapshot interface {
 	Head() Commit
 	// Foreign is [Repo.Foreign] as of this moment: others that write the repository wait.
 	Foreign() uint64
-	// Get answers a record or ErrNotFound.
+	// Get returns a record or ErrNotFound.
 	Get(collection, rkey string) (Record, error)
 }
 

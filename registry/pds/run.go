@@ -15,8 +15,8 @@ const (
 	closeGrace  = 5 * time.Second
 )
 
-// Run settles open intents at once and from then on when they are due, counts pulls, lets go of old uploads and trims
-// the cache, until ctx ends. One Run at a time. It answers nil when ctx ended.
+// Run settles open intents at once and from then on when they are due, counts pulls, discards old uploads and trims
+// the cache, until ctx ends. One Run at a time. It returns nil when ctx ended.
 func (b *Backend) Run(ctx context.Context) error {
 	settle, house := time.NewTicker(settleEvery), time.NewTicker(houseEvery)
 	defer settle.Stop()

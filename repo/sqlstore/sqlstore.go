@@ -32,7 +32,7 @@ type Store struct {
 // network that drops everything, must not hold it, and those who close it, for ever.
 const updateLimit = 2 * time.Minute
 
-// New keeps the repository in the tables repo_… of a database that may hold other rooms' tables too; it migrates
+// New keeps the repository in the tables repo_… of a database that may hold other packages' tables too; it migrates
 // them. Packages sqldb/sqlite and sqldb/postgres open one. On PostgreSQL several processes may have the repository open and
 // write it. The database stays the caller's to close, after the Store.
 func New(ctx context.Context, db *sqldb.DB) (*Store, error) {
