@@ -324,3 +324,25 @@ func TestKill(t *testing.T) {
 	}
 	t.Logf("%d of %d were killed", killed, rounds)
 }
+
+// TestSameKeyAsText: what is no text for PostgreSQL becomes one, which may be the key of another row: that one counts, and the move
+// does not fail by what an untrusted server has sent.
+func TestSameKeyAsText(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	made := files(dir)[1]
+	db, err := sqlite.Open(ctx, made.Path)
+	must(t, err)
+	must(t, made.Migrate(ctx, db))
+	for _, row := range [][2]string{{"a\x00", "nul"}, {"a\ufffd", "text"}, {"a\xff", "no UTF-8"}, {"b\x00", "alone"}} {
+		_, err := db.Write().ExecContext(ctx, `insert into b_row values ($1, $2)`, row[0], row[1])
+		must(t, err)
+	}
+	must(t, db.Close())
+	to := realtest.Postgres(t).Open(t)
+	must(t, move.Files(ctx, to, []move.File{made}, slog.New(slog.DiscardHandler)))
+	var got string
+	must(t, to.Read().QueryRowContext(ctx, `select string_agg(k || '=' || v, ' ' order by k) from b_row`).Scan(&got))
+	if got != "a\ufffd=text b\ufffd=alone" {
+		t.Errorf("%q", got)
+	}
+}

@@ -91,15 +91,37 @@ func (t *target) fill(ctx context.Context, s *source, from table) error {
 		insert += "overriding system value " // a column that numbers rows by itself keeps the numbers that they have
 	}
 	insert += "values (" + placeholders(len(from.columns)) + ")"
+	changed, err := t.fillBy(ctx, s, from, kinds, insert, false)
+	if err == nil && changed > 0 {
+		_, err = t.fillBy(ctx, s, from, kinds, insert+" on conflict do nothing", true)
+	}
+	if err != nil {
+		return err
+	}
+	return t.number(ctx, from)
+}
+
+// fillBy copies the rows whose text PostgreSQL keeps as it is, or those others, of which it returns how many there are: made text,
+// one of them may have the key of another row, which then counts.
+func (t *target) fillBy(ctx context.Context, s *source, from table, kinds []string, insert string, others bool) (changed int64, err error) {
 	batch := t.db.Batch(t.conn)
 	rows, size := 0, 0
 	err = s.each(ctx, from, func(row []any) error {
-		args := make([]any, len(row))
+		args, other := make([]any, len(row)), false
 		for i, v := range row {
 			if args[i], err = t.convert(v, kinds[i]); err != nil {
 				return fmt.Errorf("column %s: %w", from.columns[i], err)
 			}
-			size += sizeOf(args[i])
+			other = other || otherText(v, args[i])
+		}
+		if other {
+			changed++
+		}
+		if other != others {
+			return nil
+		}
+		for _, a := range args {
+			size += sizeOf(a)
 		}
 		if err := batch.Queue(insert, args...); err != nil {
 			return err
@@ -113,10 +135,22 @@ func (t *target) fill(ctx context.Context, s *source, from table) error {
 	if err == nil {
 		err = sqlx.Wrap(batch.Run(ctx))
 	}
-	if err != nil {
-		return err
+	return changed, err
+}
+
+// otherText reports whether a value became another text.
+func otherText(v, now any) bool {
+	text, ok := now.(string)
+	if !ok {
+		return false
 	}
-	return t.number(ctx, from)
+	switch v := v.(type) {
+	case string:
+		return v != text
+	case []byte:
+		return string(v) != text
+	}
+	return false
 }
 
 // kinds returns what each column of the database holds, and refuses a table that lacks one.
