@@ -23,7 +23,7 @@ import (
 type Config struct {
 	// Dir is the folder of the hold's data; it is made when missing, mode 0700.
 	Dir string
-	// PublicURL is where others reach the hold: scheme and host, https unless TestMode.
+	// PublicURL is where others reach the hold: scheme and host. Without TestMode it is https, and a did:web takes no port.
 	PublicURL string
 	// Addr is what Run listens on ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
@@ -71,7 +71,7 @@ type Config struct {
 	Directory identity.Directory
 	// Storage keeps the layers; nil: a filestore in StoragePath. The caller's is not closed.
 	Storage storage.Store
-	// StoragePath is the folder of the default storage; empty: Dir/blobs.
+	// StoragePath is the folder of the default storage, not used beside Storage; empty: Dir/blobs.
 	StoragePath string
 	// DB has every table of the hold, hold_… and repo_…, which are migrated; nil: the SQLite files Dir/hold.db and Dir/repo.db. Keys,
 	// spool and layers stay in Dir, which is locked in either case: the hold has one server. In PostgreSQL (package sqldb/postgres)
@@ -109,7 +109,7 @@ type CrewMember struct {
 	Member      string   // DID or handle
 	Role        string   // empty is member
 	Permissions []string // blob:read, blob:write, crew:admin
-	Tier        string   // may be empty
+	Tier        string   // may be empty, and is written as it is, also when Config.Tiers has no such name
 }
 
 // check fills in defaults and refuses what can't work, naming the field and the remedy.
