@@ -48,7 +48,8 @@ func TestReferenceValid(t *testing.T) {
 }
 
 func TestReferenceInvalid(t *testing.T) {
-	for _, in := range append(lines(t, "testdata/reference_invalid.txt"), "atcr.io/alice.test/a\x00b", "atcr.io/alice.test/"+strings.Repeat("a", 250), "atcr.io/alice.test/app:"+strings.Repeat("a", 129)) {
+	for _, in := range append(lines(t, "testdata/reference_invalid.txt"), "atcr.io/alice.test/a\x00b", "atcr.io/alice.test/"+
+		strings.Repeat("a", 250), "atcr.io/alice.test/app:"+strings.Repeat("a", 129)) {
 		if in == "-" {
 			in = ""
 		}

@@ -23,7 +23,8 @@ func ExampleParseReference() {
 	// Output:
 	// registry.example.com did:plc:ewvi7nxzyoun6zhxrhs64oiz stream/cache v1
 	// registry.example.com/did-plc-ewvi7nxzyoun6zhxrhs64oiz/stream/cache:v1
-	// reference "alice.example.com/App": invalid reference: invalid repository name: component "App": use lower-case letters and digits, joined by '.', '_', '__' or '-'
+	// reference "alice.example.com/App": invalid reference: invalid repository name: component "App": use lower-case letters
+	// and digits, joined by '.', '_', '__' or '-'
 }
 
 func ExampleParseIdentity() {
@@ -84,9 +85,10 @@ func ExampleTag_Point() {
 func ExampleNewManifest() {
 	body := []byte(`{"schemaVersion":2,"manifests":[]}`)
 	m := atcr.NewManifest(atcr.ManifestInput{
-		Repository:    "app",
-		HoldDID:       "did:web:hold.example.com",
-		Blob:          &atcr.Blob{CID: "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku", MimeType: "application/vnd.oci.image.index.v1+json", Size: int64(len(body))},
+		Repository: "app",
+		HoldDID:    "did:web:hold.example.com",
+		Blob: &atcr.Blob{CID: "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku",
+			MimeType: "application/vnd.oci.image.index.v1+json", Size: int64(len(body))},
 		CreatedAt:     time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
 		Digest:        digest.FromBytes(body),
 		MediaType:     "application/vnd.oci.image.index.v1+json",

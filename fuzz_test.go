@@ -36,7 +36,8 @@ func FuzzRecord(f *testing.F) {
 
 // A normal form stays as it is, and what has a URL comes back from it.
 func FuzzHoldDID(f *testing.F) {
-	for _, s := range []string{"did:web:127.0.0.1:8080", "did:web:x.test", "https://x.test:8443/y", didA, "did:web:x%2Fy", "at://" + didA + "/a.b.c/x"} {
+	for _, s := range []string{"did:web:127.0.0.1:8080", "did:web:x.test", "https://x.test:8443/y", didA, "did:web:x%2Fy", "at://" +
+		didA + "/a.b.c/x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

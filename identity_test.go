@@ -19,7 +19,8 @@ func TestHoldDID(t *testing.T) {
 		{"https://hold01.example.com:8443/xrpc", "did:web:hold01.example.com%3A8443"},
 		{"http://127.0.0.1:8080", "did:web:127.0.0.1%3A8080"},
 		{"", ""}, {"hold01.example.com", ""}, {"ftp://x.test", ""}, {"https://", ""}, {"https://u:p@x.test", ""}, {"did:web:a:b", ""},
-		{"did:web:x.test%2Fpath", ""}, {"did:web:x.test:0", ""}, {"did:web:x.test:080", ""}, {"did:plc:x", ""}, {"http://[::1]:80", ""}, {"did:web:%zz", ""},
+		{"did:web:x.test%2Fpath", ""}, {"did:web:x.test:0", ""}, {"did:web:x.test:080", ""}, {"did:plc:x", ""}, {"http://[::1]:80",
+			""}, {"did:web:%zz", ""},
 	} {
 		got, err := HoldDID(c.in)
 		if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, ErrDID) {
@@ -79,7 +80,9 @@ func TestParseURI(t *testing.T) {
 	if u, err := ParseURI(good); err != nil || u != (URI{didA, NSIDManifest, hexA}) || u.String() != good {
 		t.Errorf("got %+v, %v", u, err)
 	}
-	for _, s := range []string{"", "at://", "at://alice.test/a.b.c/x", "https://x", "at://" + didA, "at://" + didA + "/a.b.c", "at://" + didA + "/a.b.c/", "at://" + didA + "/nodots/x", "at://" + didA + "/a.b.c/x/y", "at://" + didA + "/a.b.c/..", "at://" + didA + "/a.b.c/x#y"} {
+	for _, s := range []string{"", "at://", "at://alice.test/a.b.c/x", "https://x", "at://" + didA, "at://" + didA + "/a.b.c",
+		"at://" + didA + "/a.b.c/", "at://" + didA + "/nodots/x", "at://" + didA + "/a.b.c/x/y", "at://" + didA + "/a.b.c/..", "at://" +
+			didA + "/a.b.c/x#y"} {
 		if u, err := ParseURI(s); !errors.Is(err, ErrURI) {
 			t.Errorf("%q: got %+v, %v", s, u, err)
 		}

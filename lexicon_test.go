@@ -79,7 +79,8 @@ func checkDigests(t *testing.T, path string, v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, sub := range v {
-			if m, ok := sub.(map[string]any); ok && strings.HasSuffix(strings.ToLower(k), "digest") && m["type"] == "string" && m["maxLength"] != 135.0 {
+			if m, ok := sub.(map[string]any); ok && strings.HasSuffix(strings.ToLower(k), "digest") && m["type"] == "string" &&
+				m["maxLength"] != 135.0 {
 				t.Errorf("%s: %s takes %v bytes, a sha512 digest has 135", path, k, m["maxLength"])
 			}
 			checkDigests(t, path, sub)
@@ -99,7 +100,8 @@ func TestTypesAgreeWithLexicons(t *testing.T) {
 		NSIDManifest + "#manifestReference": &ManifestReference{},
 		NSIDManifest + "#platform":          &Platform{},
 	}
-	for _, nsid := range []string{NSIDManifest, NSIDTag, NSIDRepoPage, NSIDProfile, NSIDStar, NSIDCaptain, NSIDCrew, NSIDLayer, NSIDStats, NSIDScan} {
+	for _, nsid := range []string{NSIDManifest, NSIDTag, NSIDRepoPage, NSIDProfile, NSIDStar, NSIDCaptain, NSIDCrew, NSIDLayer,
+		NSIDStats, NSIDScan} {
 		objects[nsid] = NewRecord(nsid)
 	}
 	for ref, value := range objects {
@@ -215,21 +217,26 @@ func TestRecordsAreValidByLexicon(t *testing.T) {
 	const cid = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 	const now = "2026-01-01T00:00:00.000Z"
 	uri := "at://" + didA + "/io.atcr.manifest/" + hexA
-	ref := BlobReference{MediaType: "a/b", Size: 1, Digest: "sha512:" + hexA + hexA, URLs: []string{"https://x.test/y"}, Annotations: map[string]string{"a": "b"}}
+	ref := BlobReference{MediaType: "a/b", Size: 1, Digest: "sha512:" + hexA + hexA, URLs: []string{"https://x.test/y"},
+		Annotations: map[string]string{"a": "b"}}
 	blob := func(mime string) *Blob { return &Blob{CID: cid, MimeType: mime, Size: 7} }
 	for _, r := range []Record{
-		&Manifest{Repository: "app", Digest: "sha512:" + hexA + hexA, MediaType: "application/a+json", SchemaVersion: 2, Config: &ref, Layers: []BlobReference{ref}, Subject: &ref,
-			Manifests:   []ManifestReference{{MediaType: "a/b", Size: 1, Digest: "sha256:" + hexA, Platform: &Platform{Architecture: "a", OS: "b", OSVersion: "c", OSFeatures: []string{"d"}, Variant: "e"}}},
+		&Manifest{Repository: "app", Digest: "sha512:" + hexA + hexA, MediaType: "application/a+json", SchemaVersion: 2, Config: &ref,
+			Layers: []BlobReference{ref}, Subject: &ref,
+			Manifests: []ManifestReference{{MediaType: "a/b", Size: 1, Digest: "sha256:" + hexA,
+				Platform: &Platform{Architecture: "a", OS: "b", OSVersion: "c", OSFeatures: []string{"d"}, Variant: "e"}}},
 			Annotations: map[string]string{"a": "b"}, HoldDID: "did:web:localhost%3A8080", ManifestBlob: blob("application/a+json"), CreatedAt: now},
 		&Tag{Repository: "app", Tag: "v1", Manifest: uri, MediaType: "a/b", UpdatedAt: now},
 		&RepoPage{Repository: "app", Description: "# x", Avatar: blob("image/png"), UserEdited: true, CreatedAt: now, UpdatedAt: now},
-		&SailorProfile{DefaultHold: didA, AutoRemoveUntagged: true, OCIClient: "docker", RegistryDomain: "x.test", CreatedAt: now, UpdatedAt: now},
+		&SailorProfile{DefaultHold: didA, AutoRemoveUntagged: true, OCIClient: "docker", RegistryDomain: "x.test", CreatedAt: now,
+			UpdatedAt: now},
 		&Star{Subject: StarSubject("at://" + didA + "/io.atcr.repo.page/app"), CreatedAt: now},
 		&Captain{Owner: didA, DeployedAt: now, Region: "r", Successor: didA, SupporterBadgeTiers: []string{"t"}},
 		&Crew{Member: didA, Role: "member", AddedAt: now},
 		&Layer{Digest: "sha256:" + hexA, Size: 1, MediaType: "a/b", Manifest: uri, UserDID: didA, CreatedAt: now},
 		&Stats{OwnerDID: didA, Repository: "app", LastPull: now, LastPush: now, UpdatedAt: now},
-		&Scan{Manifest: uri, Repository: "app", UserDID: didA, ScannerVersion: "1", ScannedAt: now, SBOMBlob: blob("application/spdx+json"), VulnReportBlob: blob("application/vnd.atcr.vulnerabilities+json"), Status: "ok", Reason: "r"},
+		&Scan{Manifest: uri, Repository: "app", UserDID: didA, ScannerVersion: "1", ScannedAt: now,
+			SBOMBlob: blob("application/spdx+json"), VulnReportBlob: blob("application/vnd.atcr.vulnerabilities+json"), Status: "ok", Reason: "r"},
 	} {
 		if err := r.Check(); err != nil {
 			t.Error(err)

@@ -23,7 +23,7 @@ type Record interface {
 	json.Unmarshaler
 }
 
-// NewRecord answers an empty record of a collection, nil for one that isn't ours.
+// NewRecord returns an empty record of a collection, nil for one that isn't ours.
 func NewRecord(nsid string) Record {
 	switch nsid {
 	case NSIDManifest:
@@ -72,7 +72,7 @@ func (d Datetime) Time() time.Time {
 }
 
 // decode reads a JSON object into the fields of the struct that dst points to, by their exact names (encoding/json would take any
-// capitals), and answers the others. nsid, when not empty, is what $type must be if it is there.
+// capitals), and returns the others. nsid, when not empty, is what $type must be if it is there.
 func decode(data []byte, nsid string, dst any) (Extra, error) {
 	var members Extra
 	if err := json.Unmarshal(data, &members); err != nil {
@@ -179,7 +179,7 @@ func marshalField(v reflect.Value) ([]byte, error) {
 
 var marshaler = reflect.TypeFor[json.Marshaler]()
 
-// fieldName answers the JSON name of a struct field, empty when it has none, and whether it may be left out.
+// fieldName returns the JSON name of a struct field, empty when it has none, and whether it may be left out.
 func fieldName(f reflect.StructField) (name string, optional bool) {
 	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 	if name == "-" {

@@ -20,18 +20,24 @@ const (
 // Each case is read and must be written as want, or unchanged when want is empty.
 func TestRecordsRoundTrip(t *testing.T) {
 	cases := []struct{ name, nsid, in, want string }{
-		{"tag, new", NSIDTag, `{"$type":"io.atcr.tag","repository":"app","tag":"v1","manifest":"at://` + didA + `/io.atcr.manifest/` + hexA + `","updatedAt":"2026-01-01T00:00:00.5Z"}`, ""},
-		{"tag, old", NSIDTag, `{"$type":"io.atcr.tag","repository":"app","tag":"v1","manifestDigest":"sha256:` + hexA + `","createdAt":"2025-10-01T00:00:00Z"}`, ""},
+		{"tag, new", NSIDTag, `{"$type":"io.atcr.tag","repository":"app","tag":"v1","manifest":"at://` + didA + `/io.atcr.manifest/` +
+			hexA + `","updatedAt":"2026-01-01T00:00:00.5Z"}`, ""},
+		{"tag, old", NSIDTag, `{"$type":"io.atcr.tag","repository":"app","tag":"v1","manifestDigest":"sha256:` + hexA +
+			`","createdAt":"2025-10-01T00:00:00Z"}`, ""},
 		{"unknown fields", NSIDTag, `{"$type":"io.atcr.tag","repository":"app","tag":"v1","a":{"$link":"bafy"},"z":[1.0,null]}`, ""},
 		{"no $type", NSIDTag, `{"repository":"app","tag":"v1"}`, `{"$type":"io.atcr.tag","repository":"app","tag":"v1"}`},
 		{"other capitals are another field", NSIDTag, `{"$type":"io.atcr.tag","repository":"app","tag":"v1","Tag":"v2"}`, ""},
-		{"manifest with unknown fields inside", NSIDManifest, `{"$type":"io.atcr.manifest","repository":"app","digest":"sha256:` + hexA + `","mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2,"config":{"mediaType":"a/b","size":2,"digest":"sha256:` + hexA + `","x":1},"holdEndpoint":"https://hold01.example.com","manifestBlob":{"$type":"blob","ref":{"$link":"bafk"},"mimeType":"a/b","size":3},"createdAt":"2025-10-01T00:00:00Z"}`, ""},
+		{"manifest with unknown fields inside", NSIDManifest, `{"$type":"io.atcr.manifest","repository":"app","digest":"sha256:` + hexA +
+			`","mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2,"config":{"mediaType":"a/b","size":2,"digest":"sha256:` + hexA + `","x":1},"holdEndpoint":"https://hold01.example.com","manifestBlob":{"$type":"blob","ref":{"$link":"bafk"},"mimeType":"a/b","size":3},"createdAt":"2025-10-01T00:00:00Z"}`, ""},
 		{"platform", NSIDManifest, `{"$type":"io.atcr.manifest","repository":"app","digest":"d","mediaType":"m","schemaVersion":2,"manifests":[{"mediaType":"m","size":1,"digest":"d","platform":{"architecture":"arm64","os":"windows","osVersion":"10","osFeatures":["win32k"],"variant":"v8","new":true}}],"createdAt":"x"}`, ""},
 		{"profile with a URL", NSIDProfile, `{"$type":"io.atcr.sailor.profile","defaultHold":"https://Hold01.example.com/","createdAt":"x"}`, `{"$type":"io.atcr.sailor.profile","defaultHold":"did:web:hold01.example.com","createdAt":"x"}`},
 		{"profile with a DID", NSIDProfile, `{"$type":"io.atcr.sailor.profile","defaultHold":"` + didA + `","createdAt":"x"}`, ""},
-		{"star, old", NSIDStar, `{"$type":"io.atcr.sailor.star","subject":{"did":"` + didA + `","repository":"a/b"},"createdAt":"x"}`, `{"$type":"io.atcr.sailor.star","subject":"at://` + didA + `/io.atcr.repo.page/a~b","createdAt":"x"}`},
-		{"crew, oldest", NSIDCrew, `{"$type":"io.atcr.hold.crew","role":"member","permissions":[],"addedAt":"x","did":"` + didA + `"}`, `{"$type":"io.atcr.hold.crew","member":"` + didA + `","role":"member","permissions":[],"addedAt":"x","did":"` + didA + `"}`},
-		{"captain", NSIDCaptain, `{"$type":"io.atcr.hold.captain","owner":"` + didA + `","public":false,"allowAllCrew":true,"enableBlueskyPosts":false,"deployedAt":"x","provider":"fly"}`, ""},
+		{"star, old", NSIDStar, `{"$type":"io.atcr.sailor.star","subject":{"did":"` + didA + `","repository":"a/b"},"createdAt":"x"}`,
+			`{"$type":"io.atcr.sailor.star","subject":"at://` + didA + `/io.atcr.repo.page/a~b","createdAt":"x"}`},
+		{"crew, oldest", NSIDCrew, `{"$type":"io.atcr.hold.crew","role":"member","permissions":[],"addedAt":"x","did":"` + didA + `"}`,
+			`{"$type":"io.atcr.hold.crew","member":"` + didA + `","role":"member","permissions":[],"addedAt":"x","did":"` + didA + `"}`},
+		{"captain", NSIDCaptain, `{"$type":"io.atcr.hold.captain","owner":"` + didA +
+			`","public":false,"allowAllCrew":true,"enableBlueskyPosts":false,"deployedAt":"x","provider":"fly"}`, ""},
 		{"page with an old blob", NSIDRepoPage, `{"$type":"io.atcr.repo.page","repository":"app","avatar":{"cid":"bafk","mimeType":"image/png"},"createdAt":"x","updatedAt":"y"}`, `{"$type":"io.atcr.repo.page","repository":"app","avatar":{"$type":"blob","ref":{"$link":"bafk"},"mimeType":"image/png","size":0},"createdAt":"x","updatedAt":"y"}`},
 	}
 	for _, c := range cases {
@@ -171,12 +177,15 @@ func TestNewManifestStaysSmall(t *testing.T) {
 		in                                             ManifestInput
 		annotations, layerAnnotations, layers, indexes bool
 	}{
-		{"small", ManifestInput{Annotations: map[string]string{"a": "b"}, Layers: layers(1, map[string]string{"a": "b"})}, true, true, true, false},
-		{"annotations", ManifestInput{Annotations: map[string]string{"k": strings.Repeat("x", 100_000)}, Layers: layers(1, long)}, false, true, true, false},
+		{"small", ManifestInput{Annotations: map[string]string{"a": "b"}, Layers: layers(1, map[string]string{"a": "b"})}, true, true,
+			true, false},
+		{"annotations", ManifestInput{Annotations: map[string]string{"k": strings.Repeat("x", 100_000)}, Layers: layers(1, long)}, false,
+			true, true, false},
 		{"layer annotations", ManifestInput{Annotations: long, Layers: layers(2, long)}, false, false, true, false},
 		{"layers", ManifestInput{Layers: layers(2000, nil), Manifests: layers(10, nil)}, false, false, false, true},
 		{"manifests", ManifestInput{Manifests: layers(2000, nil)}, false, false, false, false},
-		{"hostile config", ManifestInput{Config: &ocispec.Descriptor{Digest: "d", Annotations: map[string]string{"k": strings.Repeat("x", 1<<20)}}}, false, false, false, false},
+		{"hostile config", ManifestInput{Config: &ocispec.Descriptor{Digest: "d",
+			Annotations: map[string]string{"k": strings.Repeat("x", 1<<20)}}}, false, false, false, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -86,7 +86,7 @@ func isAlnum(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// clip shortens a stranger's text for an error message.
+// clip shortens untrusted text for an error message.
 func clip(s string) string {
 	const limit = 160
 	if len(s) <= limit {

@@ -12,7 +12,7 @@ import (
 // serveBare as first argument makes this program the bare server.
 const serveBare = "serve-bare"
 
-// runBare answers every manifest with the same bytes and headers, and every blob with one file by http.ServeFile.
+// runBare returns every manifest with the same bytes and headers, and every blob with one file by http.ServeFile.
 func runBare(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%s FILE", serveBare)

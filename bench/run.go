@@ -54,7 +54,7 @@ func run(ctx context.Context, c config, out io.Writer) (err error) {
 	return r.Print(out, b.printMemory)
 }
 
-// chooseRows answers the rows to run. Beside a program from before each is about that program and ours, and must not have become
+// chooseRows returns the rows to run. Beside a program from before each is about that program and ours, and must not have become
 // slower: where the disk bounds it, the figures of one and the same program swing more.
 func chooseRows(c config) ([]row, error) {
 	rows, err := rounds.Choose(allRows(), c.Only, func(r row) string { return r.name })

@@ -75,7 +75,8 @@ func machineLost(t *testing.T, layers bool) {
 	saved := readSet(t, filepath.Join(target, "sets", set))
 
 	restore := exec.Command(s.holdPath, "restore", "--config", filepath.Join(s.dir, "hold.yaml"), "--age-key", keyFile, target)
-	if out, err := restore.CombinedOutput(); err != nil || !strings.Contains(string(out), "restored into") || strings.Contains(string(out), "warning") {
+	if out, err := restore.CombinedOutput(); err != nil || !strings.Contains(string(out), "restored into") ||
+		strings.Contains(string(out), "warning") {
 		t.Fatalf("restore: %v\n%s", err, out)
 	}
 	s.startHold(t)
@@ -130,7 +131,8 @@ func checkFollowers(t *testing.T, s *services, relay *realtest.RelayServer, seen
 		if e.Seq <= last {
 			t.Fatalf("event %s has number %d after %d", e.Kind, e.Seq, last)
 		}
-		if last = e.Seq; e.Kind == "#commit" && slices.ContainsFunc(paths(e), func(p string) bool { return strings.HasPrefix(p, "io.atcr.hold.layer/") }) {
+		if last = e.Seq; e.Kind == "#commit" && slices.ContainsFunc(paths(e),
+			func(p string) bool { return strings.HasPrefix(p, "io.atcr.hold.layer/") }) {
 			rev = e.Commit.Rev
 		}
 	}
@@ -155,7 +157,7 @@ func paths(e realtest.Event) (out []string) {
 	return out
 }
 
-// watch follows a hold until it is gone and answers the highest number it saw.
+// watch follows a hold until it is gone and returns the highest number it saw.
 func watch(t *testing.T, server string) *atomic.Int64 {
 	t.Helper()
 	var highest atomic.Int64
@@ -282,7 +284,8 @@ func holdRecords(t *testing.T, s *services) map[string]string {
 // usage asks the hold as alice.
 func usage(t *testing.T, s *services) int64 {
 	t.Helper()
-	req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, s.Hold+"/xrpc/io.atcr.hold.getQuota?userDid="+url.QueryEscape(s.DID), nil))(t)
+	req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, s.Hold+"/xrpc/io.atcr.hold.getQuota?userDid="+
+		url.QueryEscape(s.DID), nil))(t)
 	req.Header.Set("Authorization", "Bearer "+s.net.ServiceAuth(t, "alice", s.HoldDID, "io.atcr.hold.getQuota"))
 	resp := must(http.DefaultClient.Do(req))(t)
 	defer resp.Body.Close()

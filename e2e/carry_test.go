@@ -27,12 +27,14 @@ type program struct {
 
 func newProgram(t *testing.T, port int) *program {
 	t.Helper()
-	return &program{t: t, path: realtest.Build(t, programs, "./cmd/atcr-hold"), dir: filepath.Join(t.TempDir(), "hold"), url: fmt.Sprintf("http://localhost:%d", port)}
+	return &program{t: t, path: realtest.Build(t, programs, "./cmd/atcr-hold"), dir: filepath.Join(t.TempDir(), "hold"),
+		url: fmt.Sprintf("http://localhost:%d", port)}
 }
 
 func (p *program) command(args ...string) *exec.Cmd {
 	c := exec.CommandContext(p.t.Context(), p.path, args...)
-	c.Env = append(os.Environ(), "HOLD_SERVER_PUBLIC_URL="+p.url, "HOLD_SERVER_ADDR="+strings.TrimPrefix(p.url, "http://"), "HOLD_SERVER_TEST_MODE=true",
+	c.Env = append(os.Environ(), "HOLD_SERVER_PUBLIC_URL="+p.url, "HOLD_SERVER_ADDR="+strings.TrimPrefix(p.url, "http://"),
+		"HOLD_SERVER_TEST_MODE=true",
 		"HOLD_REGISTRATION_OWNER_DID=did:plc:ewvi7nxzyoun6zhxrhs64oiz", "HOLD_DATABASE_PATH="+p.dir)
 	return c
 }
@@ -73,7 +75,8 @@ func TestCarried(t *testing.T) {
 	realtest.Need(t, tools.ATProto)
 	first := newProgram(t, realtest.FreePort(t))
 	server := realtest.Start(t, realtest.Command{Path: first.path, Args: []string{"serve"}, Env: first.command().Env})
-	if err := server.WaitListening(strings.Replace(strings.TrimPrefix(first.url, "http://"), "localhost", "127.0.0.1", 1), startLimit); err != nil {
+	if err := server.WaitListening(strings.Replace(strings.TrimPrefix(first.url, "http://"), "localhost", "127.0.0.1", 1),
+		startLimit); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Stop(); err != nil { // it has made its captain record
@@ -113,7 +116,8 @@ func TestCarried(t *testing.T) {
 	foldered := newProgram(t, realtest.FreePort(t))
 	file := filepath.Join(t.TempDir(), "bare.car")
 	first.run("repo", "export", "--no-blobs", "-o", file)
-	if out, err := foldered.command("repo", "import", "--any-key", file).CombinedOutput(); err == nil || !strings.Contains(string(out), "blob missing") {
+	if out, err := foldered.command("repo", "import", "--any-key", file).CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "blob missing") {
 		t.Errorf("without its blobs: %v %s", err, out)
 	}
 	foldered.run("repo", "import", "--any-key", "--blobs", folder, file)
@@ -215,7 +219,7 @@ func withBlob(t testing.TB, w repo.Write, field string, data []byte) repo.Write 
 	return w
 }
 
-// pipe runs from | to, and answers what the second one prints.
+// pipe runs from | to, and returns what the second one prints.
 func pipe(t *testing.T, from, to *exec.Cmd) string {
 	t.Helper()
 	var out, fromErr, toErr bytes.Buffer

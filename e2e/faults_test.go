@@ -37,7 +37,8 @@ func TestPDSDown(t *testing.T) {
 		t.Errorf("pulled %s, want %s", got, img.Digest)
 	}
 
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+s.Registry+"/v2/"+name+"/manifests/v2", strings.NewReader(manifest))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+s.Registry+"/v2/"+name+"/manifests/v2",
+		strings.NewReader(manifest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +77,12 @@ func TestPDSFaults(t *testing.T) {
 		{"applyWrites is done but fails", realtest.Fault{Kind: realtest.FailDone, Path: "applyWrites"}, "UNAVAILABLE"},
 		{"applyWrites is not done and never answers", realtest.Fault{Kind: realtest.Drop, Path: "applyWrites"}, "UNAVAILABLE"},
 		{"applyWrites is done and never answers", realtest.Fault{Kind: realtest.DropDone, Path: "applyWrites"}, "UNAVAILABLE"},
-		{"applyWrites is refused for a while", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites", RetryAfter: time.Second}, "TOOMANYREQUESTS"},
+		{"applyWrites is refused for a while", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites", RetryAfter: time.Second},
+			"TOOMANYREQUESTS"},
 		{"uploadBlob fails for good", realtest.Fault{Kind: realtest.Fail, Path: "uploadBlob", Times: -1}, "UNAVAILABLE"},
 		{"applyWrites fails for good", realtest.Fault{Kind: realtest.Fail, Path: "applyWrites", Times: -1}, "UNAVAILABLE"},
-		{"applyWrites is not done and never answers, for good", realtest.Fault{Kind: realtest.Drop, Path: "applyWrites", Times: -1}, "UNAVAILABLE"},
+		{"applyWrites is not done and never answers, for good", realtest.Fault{Kind: realtest.Drop, Path: "applyWrites", Times: -1},
+			"UNAVAILABLE"},
 		{"getServiceAuth fails", realtest.Fault{Kind: realtest.Fail, Path: "getServiceAuth", Optional: true}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,7 +155,8 @@ func TestUploadResumes(t *testing.T) {
 	if resp, body = send(t, token, http.MethodPut, withDigest(location(t, resp), digest), nil); resp.StatusCode != http.StatusCreated {
 		t.Fatalf("PUT: %s\n%s", resp.Status, body)
 	}
-	if resp, _ = send(t, token, http.MethodHead, "http://"+s.Registry+"/v2/"+name+"/blobs/"+digest, nil); resp.StatusCode != http.StatusOK || resp.ContentLength != int64(len(file)) {
+	if resp, _ = send(t, token, http.MethodHead, "http://"+s.Registry+"/v2/"+name+"/blobs/"+digest,
+		nil); resp.StatusCode != http.StatusOK || resp.ContentLength != int64(len(file)) {
 		t.Errorf("HEAD: %s, %d bytes", resp.Status, resp.ContentLength)
 	}
 }

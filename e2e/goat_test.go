@@ -92,7 +92,7 @@ func TestReadByOthers(t *testing.T) {
 }
 
 // fill makes what is read: a blob by the captain, a record that names it; more than a page of records; one that the captain
-// deletes. It answers the blob's CID.
+// deletes. It returns the blob's CID.
 func (g *goat) fill(h *runningHold, image []byte, layers int) string {
 	t, did := g.T, g.did
 	t.Helper()
@@ -115,7 +115,8 @@ func (g *goat) fill(h *runningHold, image []byte, layers int) string {
 		ws = append(ws, put(t, atcr.NSIDCrew, "gone", []byte("x")))
 		apply(t, r, ws)
 	})
-	g.post("com.atproto.repo.deleteRecord", "application/json", fmt.Appendf(nil, `{"repo":%q,"collection":%q,"rkey":"gone"}`, did, atcr.NSIDCrew))
+	g.post("com.atproto.repo.deleteRecord", "application/json",
+		fmt.Appendf(nil, `{"repo":%q,"collection":%q,"rkey":"gone"}`, did, atcr.NSIDCrew))
 
 	return uploaded.Blob.Ref.Link
 }
@@ -163,13 +164,16 @@ func (g *goat) readRecords(layers int) {
 	if who, err := comatproto.IdentityResolveHandle(ctx, g, "hold.test"); err != nil || who.Did != did {
 		t.Errorf("resolveHandle: %+v, %v", who, err)
 	}
-	if p, err := bsky.ActorGetProfile(ctx, g, did); err != nil || p.Did != did || p.Handle != "hold.test" || p.DisplayName == nil || *p.DisplayName != "Harbour" || p.Avatar == nil {
+	if p, err := bsky.ActorGetProfile(ctx, g, did); err != nil || p.Did != did || p.Handle != "hold.test" || p.DisplayName == nil ||
+		*p.DisplayName != "Harbour" || p.Avatar == nil {
 		t.Errorf("getProfile: %+v, %v", p, err)
 	}
-	if p, err := bsky.ActorGetProfiles(ctx, g, []string{did, "elsewhere.test"}); err != nil || len(p.Profiles) != 1 || p.Profiles[0].Did != did {
+	if p, err := bsky.ActorGetProfiles(ctx, g, []string{did, "elsewhere.test"}); err != nil || len(p.Profiles) != 1 ||
+		p.Profiles[0].Did != did {
 		t.Errorf("getProfiles: %+v, %v", p, err)
 	}
-	if rec, err := agnostic.RepoGetRecord(ctx, g, "", atcr.NSIDCaptain, did, "self"); err != nil || rec.Cid == nil || rec.Value == nil || !strings.HasSuffix(rec.Uri, atcr.NSIDCaptain+"/self") {
+	if rec, err := agnostic.RepoGetRecord(ctx, g, "", atcr.NSIDCaptain, did, "self"); err != nil || rec.Cid == nil ||
+		rec.Value == nil || !strings.HasSuffix(rec.Uri, atcr.NSIDCaptain+"/self") {
 		t.Errorf("getRecord: %+v, %v", rec, err)
 	}
 	if _, err := agnostic.RepoGetRecord(ctx, g, "", atcr.NSIDCrew, did, "gone"); errorName(err) != "RecordNotFound" {
@@ -207,7 +211,8 @@ func (g *goat) readSync(h *runningHold, blob string, image []byte) {
 		t.Errorf("getRepoStatus: %+v, %v; the commit is %+v", status, err, latest)
 	}
 	repos, err := comatproto.SyncListRepos(ctx, g, "", 100)
-	if err != nil || len(repos.Repos) != 1 || repos.Repos[0].Did != did || repos.Repos[0].Head != latest.Cid || repos.Repos[0].Rev != latest.Rev {
+	if err != nil || len(repos.Repos) != 1 || repos.Repos[0].Did != did || repos.Repos[0].Head != latest.Cid ||
+		repos.Repos[0].Rev != latest.Rev {
 		t.Errorf("listRepos: %+v, %v", repos, err)
 	}
 	var key atcrypto.PublicKey
@@ -231,7 +236,8 @@ func (g *goat) readSync(h *runningHold, blob string, image []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if commit, _, err := indigo.LoadRepoFromCAR(ctx, bytes.NewReader(proof)); err != nil || commit.VerifySignature(key) != nil || commit.Rev != latest.Rev {
+	if commit, _, err := indigo.LoadRepoFromCAR(ctx, bytes.NewReader(proof)); err != nil || commit.VerifySignature(key) != nil ||
+		commit.Rev != latest.Rev {
 		t.Errorf("getRecord: %+v, %v", commit, err)
 	}
 	blocks, err := comatproto.SyncGetBlocks(ctx, g, []string{latest.Cid, commit.Data.String()}, did)

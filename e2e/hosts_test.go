@@ -34,11 +34,13 @@ func startWorld(t *testing.T) *world {
 	t.Helper()
 	hosts := realtest.NewHosts(t, "home", "hold", "registry", "client")
 	home, hold, registry := hosts.Host("home"), hosts.Host("hold"), hosts.Host("registry")
-	names := map[string]string{"plc.test": home.IP, "pds.test": home.IP, "alice.test": home.IP, "hold.test": hold.IP, "plc-hold.test": hold.IP, "registry.test": registry.IP}
+	names := map[string]string{"plc.test": home.IP, "pds.test": home.IP, "alice.test": home.IP, "hold.test": hold.IP,
+		"plc-hold.test": hold.IP, "registry.test": registry.IP}
 	hosts.DNS(t, names, nil)
 	home.TLS(t, map[string]int{"pds.test": realtest.PDSPort, "alice.test": realtest.PDSPort, "plc.test": realtest.PLCPort})
 	w := &world{hosts: hosts, client: hosts.Host("client").Client(t)}
-	w.net = realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice", "carol", "dave"}, On: home, Hostname: "pds.test", PLCName: "plc.test"})
+	w.net = realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice", "carol", "dave"}, On: home, Hostname: "pds.test",
+		PLCName: "plc.test"})
 	hosts.DNS(t, names, map[string]string{ // dave has no proof at all; mallory calls alice's account hers
 		"_atproto.carol.test":   "did=" + w.net.Account("carol").DID,
 		"_atproto.mallory.test": "did=" + w.net.Account("alice").DID,

@@ -24,7 +24,8 @@ func everyClient(t *testing.T, s *stack) {
 			}
 			repository := "app-" + c.Name()
 			pushed := must(c.Push(img, s.ref(repository, ":v1")))(t)
-			resp, body := do(t, s.anonymous(), http.MethodGet, "/v2/"+s.name(repository)+"/manifests/v1", "repository:"+s.name(repository)+":pull", nil)
+			resp, body := do(t, s.anonymous(), http.MethodGet, "/v2/"+s.name(repository)+"/manifests/v1", "repository:"+s.name(repository)+
+				":pull", nil)
 			if got := resp.Header.Get("Docker-Content-Digest"); resp.StatusCode != http.StatusOK || got != pushed {
 				t.Fatalf("the registry answers %s, digest %s; pushed %s\n%.500s", resp.Status, got, pushed, body)
 			}

@@ -30,7 +30,8 @@ func TestExamplesOutsideTheTree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"own-backend/main.go", "own-driver/driver.go", "own-driver/driver_test.go", "own-hold/main.go", "postgres-repo/main.go"} {
+	for _, name := range []string{"own-backend/main.go", "own-driver/driver.go", "own-driver/driver_test.go", "own-hold/main.go",
+		"postgres-repo/main.go"} {
 		source := string(must(os.ReadFile(filepath.Join(root, "examples", name)))(t))
 		source = strings.ReplaceAll(source, "github.com/atcr-dev/atcr/examples/", "example.com/outside/")
 		if strings.Contains(source, "/internal/") {
@@ -40,7 +41,8 @@ func TestExamplesOutsideTheTree(t *testing.T) {
 	}
 	write("go.mod", "module example.com/outside\n\ngo 1.26.0\n\nrequire github.com/atcr-dev/atcr v0.0.0\n\nreplace github.com/atcr-dev/atcr => "+root+"\n")
 	write("go.sum", string(must(os.ReadFile(filepath.Join(root, "go.sum")))(t)))
-	for _, args := range [][]string{{"build", "-mod=mod", "-o", filepath.Join(dir, "bin") + string(filepath.Separator), "./..."}, {"test", "-mod=mod", "./own-driver"}} {
+	for _, args := range [][]string{{"build", "-mod=mod", "-o", filepath.Join(dir, "bin") + string(filepath.Separator), "./..."},
+		{"test", "-mod=mod", "./own-driver"}} {
 		cmd := exec.Command("go", args...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
@@ -71,7 +73,8 @@ func runOwnBackend(t *testing.T, program string) {
 func runOwnHold(t *testing.T, program string) {
 	dir := t.TempDir()
 	p := realtest.Start(t, realtest.Command{Path: program, Args: []string{
-		"--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--layers", filepath.Join(dir, "layers"), "--database", filepath.Join(dir, "own.db"),
+		"--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--layers", filepath.Join(dir,
+			"layers"), "--database", filepath.Join(dir, "own.db"),
 		"--owner", "did:web:captain.test", "--test-mode",
 	}})
 	fields := strings.Fields(must(p.Line(startLimit))(t))

@@ -101,7 +101,8 @@ func TestModuleOutsideTheTree(t *testing.T) {
 	}
 	p := realtest.Start(t, realtest.Command{Path: program, Args: []string{filepath.Join(dir, "registry"), filepath.Join(dir, "hold")}})
 	addr := must(p.Line(startLimit))(t)
-	for path, want := range map[string]string{"/hello": "hello", "/.well-known/did.json": "#atcr_hold", "/xrpc/_health": "{", "/auth/jwks.json": "RS256"} {
+	for path, want := range map[string]string{"/hello": "hello", "/.well-known/did.json": "#atcr_hold", "/xrpc/_health": "{",
+		"/auth/jwks.json": "RS256"} {
 		if _, body := send(t, "", "GET", "http://"+addr+path, nil); !strings.Contains(body, want) {
 			t.Errorf("%s: %s; want %q in it", path, body, want)
 		}

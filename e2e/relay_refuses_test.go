@@ -106,7 +106,8 @@ func TestRelayRefuses(t *testing.T) {
 		}
 	}
 	complaints := fmt.Sprintf("%+v", relay.Complaints())
-	for _, part := range []string{"failed to invert commit MST", "signature", "tooBig", "mismatched inner commit rev", "missing prevData", "from a different host"} {
+	for _, part := range []string{"failed to invert commit MST", "signature", "tooBig", "mismatched inner commit rev",
+		"missing prevData", "from a different host"} {
 		if !strings.Contains(complaints, part) {
 			t.Errorf("the relay does not complain of %q: %s", part, complaints)
 		}

@@ -35,12 +35,13 @@ type follower struct {
 	h      *runningHold
 	relay  *realtest.RelayServer
 	events *realtest.Subscription
-	after  int64           // the hold's event that was seen last
-	seen   map[int64]bool  // the hold's numbers
-	last   int64           // the relay's number
-	told   map[string]bool // #identity and #account: when the relay connects anew it asks for some events that it had, and passes these on again
-	kinds  map[string]int
-	ops    map[string]int
+	after  int64          // the hold's event that was seen last
+	seen   map[int64]bool // the hold's numbers
+	last   int64          // the relay's number
+	// #identity and #account: when the relay connects anew it asks for some events that it had, and passes these on again
+	told  map[string]bool
+	kinds map[string]int
+	ops   map[string]int
 }
 
 // everything: each event of the hold has come through the relay, in order and to the byte but for its number.
@@ -127,7 +128,8 @@ func TestRelayFollowsHold(t *testing.T) {
 	h := newRunningHold(t, n.PLC, n.Account("alice").DID)
 	h.start()
 	relay := realtest.Relay(t, realtest.RelayOptions{PLC: n.PLC, Hosts: []string{h.host}})
-	f := &follower{t: t, h: h, relay: relay, events: realtest.Subscribe(t, relay.URL, 0), seen: map[int64]bool{}, told: map[string]bool{}, kinds: map[string]int{}, ops: map[string]int{}}
+	f := &follower{t: t, h: h, relay: relay, events: realtest.Subscribe(t, relay.URL, 0), seen: map[int64]bool{},
+		told: map[string]bool{}, kinds: map[string]int{}, ops: map[string]int{}}
 
 	join(t, n, h, "bob")
 	f.everything("bob has joined")
@@ -367,7 +369,8 @@ func TestRelayAsked(t *testing.T) {
 	h.start()
 	relay := realtest.Relay(t, realtest.RelayOptions{PLC: n.PLC, Hosts: []string{h.host}})
 	door.SetTarget(relay.URL)
-	f := &follower{t: t, h: h, relay: relay, events: realtest.Subscribe(t, relay.URL, 0), seen: map[int64]bool{}, told: map[string]bool{}, kinds: map[string]int{}, ops: map[string]int{}}
+	f := &follower{t: t, h: h, relay: relay, events: realtest.Subscribe(t, relay.URL, 0), seen: map[int64]bool{},
+		told: map[string]bool{}, kinds: map[string]int{}, ops: map[string]int{}}
 	f.everything("followed")
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -109,7 +109,8 @@ func mirrored(t *testing.T, file string, src repo.Source, made oracle) {
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
 	export(t, r, file, nil)
-	if seen := askOracle(t, nil, "verify", file, src.DID, made.Key); seen.Records != made.Records || seen.Data != made.Data || seen.Rev != info.Rev {
+	if seen := askOracle(t, nil, "verify", file, src.DID, made.Key); seen.Records != made.Records || seen.Data != made.Data ||
+		seen.Rev != info.Rev {
 		t.Errorf("mirrored: they see %+v, it was %+v", seen, made)
 	}
 }

@@ -203,7 +203,8 @@ func TestRepoSince(t *testing.T) {
 		}
 	}
 	got := askOracle(t, nil, "diff", older, newer, r.DID(), r.PublicKey().DIDKey())
-	if got.Creates != want.Creates || got.Updates != want.Updates || got.Deletes != want.Deletes || got.Data != head.Data.String() || got.Rev != head.Rev {
+	if got.Creates != want.Creates || got.Updates != want.Updates || got.Deletes != want.Deletes || got.Data != head.Data.String() ||
+		got.Rev != head.Rev {
 		t.Errorf("@atproto/repo sees %+v, it was %+v, %s %s", got, want, head.Data, head.Rev)
 	}
 	if want.Creates == 0 || want.Updates == 0 || want.Deletes == 0 {
@@ -253,7 +254,8 @@ func TestProofsForOthers(t *testing.T) {
 		if err := r.Prove(t.Context(), &car, coll, rkey); err != nil {
 			t.Fatal(err)
 		}
-		line, err := json.Marshal(map[string]any{"car": base64.StdEncoding.EncodeToString(car.Bytes()), "collection": coll, "rkey": rkey, "cid": cid})
+		line, err := json.Marshal(map[string]any{"car": base64.StdEncoding.EncodeToString(car.Bytes()), "collection": coll, "rkey": rkey,
+			"cid": cid})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -298,11 +300,13 @@ func TestProofsOfOthers(t *testing.T) {
 	session := n.Session(t, "alice")
 	var writes []map[string]any
 	for i := range 180 {
-		writes = append(writes, map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": coll, "rkey": fmt.Sprintf("r%04d", i),
+		writes = append(writes, map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": coll,
+			"rkey":  fmt.Sprintf("r%04d", i),
 			"value": map[string]any{"$type": coll, "tag": fmt.Sprint("v", i)}})
 	}
 	for part := range slices.Chunk(writes, 60) {
-		if err := n.Call(t.Context(), http.MethodPost, alice.PDS, "com.atproto.repo.applyWrites", session, map[string]any{"repo": alice.DID, "writes": part}, nil); err != nil {
+		if err := n.Call(t.Context(), http.MethodPost, alice.PDS, "com.atproto.repo.applyWrites", session,
+			map[string]any{"repo": alice.DID, "writes": part}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -322,7 +326,8 @@ func TestProofsOfOthers(t *testing.T) {
 				rkey += ".5"
 			}
 			var car []byte
-			if err := xrpc(t, alice.PDS, "com.atproto.sync.getRecord", url.Values{"did": {alice.DID}, "collection": {coll}, "rkey": {rkey}}, &car); err != nil {
+			if err := xrpc(t, alice.PDS, "com.atproto.sync.getRecord", url.Values{"did": {alice.DID}, "collection": {coll}, "rkey": {rkey}},
+				&car); err != nil {
 				t.Fatal(err)
 			}
 			rec, err := repo.VerifyProof(car, alice.DID, key, coll, rkey)

@@ -44,7 +44,8 @@ func TestSandboxRestarts(t *testing.T) {
 	}
 	defer l.Close()
 	failing := realtest.Start(t, realtest.Command{
-		Path: realtest.Build(t, programs, "./examples/sandbox"), Args: []string{"--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0", "--pds", "127.0.0.1:0", "--data", dir},
+		Path: realtest.Build(t, programs, "./examples/sandbox"), Args: []string{"--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0",
+			"--pds", "127.0.0.1:0", "--data", dir},
 	})
 	<-failing.Done()
 	if !strings.Contains(failing.Log(), s.Registry) {
@@ -58,7 +59,8 @@ func TestSandboxOnAFolderInUse(t *testing.T) {
 	dir := t.TempDir()
 	_, first := sandbox(t, dir)
 	second := realtest.Start(t, realtest.Command{
-		Path: realtest.Build(t, programs, "./examples/sandbox"), Args: []string{"--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0", "--pds", "127.0.0.1:0", "--data", dir},
+		Path: realtest.Build(t, programs, "./examples/sandbox"), Args: []string{"--registry", "127.0.0.1:0", "--hold", "127.0.0.1:0",
+			"--pds", "127.0.0.1:0", "--data", dir},
 	})
 	<-second.Done()
 	if err := second.Stop(); err == nil {

@@ -119,7 +119,8 @@ func registryToken(t *testing.T, login realtest.Login, scope string) string {
 		return ""
 	}
 	realm, service := parameter(challenge, "realm"), parameter(challenge, "service")
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, realm+"?service="+url.QueryEscape(service)+"&scope="+url.QueryEscape(scope), nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, realm+"?service="+url.QueryEscape(service)+"&scope="+
+		url.QueryEscape(scope), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

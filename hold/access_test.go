@@ -12,7 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 )
 
-// Who calls: the captain, crew of each right, a stranger, nobody.
+// Who calls: the captain, crew of each right, a user without rights, nobody.
 var callers = []string{"anonymous", "stranger", "none", "read", "write", "readwrite", "admin", "captain"}
 
 // want is, for one operation, the status of each caller in that order, on a private and on a public hold.
@@ -73,7 +73,8 @@ func TestRightsMatrix(t *testing.T) {
 				return code
 			}},
 			"deleteRecord": {want{"ufffff..", "ufffff.."}, func(u *user) int {
-				code, _ := h.call(u, "POST", "com.atproto.repo.deleteRecord", "", map[string]any{"repo": h.DID(), "collection": atcr.NSIDStats, "rkey": "gone"})
+				code, _ := h.call(u, "POST", "com.atproto.repo.deleteRecord", "",
+					map[string]any{"repo": h.DID(), "collection": atcr.NSIDStats, "rkey": "gone"})
 				return code
 			}},
 			"uploadBlob": {want{"ufffff..", "ufffff.."}, func(u *user) int {
@@ -85,7 +86,8 @@ func TestRightsMatrix(t *testing.T) {
 				return code
 			}},
 			"getRecord": {want{"........", "........"}, func(u *user) int {
-				code, _ := h.call(u, "GET", "com.atproto.repo.getRecord", url.Values{"repo": {h.DID()}, "collection": {atcr.NSIDCaptain}, "rkey": {"self"}}.Encode(), nil)
+				code, _ := h.call(u, "GET", "com.atproto.repo.getRecord",
+					url.Values{"repo": {h.DID()}, "collection": {atcr.NSIDCaptain}, "rkey": {"self"}}.Encode(), nil)
 				return code
 			}},
 		} {
@@ -141,7 +143,8 @@ func TestRightsOfAdmins(t *testing.T) {
 	n := newNetwork(t)
 	admin, member := n.user("admin"), n.user("member")
 	h := newHold(t, n, func(c *hold.Config) {
-		c.Crew = []hold.CrewMember{{Member: admin.did, Permissions: []string{"crew:admin"}}, {Member: member.did, Permissions: []string{"blob:read"}}}
+		c.Crew = []hold.CrewMember{{Member: admin.did, Permissions: []string{"crew:admin"}},
+			{Member: member.did, Permissions: []string{"blob:read"}}}
 	})
 	del := func(u *user, collection, rkey string) int {
 		code, _ := h.call(u, "POST", "com.atproto.repo.deleteRecord", "", map[string]any{"repo": h.DID(), "collection": collection, "rkey": rkey})
@@ -165,7 +168,8 @@ func TestRightsOfAdmins(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
-	if code, _ := h.call(member, "GET", "com.atproto.sync.getBlob", url.Values{"did": {h.DID()}, "cid": {digest.FromString("x").String()}}.Encode(), nil); code != 403 {
+	if code, _ := h.call(member, "GET", "com.atproto.sync.getBlob",
+		url.Values{"did": {h.DID()}, "cid": {digest.FromString("x").String()}}.Encode(), nil); code != 403 {
 		t.Errorf("a member who was removed reads: %d", code)
 	}
 }
@@ -191,7 +195,8 @@ func TestRequestCrew(t *testing.T) {
 			t.Errorf("%d: %d %s, want %d %s", i, code, got, tt.code, tt.want)
 		}
 	}
-	if code, _ := h.call(n.user("a"), "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": digest.FromString("x")}); code != 403 {
+	if code, _ := h.call(n.user("a"), "POST", "io.atcr.hold.initiateUpload", "",
+		map[string]any{"digest": digest.FromString("x")}); code != 403 {
 		t.Errorf("asking again for more gave it: %d", code)
 	}
 }
@@ -229,7 +234,8 @@ func TestTokens(t *testing.T) {
 		{"upstream's token for deleteRecord", legacy, "POST", "com.atproto.repo.deleteRecord", "", initiate, 401},
 		{"upstream's token for uploadBlob", legacy, "POST", "com.atproto.repo.uploadBlob", "", initiate, 401},
 		{"DPoP", "DPoP abc", "GET", "io.atcr.hold.getQuota", quota, nil, 401},
-		{"a token that is none of ours", "Bearer eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL3gifQ.", "GET", "io.atcr.hold.getQuota", quota, nil, 401},
+		{"a token that is none of ours", "Bearer eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL3gifQ.", "GET", "io.atcr.hold.getQuota", quota,
+			nil, 401},
 	} {
 		code, body := h.callWith(tt.auth, tt.verb, tt.method, tt.query, tt.body)
 		if code != tt.want || code != 200 && (body["error"] == "" || body["message"] == "") {

@@ -29,7 +29,8 @@ const innerAddress = "10.1.2.3:443"
 
 func (d talkative) LookupDID(ctx context.Context, did syntax.DID) (*identity.Account, error) {
 	if did == "did:web:inner.example.com" {
-		return nil, fmt.Errorf("%w: %s: Get \"https://inner.example.com/.well-known/did.json\": dial tcp %s: address not allowed", identity.ErrDIDResolutionFailed, did, innerAddress)
+		return nil, fmt.Errorf("%w: %s: Get \"https://inner.example.com/.well-known/did.json\": dial tcp %s: address not allowed",
+			identity.ErrDIDResolutionFailed, did, innerAddress)
 	}
 	return d.Directory.LookupDID(ctx, did)
 }
@@ -72,7 +73,7 @@ func TestLegacyTokenDeletesNothing(t *testing.T) {
 	}
 }
 
-// A record's URI comes from a stranger's PDS and ends in every layer record.
+// A record's URI comes from an untrusted PDS and ends in every layer record.
 func TestRecordKeysOfStrangersAreChecked(t *testing.T) {
 	h, alice, config, layer := pushed(t)
 	d, _ := alice.putManifest(t, h, "app", config, layer)
@@ -145,7 +146,8 @@ func TestChildrenThatAreBlobsAreRecorded(t *testing.T) {
 	value, err := repo.RecordFrom(map[string]any{
 		"$type": atcr.NSIDManifest, "repository": "app", "digest": d.String(), "mediaType": ocispec.MediaTypeImageIndex,
 		"schemaVersion": 2, "holdDid": h.DID(), "createdAt": "2026-01-01T00:00:00.000Z",
-		"manifestBlob": map[string]any{"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(body).String()}, "mimeType": "application/json", "size": len(body)},
+		"manifestBlob": map[string]any{"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(body).String()},
+			"mimeType": "application/json", "size": len(body)},
 	})
 	must(t, err)
 	_, err = alice.repo.Apply(t.Context(), []repo.Write{{

@@ -108,7 +108,7 @@ func (b *blobs) serve(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	})
 }
 
-// send answers a GET of a layer with the address it is to be got from, or with the bytes.
+// send returns a GET of a layer with the address it is to be got from, or with the bytes.
 func (b *blobs) send(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
 	if r.Method == http.MethodHead || b.noRedirect {
 		return b.serve(w, r, d)

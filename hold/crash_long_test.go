@@ -28,7 +28,8 @@ func TestKilledAtRandom(t *testing.T) {
 	h.start()
 	p := &pusher{T: t, h: h, u: alice}
 	did := "did:web:localhost%3A" + h.cfg.Addr[len("127.0.0.1:"):]
-	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, HTTP: http.DefaultClient, Token: alice.token})
+	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, HTTP: http.DefaultClient,
+		Token: alice.token})
 	pushed := map[digest.Digest][]byte{}
 	var total int64
 	for i := range 50 {
@@ -49,7 +50,8 @@ func TestKilledAtRandom(t *testing.T) {
 		}
 		d, _ := alice.putManifestAt(t, did, fmt.Sprintf("app%d", i), digests[0], digests[1:]...)
 		p.again("notify", func() error {
-			_, err := p.c.NotifyManifest(t.Context(), holdclient.Notice{Operation: holdclient.Push, Repository: fmt.Sprintf("app%d", i), UserDID: alice.did, Digest: d})
+			_, err := p.c.NotifyManifest(t.Context(), holdclient.Notice{Operation: holdclient.Push, Repository: fmt.Sprintf("app%d", i),
+				UserDID: alice.did, Digest: d})
 			return err
 		})
 		<-killed

@@ -262,7 +262,8 @@ func killedAt(t *testing.T, point string, pass int) {
 	h.start()
 	p := &pusher{T: t, h: h, u: alice}
 	did := "did:web:localhost%3A" + h.cfg.Addr[len("127.0.0.1:"):]
-	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, HTTP: http.DefaultClient, Token: alice.token})
+	p.c = holdclient.New(holdclient.Options{DID: did, URL: "http://" + h.cfg.Addr, HasHoldService: true, HTTP: http.DefaultClient,
+		Token: alice.token})
 	contents := [][]byte{[]byte("{}"), data(1, 500_000), data(2, 3_000_000)}
 	var digests []digest.Digest
 	for _, b := range contents {
@@ -291,7 +292,8 @@ func killedAt(t *testing.T, point string, pass int) {
 	})
 	alice.deleteManifest(t, d)
 	p.again("delete", func() error {
-		_, err := p.c.NotifyManifest(t.Context(), holdclient.Notice{Operation: holdclient.Delete, Repository: "app", UserDID: alice.did, Digest: d})
+		_, err := p.c.NotifyManifest(t.Context(), holdclient.Notice{Operation: holdclient.Delete, Repository: "app", UserDID: alice.did,
+			Digest: d})
 		return err
 	})
 	if got := th.layers(); len(got) != 0 {

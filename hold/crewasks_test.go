@@ -16,11 +16,12 @@ import (
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
-// TestChangeCrewBesideNoHold: who has the folder makes no changes. Nothing waits when the command gave up, and when the folder is free again
-// the command makes the change itself. What a killed command left is done by the next start, once.
+// TestChangeCrewBesideNoHold: who has the folder makes no changes. Nothing waits when the command gave up, and when the
+// folder is free again the command makes the change itself. What a killed command left is done by the next start, once.
 func TestChangeCrewBesideNoHold(t *testing.T) {
 	ctx := t.Context()
-	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
+	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true,
+		Log: slog.New(slog.DiscardHandler)}
 	dir, err := cfg.DataDir()
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +49,8 @@ func TestChangeCrewBesideNoHold(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	add := datadir.CrewChange{Member: "did:web:alice.test"}
-	if _, err := datadir.ChangeCrew(short, dir, add); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "Nothing waits") {
+	if _, err := datadir.ChangeCrew(short, dir, add); !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), "Nothing waits") {
 		t.Fatal(err)
 	}
 	waits := func() []string {
@@ -122,7 +124,8 @@ func TestChangeCrewBesideNoHold(t *testing.T) {
 func TestChangeCrewAfterKilledCommand(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
+	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true,
+		Log: slog.New(slog.DiscardHandler)}
 	dir, err := cfg.DataDir()
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +142,8 @@ func TestChangeCrewAfterKilledCommand(t *testing.T) {
 	if err := os.WriteFile(bob, []byte(`{"member":"did:web:bob.test"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if did, err := datadir.ChangeCrew(ctx, dir, datadir.CrewChange{Member: "did:web:alice.test", Remove: true}); err != nil || did != "absent" {
+	if did, err := datadir.ChangeCrew(ctx, dir, datadir.CrewChange{Member: "did:web:alice.test", Remove: true}); err != nil ||
+		did != "absent" {
 		t.Fatal(did, err)
 	}
 	server, err := hold.New(ctx, cfg)

@@ -143,7 +143,7 @@ func refusedUpload(e *upload.Error) *xrpcError {
 	return x
 }
 
-// writeError answers a request with an error.
+// writeError returns a request with an error.
 func writeError(w http.ResponseWriter, e *xrpcError) {
 	h := w.Header()
 	if e.retryAfter > 0 {

@@ -98,11 +98,13 @@ func (u *user) token(_ context.Context, aud, lxm string) (string, error) {
 }
 
 // putManifest makes an image of the layers and writes its record as an AppView does.
-func (u *user) putManifest(t testing.TB, h *testHold, repository string, config digest.Digest, layers ...digest.Digest) (digest.Digest, []byte) {
+func (u *user) putManifest(t testing.TB, h *testHold, repository string, config digest.Digest,
+	layers ...digest.Digest) (digest.Digest, []byte) {
 	return u.putManifestAt(t, h.DID(), repository, config, layers...)
 }
 
-func (u *user) putManifestAt(t testing.TB, holdDID, repository string, config digest.Digest, layers ...digest.Digest) (digest.Digest, []byte) {
+func (u *user) putManifestAt(t testing.TB, holdDID, repository string, config digest.Digest,
+	layers ...digest.Digest) (digest.Digest, []byte) {
 	t.Helper()
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: config, Size: 2}

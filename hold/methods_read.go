@@ -66,7 +66,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, c *call) error 
 	return s.recordBlob(w, r, did, name)
 }
 
-// recordBlob answers a blob that a record of the hold's repository names.
+// recordBlob returns a blob that a record of the hold's repository names.
 func (s *Server) recordBlob(w http.ResponseWriter, r *http.Request, did, name string) error {
 	id, err := syntax.ParseDID(did)
 	if err != nil || !s.keeper.self().Is(id) {

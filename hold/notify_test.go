@@ -47,7 +47,8 @@ func TestNotifyBelievesTheRecord(t *testing.T) {
 		t.Fatalf("push: %d %v", code, out)
 	}
 	for _, l := range h.layers() {
-		if want := map[string]int64{config.String(): 2, layer.String(): 1000}[l.Digest]; l.Size != want || l.UserDID != alice.did || l.Manifest != "at://"+alice.did+"/io.atcr.manifest/"+good.Encoded() {
+		if want := map[string]int64{config.String(): 2, layer.String(): 1000}[l.Digest]; l.Size != want || l.UserDID != alice.did ||
+			l.Manifest != "at://"+alice.did+"/io.atcr.manifest/"+good.Encoded() {
 			t.Errorf("layer record: %+v", l)
 		}
 	}
@@ -104,7 +105,8 @@ func TestNotifyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			_, err := h.client(alice).NotifyManifest(t.Context(), holdclient.Notice{Operation: holdclient.Push, Repository: "app", UserDID: alice.did, Digest: d})
+			_, err := h.client(alice).NotifyManifest(t.Context(),
+				holdclient.Notice{Operation: holdclient.Push, Repository: "app", UserDID: alice.did, Digest: d})
 			if err != nil {
 				t.Error(err)
 			}
@@ -123,7 +125,8 @@ func TestNotifyAtOnce(t *testing.T) {
 func (h *testHold) stats(owner, repository string) atcr.Stats {
 	h.t.Helper()
 	var rec struct{ Value atcr.Stats }
-	h.getJSON(fmt.Sprintf("/xrpc/com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s", h.DID(), atcr.NSIDStats, atcr.StatsRKey(owner, repository)), &rec)
+	h.getJSON(fmt.Sprintf("/xrpc/com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s", h.DID(), atcr.NSIDStats,
+		atcr.StatsRKey(owner, repository)), &rec)
 	return rec.Value
 }
 
@@ -134,7 +137,8 @@ func TestManifestInTwoRepositories(t *testing.T) {
 	value, err := repo.RecordFrom(map[string]any{
 		"$type": atcr.NSIDManifest, "repository": "team/app", "digest": d.String(), "mediaType": "application/vnd.oci.image.manifest.v1+json",
 		"schemaVersion": 2, "holdDid": h.DID(), "createdAt": "2026-01-01T00:00:00.000Z",
-		"manifestBlob": map[string]any{"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(body).String()}, "mimeType": "application/json", "size": len(body)},
+		"manifestBlob": map[string]any{"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(body).String()},
+			"mimeType": "application/json", "size": len(body)},
 	})
 	must(t, err)
 	second := atcr.ManifestRKeyIn("team/app", d)
@@ -314,7 +318,8 @@ func TestUserData(t *testing.T) {
 		t.Fatal(code)
 	}
 	code, out := h.call(alice, "GET", "io.atcr.hold.exportUserData", "", nil)
-	if code != 200 || len(out["layerRecords"].([]any)) != 2 || len(out["statsRecords"].([]any)) != 1 || out["crewRecord"] == nil || out["isCaptain"] != false {
+	if code != 200 || len(out["layerRecords"].([]any)) != 2 || len(out["statsRecords"].([]any)) != 1 || out["crewRecord"] == nil ||
+		out["isCaptain"] != false {
 		t.Errorf("export: %d %v", code, out)
 	}
 	code, out = h.call(alice, "POST", "io.atcr.hold.deleteUserData", "", map[string]any{})

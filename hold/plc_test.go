@@ -56,7 +56,8 @@ func newPLCHold(t *testing.T, plc, owner string) *plcHold {
 		panic(http.ErrAbortHandler)
 	}))
 	h.cfg = hold.Config{
-		Dir: t.TempDir(), PublicURL: strings.Replace(h.front.URL, "127.0.0.1", "localhost", 1), OwnerDID: owner, AllowAllCrew: true, TestMode: true,
+		Dir: t.TempDir(), PublicURL: strings.Replace(h.front.URL, "127.0.0.1", "localhost",
+			1), OwnerDID: owner, AllowAllCrew: true, TestMode: true,
 		PLCURL: plc, Identity: identity.Config{Method: "plc"}, Log: slog.New(slog.DiscardHandler),
 	}
 	t.Cleanup(func() { h.stop(); h.front.Close() })
@@ -80,8 +81,8 @@ func (h *plcHold) stop() {
 	}
 }
 
-// TestPLCHold is issue 4's story: from nothing, again, moved, changed by another tool, its signing key rotated offline; service tokens of the
-// reference PDS are good throughout, and each commit verifies against the directory's key.
+// TestPLCHold is issue 4's story: from nothing, again, moved, changed by another tool, its signing key rotated offline;
+// service tokens of the reference PDS are good throughout, and each commit verifies against the directory's key.
 func TestPLCHold(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)
@@ -124,7 +125,8 @@ func TestPLCHold(t *testing.T) {
 			must(t, err)
 			must(t, c.CompleteUpload(t.Context(), id, d, []holdclient.Part{p}))
 		}
-		resp, err := http.Get(h.front.URL + "/xrpc/com.atproto.sync.getRecord?did=" + did.String() + "&collection=" + atcr.NSIDCaptain + "&rkey=self")
+		resp, err := http.Get(h.front.URL + "/xrpc/com.atproto.sync.getRecord?did=" + did.String() + "&collection=" + atcr.NSIDCaptain +
+			"&rkey=self")
 		must(t, err)
 		defer resp.Body.Close()
 		proof, err := io.ReadAll(resp.Body)
@@ -174,7 +176,8 @@ func TestPLCHold(t *testing.T) {
 	h.stop()
 	after, err := (&didplc.Client{DirectoryURL: real.PLC}).AuditLog(t.Context(), did.String())
 	must(t, err)
-	if last := after[4].Operation.Regular; len(last.RotationKeys) != 2 || last.RotationKeys[1] != pub.DIDKey() || last.Services["elsewhere"] != op.Services["elsewhere"] || last.AlsoKnownAs[0] != "at://alias.example.com" {
+	if last := after[4].Operation.Regular; len(last.RotationKeys) != 2 || last.RotationKeys[1] != pub.DIDKey() ||
+		last.Services["elsewhere"] != op.Services["elsewhere"] || last.AlsoKnownAs[0] != "at://alias.example.com" {
 		t.Errorf("what another tool set is lost: %+v", last)
 	}
 
@@ -240,7 +243,8 @@ func kindOf(frame []byte) string {
 	return "?"
 }
 
-// TestPLCHoldDirectoryDown: a hold starts, from nothing and again, while the directory is down or slow, and is registered by Run when it answers.
+// TestPLCHoldDirectoryDown: a hold starts, from nothing and again, while the directory is down or slow, and is registered
+// by Run when it answers.
 func TestPLCHoldDirectoryDown(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, "http://127.0.0.1:1")

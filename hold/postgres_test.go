@@ -126,7 +126,8 @@ func importBeside(t *testing.T, in func(*hold.Config)) {
 	}
 	// Soon bob is a member, and the captain is again who the configuration says.
 	err = realtest.WaitFor(time.Minute, func() error {
-		if code, out := h.call(bob, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK {
+		if code, out := h.call(bob, "POST", "io.atcr.hold.initiateUpload", "",
+			map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK {
 			return fmt.Errorf("bob: %d %v", code, out)
 		}
 		var rec struct{ Value atcr.Captain }
@@ -149,7 +150,8 @@ func importBeside(t *testing.T, in func(*hold.Config)) {
 	member, crew = crewRecord(third.did)
 	importInto(t, h.cfg, in, car(t, map[string]string{member: crew}))
 	h.start()
-	if code, _ := h.call(third, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK || len(h.layers()) != 2 {
+	if code, _ := h.call(third, "POST", "io.atcr.hold.initiateUpload", "",
+		map[string]any{"digest": digest.FromString("x")}); code != http.StatusOK || len(h.layers()) != 2 {
 		t.Errorf("after a start: %d, %d layers", code, len(h.layers()))
 	}
 }
@@ -186,7 +188,8 @@ func importWhilePushing(t *testing.T, in func(*hold.Config)) {
 	for i := range imports {
 		records := map[string]string{}
 		for k := range 400 { // more than a #commit holds
-			records[fmt.Sprintf("%s/3import%d-%d", atcr.NSIDStats, i, k)] = fmt.Sprintf(`{"$type":%q,"ownerDid":%q,"repository":"x","pullCount":1,"pushCount":1,"updatedAt":"2026-01-01T00:00:00.000Z"}`, atcr.NSIDStats, alice.did)
+			records[fmt.Sprintf("%s/3import%d-%d", atcr.NSIDStats, i,
+				k)] = fmt.Sprintf(`{"$type":%q,"ownerDid":%q,"repository":"x","pullCount":1,"pushCount":1,"updatedAt":"2026-01-01T00:00:00.000Z"}`, atcr.NSIDStats, alice.did)
 		}
 		if got := importInto(t, h.cfg, in, car(t, records)); got.Created != 400 {
 			t.Errorf("import %d: %+v", i, got)

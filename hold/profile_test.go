@@ -37,12 +37,15 @@ func TestProfile(t *testing.T) {
 	o, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	rec, err := repo.RecordFrom(map[string]any{
-		"$type": atcr.NSIDBskyProfile, "displayName": "by hand", "description": strings.Repeat("long", 1000), "createdAt": "yesterday", "pinned": "kept",
-		"avatar": map[string]any{"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(picture).String()}, "mimeType": "image/png", "size": json.Number("4")},
+		"$type": atcr.NSIDBskyProfile, "displayName": "by hand", "description": strings.Repeat("long",
+			1000), "createdAt": "yesterday", "pinned": "kept",
+		"avatar": map[string]any{"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(picture).String()},
+			"mimeType": "image/png", "size": json.Number("4")},
 	})
 	must(t, err)
 	_, err = o.Repo.Apply(t.Context(), []repo.Write{{
-		Action: repo.Put, Collection: atcr.NSIDBskyProfile, RKey: "self", Record: rec, Blobs: []repo.Blob{{MediaType: "image/png", Data: picture}},
+		Action: repo.Put, Collection: atcr.NSIDBskyProfile, RKey: "self", Record: rec, Blobs: []repo.Blob{{MediaType: "image/png",
+			Data: picture}},
 	}})
 	must(t, err)
 	must(t, o.Close())
@@ -93,7 +96,8 @@ func TestProfileRefusals(t *testing.T) {
 		t.Errorf("no actors: %d %v", status, e)
 	}
 
-	for _, p := range []hold.Profile{{DisplayName: strings.Repeat("é", 65)}, {Description: strings.Repeat("é", 257)}, {DisplayName: strings.Repeat("👩‍👩‍👧‍👧", 60)}} {
+	for _, p := range []hold.Profile{{DisplayName: strings.Repeat("é", 65)}, {Description: strings.Repeat("é", 257)},
+		{DisplayName: strings.Repeat("👩‍👩‍👧‍👧", 60)}} {
 		cfg := h.cfg
 		cfg.Dir, cfg.Profile = t.TempDir(), p
 		if _, err := hold.New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Profile.") {

@@ -71,10 +71,12 @@ func TestFirehose(t *testing.T) {
 // A password in a relay's address is refused without being shown, and so never comes into a log.
 func TestRelayAddresses(t *testing.T) {
 	base := newHold(t, newNetwork(t)).cfg
-	for _, relay := range []string{"https://me:hunter2@relay.example.com", "https://hunter2@relay.example.com", "https://me:hunter2%@relay.example.com", "ftp://hunter2.example.com", "hunter2"} {
+	for _, relay := range []string{"https://me:hunter2@relay.example.com", "https://hunter2@relay.example.com",
+		"https://me:hunter2%@relay.example.com", "ftp://hunter2.example.com", "hunter2"} {
 		cfg := base
 		cfg.Dir, cfg.Relays = t.TempDir(), []string{"https://relay.example.com", relay}
-		if _, err := hold.New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Relays[1]") || strings.Contains(err.Error(), "hunter2") {
+		if _, err := hold.New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Relays[1]") ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", relay, err)
 		}
 	}

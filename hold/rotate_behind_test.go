@@ -16,8 +16,8 @@ import (
 	"github.com/atcr-dev/atcr/repo/memstore"
 )
 
-// TestPromotedBehind: a signing key that somebody else rotated behind the running hold's back is taken over; while the directory can't tell which key is
-// right, the old one does not go back into it.
+// TestPromotedBehind: a signing key that somebody else rotated behind the running hold's back is taken over; while the
+// directory can't tell which key is right, the old one does not go back into it.
 func TestPromotedBehind(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)

@@ -38,8 +38,9 @@ func writeOn(ctx context.Context, h *hold.Server, collection string, written *at
 	}
 }
 
-// TestKilledRotating: a hold that rotates its signing key while it runs and writes is killed before the directory hears of it, after it has, before
-// and after the new key has its name; the next start mends all: the directory, the disk and the log of events agree.
+// TestKilledRotating: a hold that rotates its signing key while it runs and writes is killed before the directory hears of
+// it, after it has, before and after the new key has its name; the next start mends all: the directory, the disk and the
+// log of events agree.
 func TestKilledRotating(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	for _, point := range []string{"update-signed", "update-submitted", "next-key-confirmed", "next-key-promoted"} {

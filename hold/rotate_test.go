@@ -60,7 +60,7 @@ func signer(t *testing.T, e realtest.Event, keys []atcrypto.PublicKey) int {
 }
 
 // checkLog: numbers rise, each commit follows on the one before it and is undone from its event alone, and the signer changes
-// only directly after an #identity event, to the next key. It answers how many commits each key signed.
+// only directly after an #identity event, to the next key. It returns how many commits each key signed.
 func checkLog(t *testing.T, events []realtest.Event, keys []atcrypto.PublicKey) []int {
 	t.Helper()
 	signed := make([]int, len(keys))
@@ -165,8 +165,8 @@ func storedEvents(t *testing.T, cfg hold.Config) (all []realtest.Event) {
 	return all
 }
 
-// TestRotateRunning: the signing key of a hold that runs, with a follower, writers and clients of the reference PDS, is rotated by a call and then
-// through its folder: the follower sees what it must in the right order, and nobody else sees anything.
+// TestRotateRunning: the signing key of a hold that runs, with a follower, writers and clients of the reference PDS, is
+// rotated by a call and then through its folder: the follower sees what it must in the right order, and nobody else sees anything.
 func TestRotateRunning(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	h := newRunningPLCHold(t, real.PLC, real.Account("alice").DID)
@@ -302,8 +302,8 @@ func fetch(t *testing.T, req *http.Request) ([]byte, int) {
 	return body, resp.StatusCode
 }
 
-// TestRotateRunningDirectoryFails: while the directory is down the old key signs; when the directory has taken the new one and its answer is
-// lost, too, until the hold learns of it. Both end without a restart.
+// TestRotateRunningDirectoryFails: while the directory is down the old key signs; when the directory has taken the new one
+// and its answer is lost, too, until the hold learns of it. Both end without a restart.
 func TestRotateRunningDirectoryFails(t *testing.T) {
 	real := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	proxy := realtest.NewFaultProxy(t, real.PLC)

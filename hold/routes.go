@@ -35,7 +35,7 @@ const (
 	manifestBody = 5 << 20 // a notifyManifest carries the manifest's fields
 )
 
-// method is one XRPC method. run answers what is sent as JSON, or an error; raw methods write themselves.
+// method is one XRPC method. run returns what is sent as JSON, or an error; raw methods write themselves.
 type method struct {
 	verbs  []string
 	who    who
@@ -225,7 +225,7 @@ func (s *Server) allow(c *call, want who) error {
 	return nil
 }
 
-// answerError writes an error, logs what is ours, and answers its name.
+// answerError writes an error, logs what is ours, and returns its name.
 func (s *Server) answerError(w http.ResponseWriter, r *http.Request, err error) string {
 	if errors.Is(err, blobhttp.ErrAborted) || r.Context().Err() != nil {
 		s.log.Debug("a request was broken off", "path", r.URL.Path, "error", err)

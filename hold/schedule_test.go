@@ -148,7 +148,8 @@ func TestTokensFromBeforeARestore(t *testing.T) {
 	n.now.Add(2)
 	restoreInto(t, lost, h.cfg)
 	h.start()
-	if status, body := h.callWith("Bearer "+old, "GET", "io.atcr.hold.getQuota", "userDid="+h.owner.did, nil); status != http.StatusUnauthorized {
+	if status, body := h.callWith("Bearer "+old, "GET", "io.atcr.hold.getQuota", "userDid="+h.owner.did,
+		nil); status != http.StatusUnauthorized {
 		t.Errorf("a token from before the restore: %d %v", status, body)
 	}
 	n.now.Add(2)

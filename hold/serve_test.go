@@ -157,7 +157,8 @@ func TestNames(t *testing.T) {
 		t.Fatalf("DID %s, want %s", h.DID(), want)
 	}
 	for _, did := range []string{h.DID(), "did:web:127.0.0.1%3A" + port} {
-		resp, body := h.get("/xrpc/com.atproto.repo.getRecord?" + url.Values{"repo": {did}, "collection": {atcr.NSIDCaptain}, "rkey": {"self"}}.Encode())
+		resp, body := h.get("/xrpc/com.atproto.repo.getRecord?" +
+			url.Values{"repo": {did}, "collection": {atcr.NSIDCaptain}, "rkey": {"self"}}.Encode())
 		if resp.StatusCode != 200 {
 			t.Errorf("%s: %s %s", did, resp.Status, body)
 		}
@@ -216,11 +217,13 @@ func TestConfigurationWins(t *testing.T) {
 	var captain struct{ Value map[string]any }
 	h.getJSON(fmt.Sprintf("/xrpc/com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=self", h.DID(), atcr.NSIDCaptain), &captain)
 	v := captain.Value
-	if v["owner"] != h.owner.did || v["public"] != false || v["x"] != "kept" || v["provider"] != "old" || v["deployedAt"] != "2020-01-01T00:00:00Z" {
+	if v["owner"] != h.owner.did || v["public"] != false || v["x"] != "kept" || v["provider"] != "old" ||
+		v["deployedAt"] != "2020-01-01T00:00:00Z" {
 		t.Errorf("captain: %v", v)
 	}
 	var crew struct{ Value map[string]any }
-	h.getJSON(fmt.Sprintf("/xrpc/com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s", h.DID(), atcr.NSIDCrew, atcr.CrewRKey(a.did)), &crew)
+	h.getJSON(fmt.Sprintf("/xrpc/com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s", h.DID(), atcr.NSIDCrew,
+		atcr.CrewRKey(a.did)), &crew)
 	if v := crew.Value; fmt.Sprint(v["permissions"]) != "[blob:read]" || v["y"] != 7.0 || v["tier"] != "bosun" {
 		t.Errorf("crew: %v", v)
 	}

@@ -116,7 +116,8 @@ func TestUpdateCrewTier(t *testing.T) {
 	h.stop()
 	h.cfg.AppViewDID = strings.Replace(a.DID.String(), "localhost%3A", "127.0.0.1:", 1)
 	h.start()
-	if code, out := h.callWith(a.token(t, h, alice.did), "POST", setTier, "", tier(alice.did, 0)); code != 200 || out["tierName"] != "swabbie" {
+	if code, out := h.callWith(a.token(t, h, alice.did), "POST", setTier, "", tier(alice.did, 0)); code != 200 ||
+		out["tierName"] != "swabbie" {
 		t.Errorf("%d %v", code, out)
 	}
 }
@@ -141,18 +142,24 @@ func TestUpdateCrewTierRefuses(t *testing.T) {
 		code          int
 		error         string
 	}{
-		"anonymous":              {"", tier(alice.did, 2), 401, "AuthRequired"},
-		"no JWT":                 {"Bearer x", tier(alice.did, 2), 401, "AuthRequired"},
-		"DPoP":                   {"DPoP x", tier(alice.did, 2), 401, "AuthMissing"},
-		"another AppView":        {other.token(t, h, alice.did), tier(alice.did, 2), 401, "AuthRequired"},
-		"another, as ours":       {other.token(t, h, alice.did, func(o *serviceauth.MintOptions) { o.Issuer = a.DID }), tier(alice.did, 2), 401, "BadJwtSignature"},
-		"for another hold":       {with(func(o *serviceauth.MintOptions) { o.Audience = "did:web:other.test" }), tier(alice.did, 2), 401, "BadJwtAudience"},
-		"for itself":             {with(func(o *serviceauth.MintOptions) { o.Audience = a.DID.String() }), tier(alice.did, 2), 401, "BadJwtAudience"},
-		"for another method":     {with(func(o *serviceauth.MintOptions) { o.Method = "io.atcr.hold.setStats" }), tier(alice.did, 2), 401, "BadJwtLexiconMethod"},
-		"as older AppViews have": {with(func(o *serviceauth.MintOptions) { o.Method = "com.atproto.repo.getRecord" }), tier(alice.did, 2), 401, "BadJwtLexiconMethod"},
-		"no sub":                 {with(func(o *serviceauth.MintOptions) { o.Subject = "" }), tier(alice.did, 2), 401, "AuthRequired"},
-		"sub is itself":          {with(func(o *serviceauth.MintOptions) { o.Subject = a.DID }), tier(a.DID.String(), 2), 401, "AuthRequired"},
-		"sub is another user":    {with(func(o *serviceauth.MintOptions) { o.Subject = syntax.DID(stranger) }), tier(alice.did, 2), 403, "UserMismatch"},
+		"anonymous":       {"", tier(alice.did, 2), 401, "AuthRequired"},
+		"no JWT":          {"Bearer x", tier(alice.did, 2), 401, "AuthRequired"},
+		"DPoP":            {"DPoP x", tier(alice.did, 2), 401, "AuthMissing"},
+		"another AppView": {other.token(t, h, alice.did), tier(alice.did, 2), 401, "AuthRequired"},
+		"another, as ours": {other.token(t, h, alice.did, func(o *serviceauth.MintOptions) { o.Issuer = a.DID }),
+			tier(alice.did, 2), 401, "BadJwtSignature"},
+		"for another hold": {with(func(o *serviceauth.MintOptions) { o.Audience = "did:web:other.test" }), tier(alice.did, 2), 401,
+			"BadJwtAudience"},
+		"for itself": {with(func(o *serviceauth.MintOptions) { o.Audience = a.DID.String() }), tier(alice.did, 2), 401,
+			"BadJwtAudience"},
+		"for another method": {with(func(o *serviceauth.MintOptions) { o.Method = "io.atcr.hold.setStats" }), tier(alice.did, 2), 401,
+			"BadJwtLexiconMethod"},
+		"as older AppViews have": {with(func(o *serviceauth.MintOptions) { o.Method = "com.atproto.repo.getRecord" }), tier(alice.did, 2),
+			401, "BadJwtLexiconMethod"},
+		"no sub":        {with(func(o *serviceauth.MintOptions) { o.Subject = "" }), tier(alice.did, 2), 401, "AuthRequired"},
+		"sub is itself": {with(func(o *serviceauth.MintOptions) { o.Subject = a.DID }), tier(a.DID.String(), 2), 401, "AuthRequired"},
+		"sub is another user": {with(func(o *serviceauth.MintOptions) { o.Subject = syntax.DID(stranger) }), tier(alice.did, 2), 403,
+			"UserMismatch"},
 		"expired": {with(func(o *serviceauth.MintOptions) {
 			o.Clock = func() time.Time { return time.Now().Add(-10 * time.Minute) }
 		}), tier(alice.did, 2), 401, "JwtExpired"},
@@ -195,13 +202,15 @@ func TestUpdateCrewTierRefuses(t *testing.T) {
 	if code, out := h.call(alice, "POST", setTier, "", tier(alice.did, 0)); code != 401 || out["error"] != "AuthRequired" {
 		t.Errorf("%d %v", code, out)
 	}
-	if code, out := h.callWith("Bearer "+mintFor(t, alice, h, h.owner.did), "POST", setTier, "", tier(h.owner.did, 0)); code != 400 || !strings.Contains(fmt.Sprint(out["message"]), "has 0 tiers") {
+	if code, out := h.callWith("Bearer "+mintFor(t, alice, h, h.owner.did), "POST", setTier, "", tier(h.owner.did, 0)); code != 400 ||
+		!strings.Contains(fmt.Sprint(out["message"]), "has 0 tiers") {
 		t.Errorf("%d %v", code, out)
 	}
 }
 
 func mintFor(t *testing.T, by *user, h *testHold, subject string) string {
-	tok, err := serviceauth.Mint(by.key, serviceauth.MintOptions{Issuer: syntax.DID(by.did), Audience: h.DID(), Method: setTier, Subject: syntax.DID(subject)})
+	tok, err := serviceauth.Mint(by.key, serviceauth.MintOptions{Issuer: syntax.DID(by.did), Audience: h.DID(), Method: setTier,
+		Subject: syntax.DID(subject)})
 	must(t, err)
 	return tok
 }
@@ -235,7 +244,7 @@ func TestAppViewDocumentMissing(t *testing.T) {
 }
 
 // The trusted AppView's tokens open nothing else: in a user's name they are refused by every other method, in its own it is a
-// stranger as others are.
+// as any other user is.
 func TestTrustedTokenGivesNothingElse(t *testing.T) {
 	a := newAppView(t)
 	h, _ := tierHold(t, a)
@@ -253,8 +262,10 @@ func TestTrustedTokenGivesNothingElse(t *testing.T) {
 		{"POST", "io.atcr.hold.abortUpload", "", map[string]any{"uploadId": "x"}, 400},
 		{"GET", "io.atcr.hold.getUpload", "uploadId=x", nil, 400},
 		{"POST", "io.atcr.hold.checkBlobs", "", map[string]any{"repository": "app", "digests": []any{}}, 403},
-		{"POST", "io.atcr.hold.notifyManifest", "", map[string]any{"repository": "app", "userDid": h.owner.did, "manifestDigest": d, "operation": "push"}, 403},
-		{"POST", "io.atcr.hold.notifyManifest", "", map[string]any{"repository": "app", "userDid": h.owner.did, "manifestDigest": d, "operation": "pull"}, 403},
+		{"POST", "io.atcr.hold.notifyManifest", "", map[string]any{"repository": "app", "userDid": h.owner.did, "manifestDigest": d,
+			"operation": "push"}, 403},
+		{"POST", "io.atcr.hold.notifyManifest", "", map[string]any{"repository": "app", "userDid": h.owner.did, "manifestDigest": d,
+			"operation": "pull"}, 403},
 		{"POST", "io.atcr.hold.requestCrew", "", map[string]any{}, 403},
 		{"GET", "io.atcr.hold.getQuota", "userDid=" + h.owner.did, nil, 403},
 		{"POST", "io.atcr.hold.setStats", "", map[string]any{"ownerDid": h.owner.did, "repository": "app", "pullCount": 9}, 403},

@@ -196,11 +196,14 @@ func TestBadUploads(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s", tt.name, code, body, tt.code, tt.want)
 		}
 	}
-	for _, d := range []string{"sha256:abc", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:" + strings.Repeat("A", 64), "../../etc/passwd", "sha256:../../x"} {
-		if code, body := h.call(h.owner, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": d}); code != 400 || body["error"] != "InvalidDigest" {
+	for _, d := range []string{"sha256:abc", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:" + strings.Repeat("A", 64),
+		"../../etc/passwd", "sha256:../../x"} {
+		if code, body := h.call(h.owner, "POST", "io.atcr.hold.initiateUpload", "", map[string]any{"digest": d}); code != 400 ||
+			body["error"] != "InvalidDigest" {
 			t.Errorf("initiate %q: %d %v", d, code, body)
 		}
-		if code, body := h.call(h.owner, "POST", "io.atcr.hold.completeUpload", "", map[string]any{"uploadId": id, "digest": d}); code != 400 || body["error"] != "InvalidDigest" {
+		if code, body := h.call(h.owner, "POST", "io.atcr.hold.completeUpload", "",
+			map[string]any{"uploadId": id, "digest": d}); code != 400 || body["error"] != "InvalidDigest" {
 			t.Errorf("complete %q: %d %v", d, code, body)
 		}
 	}
@@ -336,7 +339,8 @@ func TestOldUploads(t *testing.T) {
 	}
 	var left []string
 	_ = filepath.WalkDir(h.cfg.Dir, func(path string, e os.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && (strings.Contains(path, "spool") || strings.Contains(path, "uploads")) && !strings.HasPrefix(e.Name(), ".") {
+		if err == nil && !e.IsDir() && (strings.Contains(path, "spool") || strings.Contains(path, "uploads")) &&
+			!strings.HasPrefix(e.Name(), ".") {
 			left = append(left, path)
 		}
 		return nil

@@ -68,7 +68,7 @@ func BenchmarkMap(b *testing.B) {
 	}
 }
 
-// medianRatio measures two things in turns of some milliseconds, so that what else the machine does meets both alike, and answers
+// medianRatio measures two things in turns of some milliseconds, so that what else the machine does meets both alike, and returns
 // the median of how much longer the first takes.
 func medianRatio(rounds int, a, b func()) float64 {
 	took := func(f func()) float64 {

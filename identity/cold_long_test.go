@@ -122,7 +122,8 @@ func TestColdSpeed(t *testing.T) {
 	}
 	slices.Sort(ratios)
 	median := ratios[rounds/2]
-	t.Logf("%d cold look-ups: %.2f of bare HTTP (half of the rounds within %.2f-%.2f)", rounds*perRound, median, ratios[rounds/4], ratios[rounds*3/4])
+	t.Logf("%d cold look-ups: %.2f of bare HTTP (half of the rounds within %.2f-%.2f)", rounds*perRound, median, ratios[rounds/4],
+		ratios[rounds*3/4])
 	if median < 0.7 {
 		t.Errorf("%.2f of bare HTTP, want 0.7", median)
 	}

@@ -52,7 +52,7 @@ func ExampleEnsurePLCCurrent() {
 	// true 2
 }
 
-// Look-ups of strangers, with limits, caches and a guard on the address that is connected to.
+// Look-ups of untrusted names, with limits, caches and a guard on the address that is connected to.
 func ExampleNewResolver() {
 	ctx := context.Background()
 	plc, end := exampleDirectory()

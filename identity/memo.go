@@ -24,7 +24,7 @@ type memoRules struct {
 }
 
 // memo remembers answers of a function: bounded, least recently used out first; one question for many askers; "there is
-// none" for a while; and the last answer while questions fail. Keys without an answer have a list of their own: strangers
+// none" for a while; and the last answer while questions fail. Keys without an answer have a list of their own: untrusted users
 // who ask for names that nobody has can't drive out those that somebody has.
 type memo[V any] struct {
 	memoRules

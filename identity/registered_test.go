@@ -90,7 +90,8 @@ func TestForbiddenDirectory(t *testing.T) {
 		cfg.TestMode, cfg.HTTP = false, c.http
 		_, err := identity.LoadOrCreateDID(t.Context(), cfg)
 		var field *identity.ConfigError
-		if !errors.Is(err, identity.ErrPLCForbidden) || errors.Is(err, identity.ErrPLCUnavailable) || !errors.As(err, &field) || field.Field != "PLCURL" {
+		if !errors.Is(err, identity.ErrPLCForbidden) || errors.Is(err, identity.ErrPLCUnavailable) || !errors.As(err, &field) ||
+			field.Field != "PLCURL" {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -174,7 +175,8 @@ func TestConfigErrors(t *testing.T) {
 	}
 	cfg.DID = "did:web:other.example.com"
 	var got *identity.ConfigError
-	if _, err := identity.LoadOrCreateDID(t.Context(), cfg); !errors.As(err, &got) || got.Field != "DID" || !errors.Is(err, identity.ErrContradiction) {
+	if _, err := identity.LoadOrCreateDID(t.Context(), cfg); !errors.As(err, &got) || got.Field != "DID" ||
+		!errors.Is(err, identity.ErrContradiction) {
 		t.Errorf("a contradiction: %v", err)
 	}
 }

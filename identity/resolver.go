@@ -26,7 +26,7 @@ const DefaultPLCURL = "https://plc.directory"
 // ResolverOptions configures [NewResolver]. The zero value is a resolver for the public network.
 type ResolverOptions struct {
 	// HTTP makes all HTTP requests. nil is one with the address guard, opened under TestMode for loopback and the
-	// hosts of the URLs below. A client of one's own should have a guard, too: strangers choose the
+	// hosts of the URLs below. A client of one's own should have a guard, too: untrusted users choose the
 	// addresses. indigo's util/ssrf.PublicOnlyTransport is one, without test mode.
 	HTTP *http.Client
 	// PLCURL is the did:plc directory; empty is [DefaultPLCURL].
@@ -36,7 +36,7 @@ type ResolverOptions struct {
 	HandleResolverURL string
 	// TestMode takes did:web on loopback, with port and by http.
 	TestMode bool
-	// DNS answers TXT records; nil is the system's.
+	// DNS returns TXT records; nil is the system's.
 	DNS TXTResolver
 	// TTL is how long an answer holds; 0 is 5 minutes, which is also the longest.
 	TTL time.Duration
@@ -173,7 +173,7 @@ func (r *Resolver) LookupDID(ctx context.Context, did syntax.DID) (*Account, err
 }
 
 // LookupDIDFresh is LookupDID with a document fetched now, unless that was done in the last minute: for signatures
-// that fail, since the key may have been rotated. When the directory is down it answers what is remembered.
+// that fail, since the key may have been rotated. When the directory is down it returns what is remembered.
 func (r *Resolver) LookupDIDFresh(ctx context.Context, did syntax.DID) (*Account, error) {
 	acc, err := r.fresh(ctx, did)
 	if err != nil {

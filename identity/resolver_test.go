@@ -164,10 +164,12 @@ func TestLookupHandle(t *testing.T) {
 			n.pds["alice.test"] = aliceDID.String()
 			n.txt["alice.test"] = []string{"did=" + bobDID.String()}
 		}, "alice.test", aliceDID, nil},
-		"none":             {func() {}, "alice.test", "", ErrHandleNotFound},
-		"two in dns":       {func() { n.txt["alice.test"] = []string{"did=" + aliceDID.String(), "did=" + bobDID.String()} }, "alice.test", "", ErrHandleResolutionFailed},
-		"not a did":        {func() { n.handles["alice.test"] = "<html>" }, "alice.test", "", ErrHandleResolutionFailed},
-		"too long":         {func() { n.handles["alice.test"] = strings.Repeat(" ", 3000) + aliceDID.String() }, "alice.test", "", ErrHandleResolutionFailed},
+		"none": {func() {}, "alice.test", "", ErrHandleNotFound},
+		"two in dns": {func() { n.txt["alice.test"] = []string{"did=" + aliceDID.String(), "did=" + bobDID.String()} },
+			"alice.test", "", ErrHandleResolutionFailed},
+		"not a did": {func() { n.handles["alice.test"] = "<html>" }, "alice.test", "", ErrHandleResolutionFailed},
+		"too long": {func() { n.handles["alice.test"] = strings.Repeat(" ", 3000) + aliceDID.String() }, "alice.test", "",
+			ErrHandleResolutionFailed},
 		"other handle":     {func() { n.txt["mallory.test"] = []string{"did=" + aliceDID.String()} }, "mallory.test", "", ErrHandleMismatch},
 		"no handle":        {func() { n.txt["bob.test"] = []string{"did=" + bobDID.String()} }, "bob.test", "", ErrHandleNotDeclared},
 		"reserved":         {func() {}, "alice.local", "", ErrHandleReservedTLD},
@@ -195,7 +197,8 @@ func TestLookupHandle(t *testing.T) {
 func TestInvalidHandles(t *testing.T) {
 	n := newNetwork(t)
 	r := n.resolver(nil)
-	for _, h := range []syntax.Handle{"", "no handle", "evil.example:8443", "evil.example/path?", "evil.example#", "user@evil.example", "handle.invalid", "alice"} {
+	for _, h := range []syntax.Handle{"", "no handle", "evil.example:8443", "evil.example/path?", "evil.example#", "user@evil.example",
+		"handle.invalid", "alice"} {
 		if _, err := r.LookupHandle(t.Context(), h); !errors.Is(err, ErrInvalidHandle) {
 			t.Errorf("%q: %v", h, err)
 		}
@@ -274,7 +277,7 @@ func TestLoopbackSpellingsAreOneHost(t *testing.T) {
 	}
 }
 
-// The default client has the guard: a stranger's DID leads to no private address.
+// The default client has the guard: nobody's DID leads to a private address.
 func TestDefaultClientIsGuarded(t *testing.T) {
 	n := newNetwork(t)
 	r := n.resolver(func(o *ResolverOptions) { o.HTTP = nil })
@@ -468,7 +471,8 @@ func TestKeyForms(t *testing.T) {
 		string(aliceDID) + `","publicKeyMultibase":"z` + base58Of(pub.UncompressedBytes()) + `"}]}`
 	p256, _ := atcrypto.GeneratePrivateKeyP256()
 	pub2, _ := p256.PublicKey()
-	retired2 := `{"id":"` + string(aliceDID) + `","verificationMethod":[{"id":"` + string(aliceDID) + `#atproto","type":"EcdsaSecp256r1VerificationKey2019","controller":"` +
+	retired2 := `{"id":"` + string(aliceDID) + `","verificationMethod":[{"id":"` + string(aliceDID) +
+		`#atproto","type":"EcdsaSecp256r1VerificationKey2019","controller":"` +
 		string(aliceDID) + `","publicKeyMultibase":"z` + base58Of(pub2.UncompressedBytes()) + `"}]}`
 	for want, doc := range map[string]string{pub.DIDKey(): retired, pub2.DIDKey(): retired2} {
 		acc, err := ParseDocument([]byte(doc), aliceDID)

@@ -209,7 +209,8 @@ func TestWellKnown(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &raw); err != nil || raw["@context"] == nil {
 		t.Error("no @context", err)
 	}
-	if w := get(http.MethodGet, "/.well-known/atproto-did"); w.Body.String() != "did:web:hold.example.com" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+	if w := get(http.MethodGet, "/.well-known/atproto-did"); w.Body.String() != "did:web:hold.example.com" ||
+		!strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		t.Errorf("%q", w.Body)
 	}
 	for path, code := range map[string]int{"/.well-known/other": 404, "/": 404} {

@@ -42,7 +42,8 @@ func (g *gate) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 
 func TestAuthorizer(t *testing.T) {
 	t.Parallel()
-	g := &gate{allow: map[string]bool{"alice app pull": true, "alice app push": true, "alice app delete": true, "bob b push": true, "bob b pull": true, "alice b push": true}}
+	g := &gate{allow: map[string]bool{"alice app pull": true, "alice app push": true, "alice app delete": true, "bob b push": true,
+		"bob b pull": true, "alice b push": true}}
 	h := newHost(t, registry.Options{Authorizer: g})
 	a := h.must(401, "GET", "/v2/", "")
 	if a.body != "{}" || a.Header.Get("WWW-Authenticate") != challenge {
@@ -96,7 +97,7 @@ func TestAuthorizer(t *testing.T) {
 	h.must(201, "POST", "/v2/b/blobs/uploads/?mount="+d.String()+"&from=app", "", "User", "alice")
 }
 
-// failing answers one error to everything.
+// failing returns one error to everything.
 type failing struct {
 	registry.UnimplementedBackend
 	registry.Unimplemented
@@ -123,9 +124,11 @@ func TestErrorsOnTheWire(t *testing.T) {
 		{registry.ErrManifestUnknown, 404, "MANIFEST_UNKNOWN", "", ""},
 		{fmt.Errorf("look: %w", registry.ErrManifestUnknown), 404, "MANIFEST_UNKNOWN", "", ""},
 		{registry.ErrDenied.With("hold %s says no", "did:web:x"), 403, "DENIED", "", "did:web:x"},
-		{registry.ErrManifestBlobUnknown.WithDetail(map[string]string{"digest": "sha256:x"}), 404, "MANIFEST_BLOB_UNKNOWN", "", `"detail":{"digest":"sha256:x"}`},
+		{registry.ErrManifestBlobUnknown.WithDetail(map[string]string{"digest": "sha256:x"}), 404, "MANIFEST_BLOB_UNKNOWN", "",
+			`"detail":{"digest":"sha256:x"}`},
 		{registry.ErrDenied.WithDetail(func() {}), 403, "DENIED", "", ""}, // a detail that has no JSON is left out
-		{&registry.Error{Code: "TOOMANYREQUESTS", Status: 429, Message: "slower", RetryAfter: 1500 * time.Millisecond}, 429, "TOOMANYREQUESTS", "Retry-After: 2", ""},
+		{&registry.Error{Code: "TOOMANYREQUESTS", Status: 429, Message: "slower", RetryAfter: 1500 * time.Millisecond}, 429,
+			"TOOMANYREQUESTS", "Retry-After: 2", ""},
 		{registry.ErrUnavailable, 503, "UNAVAILABLE", "", ""},
 		{registry.ErrNoSpace, 507, "UNKNOWN", "", "storage is full"},
 		{registry.ErrUnauthorized, 401, "UNAUTHORIZED", "Www-Authenticate: " + challenge, ""},
@@ -163,7 +166,8 @@ func (everyone) Authorize(*http.Request, []registry.Access) (registry.Actor, err
 func TestErrorKinds(t *testing.T) {
 	t.Parallel()
 	err := fmt.Errorf("pull: %w", registry.ErrBlobUnknown.With("not here").Wrap(io.EOF))
-	if !errors.Is(err, registry.ErrBlobUnknown) || !errors.Is(err, io.EOF) || errors.Is(err, registry.ErrNameUnknown) || errors.Is(err, registry.ErrUploadUnknown) {
+	if !errors.Is(err, registry.ErrBlobUnknown) || !errors.Is(err, io.EOF) || errors.Is(err, registry.ErrNameUnknown) ||
+		errors.Is(err, registry.ErrUploadUnknown) {
 		t.Error("kinds are mixed up")
 	}
 	if errors.Is(registry.ErrUploadBusy, registry.ErrUploadInvalid) {
@@ -171,7 +175,7 @@ func TestErrorKinds(t *testing.T) {
 	}
 }
 
-// given answers whatever manifest or blob it is given.
+// given returns whatever manifest or blob it is given.
 type given struct {
 	registry.UnimplementedBackend
 	registry.Unimplemented
@@ -197,7 +201,8 @@ func TestWarningAndMediaTypes(t *testing.T) {
 	if got := a.Header.Get("Warning"); got != `299 - "old:  as of   X-Evil: 1"` || a.Header.Get("X-Evil") != "" {
 		t.Errorf("Warning %q", got)
 	}
-	for _, mediaType := range []string{"text/html", "image/svg+xml", "application/javascript", "", "application/x+json; charset=utf-8", "application/x+json\r\nX: y"} {
+	for _, mediaType := range []string{"text/html", "image/svg+xml", "application/javascript", "", "application/x+json; charset=utf-8",
+		"application/x+json\r\nX: y"} {
 		m.MediaType = mediaType
 		h := serve(t, given{manifest: m}, registry.Options{})
 		if a := h.must(404, "GET", "/v2/app/manifests/v1", ""); a.code(t) != "MANIFEST_UNKNOWN" {
@@ -233,7 +238,8 @@ func TestRangesOfStreams(t *testing.T) {
 		return io.NopCloser(struct{ io.Reader }{strings.NewReader(text[r.Start:r.End])}), nil
 	}}
 	h := serve(t, given{blob: b}, registry.Options{})
-	for header, want := range map[string]string{"bytes=2-4": "234", "bytes=-2": "89", "bytes=7-": "789", "bytes=0-1,3-4": text, "bytes=10-": ""} {
+	for header, want := range map[string]string{"bytes=2-4": "234", "bytes=-2": "89", "bytes=7-": "789", "bytes=0-1,3-4": text,
+		"bytes=10-": ""} {
 		a := h.do("GET", "/v2/app/blobs/"+b.Digest.String(), "", "Range", header)
 		if want == "" {
 			if a.StatusCode != 416 || a.Header.Get("Content-Range") != "bytes */10" {
@@ -255,8 +261,10 @@ func TestUnimplemented(t *testing.T) {
 	h.must(405, "GET", "/v2/_catalog", "")
 	h = serve(t, failing{err: registry.ErrUnsupported}, registry.Options{})
 	d := digest.FromString("x").String()
-	for _, request := range []string{"GET /v2/app/manifests/v1", "DELETE /v2/app/manifests/v1", "DELETE /v2/app/manifests/" + d, "GET /v2/app/tags/list",
-		"GET /v2/app/blobs/" + d, "DELETE /v2/app/blobs/" + d, "POST /v2/app/blobs/uploads/", "POST /v2/app/blobs/uploads/?mount=" + d, "PATCH /v2/app/blobs/uploads/x"} {
+	for _, request := range []string{"GET /v2/app/manifests/v1", "DELETE /v2/app/manifests/v1", "DELETE /v2/app/manifests/" + d,
+		"GET /v2/app/tags/list",
+		"GET /v2/app/blobs/" + d, "DELETE /v2/app/blobs/" + d, "POST /v2/app/blobs/uploads/", "POST /v2/app/blobs/uploads/?mount=" +
+			d, "PATCH /v2/app/blobs/uploads/x"} {
 		method, path, _ := strings.Cut(request, " ")
 		if a := h.must(405, method, path, ""); a.code(t) != "UNSUPPORTED" {
 			t.Errorf("%s: %s", request, a.body)

@@ -10,7 +10,7 @@ type Actor struct {
 	Session string
 	// Name is the repository's first part as an identity, when the authorizer resolved it already; may be empty.
 	Name string
-	// Challenge is sent as WWW-Authenticate when the backend answers ErrUnauthorized: what is asked for is private, which
+	// Challenge is sent as WWW-Authenticate when the backend returns ErrUnauthorized: what is asked for is private, which
 	// only the backend can know.
 	Challenge string
 	// NoToken says that the request carried no credentials at all: what the backend doesn't find is then challenged, too (401 in
@@ -39,7 +39,7 @@ type Access struct {
 
 // Authorizer decides who may do what. It is safe for concurrent use.
 type Authorizer interface {
-	// Authorize answers who asks, or an error; an [*Error] (ErrUnauthorized with its Challenge, ErrDenied,
+	// Authorize returns who asks, or an error; an [*Error] (ErrUnauthorized with its Challenge, ErrDenied,
 	// ErrTooManyRequests) is sent as it is. An anonymous actor should carry a Challenge: see [Actor].
 	Authorize(r *http.Request, wanted []Access) (Actor, error)
 }

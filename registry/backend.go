@@ -27,7 +27,7 @@ type Backend interface {
 }
 
 // Repository is one named collection of manifests, tags and blobs (OCI Distribution 1.1). Implementations
-// embed [Unimplemented], which answers [ErrUnsupported], so that the interface can grow.
+// embed [Unimplemented], which returns [ErrUnsupported], so that the interface can grow.
 //
 // Every method may also return ErrDenied, ErrUnauthorized, ErrTooManyRequests and ErrUnavailable (see [Error]);
 // an error of no kind listed here is sent as 500. Methods are safe for concurrent use. Lists and nil results are as in [Backend].

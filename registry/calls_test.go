@@ -68,7 +68,8 @@ func (p *recorded) Tags(ctx context.Context, after string) iter.Seq2[string, err
 	return p.Repository.Tags(ctx, after)
 }
 
-func (p *recorded) Referrers(ctx context.Context, d digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
+func (p *recorded) Referrers(ctx context.Context, d digest.Digest, artifactType string,
+	after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
 	p.r.note("Referrers %s %q %q", d, artifactType, after)
 	return p.Repository.Referrers(ctx, d, artifactType, after)
 }
@@ -137,7 +138,8 @@ func TestBackendCalls(t *testing.T) {
 		{"GET", "/v2/app/referrers/" + md.String() + "?artifactType=x", "", nil, 200, []string{"Referrers " + md.String() + ` "x" ""`}},
 		{"GET", "/v2/_catalog?last=a", "", nil, 200, []string{`Repositories "a"`}},
 		{"POST", "/v2/b/blobs/uploads/?mount=" + layer.String() + "&from=app", "", nil, 201, []string{"Mount " + layer.String() + " app"}},
-		{"POST", "/v2/b/blobs/uploads/?mount=" + md.String() + "&from=app", "", nil, 202, []string{"Mount " + md.String() + " app", "StartUpload  0 "}},
+		{"POST", "/v2/b/blobs/uploads/?mount=" + md.String() + "&from=app", "", nil, 202,
+			[]string{"Mount " + md.String() + " app", "StartUpload  0 "}},
 		{"POST", "/v2/b/blobs/uploads/?digest=" + layer.String(), "layer", nil, 201, []string{"StartUpload " + layer.String() + " 5 sha256"}},
 		{"POST", "/v2/b/blobs/uploads/?digest-algorithm=sha512", "", nil, 202, []string{"StartUpload  0 sha512"}},
 		{"PATCH", "upload", "lay", nil, 202, []string{"Upload"}},
@@ -148,7 +150,8 @@ func TestBackendCalls(t *testing.T) {
 		{"DELETE", "/v2/app/blobs/" + layer.String(), "", nil, 202, []string{"DeleteBlob " + layer.String()}},
 		{"PUT", "/v2/app/manifests/child", "x", []string{"If-None-Match", "*", "Content-Type", imageType}, 400, []string{}},
 		{"DELETE", "/v2/app/manifests/child", "", []string{"If-Match", `"x"`}, 412, []string{"Manifest child"}},
-		{"DELETE", "/v2/app/manifests/child", "", []string{"If-Match", `"` + child.String() + `"`}, 202, []string{"Manifest child", "DeleteTag child"}},
+		{"DELETE", "/v2/app/manifests/child", "", []string{"If-Match", `"` + child.String() + `"`}, 202,
+			[]string{"Manifest child", "DeleteTag child"}},
 		{"GET", "/v2/app/nothing", "", nil, 404, nil},
 	} {
 		path := step.path

@@ -24,7 +24,7 @@ type Options struct {
 	MaxManifestBytes int64
 	// MaxBlobBytes limits an upload; 0 is no limit.
 	MaxBlobBytes int64
-	// PageSize is the most entries that a list answers at once; 0 is 1000.
+	// PageSize is the most entries that a page of a list has; 0 is 1000.
 	PageSize int
 	// BodyGrace and BodyRate bound how slowly a body may come: waiting for it may take BodyGrace plus its bytes divided by
 	// BodyRate (bytes a second). 0 is 30 s and 1024; a negative BodyGrace is no limit.
@@ -109,7 +109,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var apiVersion = []string{"registry/2.0"}
 
-// operation answers a request, or an error before it has written anything.
+// operation returns a request, or an error before it has written anything.
 type operation func(h *Handler, w http.ResponseWriter, r *http.Request, req request, repo Repository) error
 
 // operations are those on a repository, with what an actor needs for them.
@@ -154,7 +154,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, req request) err
 	return challenged(err, actor)
 }
 
-// ping answers GET /v2/, from which clients learn that this is a registry, and where to sign in.
+// ping returns GET /v2/, from which clients learn that this is a registry, and where to sign in.
 func (h *Handler) ping(w http.ResponseWriter, r *http.Request) error {
 	if _, err := h.opts.Authorizer.Authorize(r, []Access{{}}); err != nil {
 		return err

@@ -103,13 +103,14 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// Every answer carries the headers that keep a browser from running what a stranger stored.
+// Every answer carries the headers that keep a browser from running what an untrusted user stored.
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, registry.Options{})
 	d := h.pushImage("app", "v1", "layer")
 	blob := digest.FromString("layer")
-	for _, path := range []string{"/v2/", "/v2", "/v2/_catalog", "/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/app/manifests/" + d.String(),
+	for _, path := range []string{"/v2/", "/v2", "/v2/_catalog", "/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/app/manifests/" +
+		d.String(),
 		"/v2/app/blobs/" + blob.String(), "/v2/app/referrers/" + d.String(), "/v2/none/manifests/v1", "/v2/x"} {
 		for _, method := range []string{"GET", "HEAD", "TRACE"} {
 			a := h.do(method, path, "")
@@ -141,7 +142,8 @@ func TestWithFallback(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "page") })
 	handler := registry.NewHandler(b, nil)
-	for name, route := range map[string]http.Handler{"WithFallback": handler.WithFallback(mux), "mux": func() http.Handler { mux.Handle("/v2/", handler); return mux }()} {
+	for name, route := range map[string]http.Handler{"WithFallback": handler.WithFallback(mux),
+		"mux": func() http.Handler { mux.Handle("/v2/", handler); return mux }()} {
 		srv := httptest.NewServer(route)
 		h := &host{t: t, url: srv.URL}
 		if a := h.must(200, "GET", "/", ""); a.body != "page" {
@@ -158,7 +160,7 @@ func TestWithFallback(t *testing.T) {
 	}
 }
 
-// Spellings that the grammar has no room for become names; answers repeat the spelling.
+// Spellings that the grammar refuses become names; answers repeat the spelling.
 func TestNameIsRewritten(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, registry.Options{Name: func(name string) (string, error) {

@@ -47,7 +47,7 @@ func newHost(t *testing.T, opts registry.Options) *host {
 	return h
 }
 
-// serve answers for any backend. The server is stopped before what was registered earlier.
+// serve returns for any backend. The server is stopped before what was registered earlier.
 func serve(t *testing.T, b registry.Backend, opts registry.Options) *host {
 	t.Helper()
 	h := &host{t: t, log: &bytes.Buffer{}}

@@ -19,7 +19,7 @@ import (
 
 var linkForm = regexp.MustCompile(`^<(/v2/[^>]+)>; rel="next"$`)
 
-// pages follows Link from a path to the end and answers the pages.
+// pages follows Link from a path to the end and returns the pages.
 func (h *host) pages(path string, read func(body string) []string) [][]string {
 	h.t.Helper()
 	var out [][]string
@@ -146,7 +146,8 @@ func (c *counted) Referrers(context.Context, digest.Digest, string, digest.Diges
 	return func(yield func(ocispec.Descriptor, error) bool) {
 		for i := 0; ; i++ {
 			c.taken++
-			d := ocispec.Descriptor{MediaType: imageType, Digest: digest.FromString(fmt.Sprint(i)), Size: 1, Annotations: map[string]string{"a": c.annotation}}
+			d := ocispec.Descriptor{MediaType: imageType, Digest: digest.FromString(fmt.Sprint(i)), Size: 1,
+				Annotations: map[string]string{"a": c.annotation}}
 			if !yield(d, nil) {
 				return
 			}
@@ -187,7 +188,8 @@ func TestReferrers(t *testing.T) {
 		var all []ocispec.Descriptor
 		h.pages("/v2/app/referrers/"+subject.String()+query, func(body string) []string {
 			var index ocispec.Index
-			if err := json.Unmarshal([]byte(body), &index); err != nil || index.SchemaVersion != 2 || index.MediaType != indexType || index.Manifests == nil {
+			if err := json.Unmarshal([]byte(body), &index); err != nil || index.SchemaVersion != 2 || index.MediaType != indexType ||
+				index.Manifests == nil {
 				t.Fatalf("body %s: %v", body, err)
 			}
 			all = append(all, index.Manifests...)
@@ -208,7 +210,10 @@ func TestReferrers(t *testing.T) {
 	h.pushImage("app", "plain", "3", field)
 	h.pushImage("other", "v1", "4", field)
 	got := list("")
-	if len(got) != 3 || !slices.IsSortedFunc(got, func(a, b ocispec.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) }) {
+	if len(got) != 3 || !slices.IsSortedFunc(got, func(a,
+		b ocispec.Descriptor) int {
+		return strings.Compare(string(a.Digest), string(b.Digest))
+	}) {
 		t.Fatalf("referrers %v", got)
 	}
 	types := []string{got[0].ArtifactType, got[1].ArtifactType, got[2].ArtifactType}

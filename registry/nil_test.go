@@ -86,7 +86,8 @@ func TestBackendReturnsNil(t *testing.T) {
 		}
 	}
 	// A link alone is enough, also for a HEAD.
-	h := serve(t, empty{repo: emptyRepository{blob: registry.Blob{Size: 1, Link: "https://example.com/"}}}, registry.Options{Authorizer: everyone{}})
+	h := serve(t, empty{repo: emptyRepository{blob: registry.Blob{Size: 1, Link: "https://example.com/"}}},
+		registry.Options{Authorizer: everyone{}})
 	h.must(307, "GET", "/v2/app/blobs/"+d, "")
 	h.must(200, "HEAD", "/v2/app/blobs/"+d, "")
 }

@@ -302,7 +302,7 @@ func parsePage(query url.Values) (page, error) {
 // maxLast is the longest thing that a list can have: a repository's name or a digest.
 const maxLast = 512
 
-// only answers r if the method is one of those.
+// only returns r if the method is one of those.
 func only(r request, method string, methods ...string) (request, error) {
 	for _, m := range methods {
 		if m == method {

@@ -11,9 +11,11 @@ import (
 // FuzzRequest: whatever the URL, what comes out of the parser is safe to hand on.
 func FuzzRequest(f *testing.F) {
 	hex := strings.Repeat("a", 64)
-	for _, s := range []string{"/v2/", "/v2/_catalog?n=5&last=a", "/v2/a/b/tags/list?n=0", "/v2/a/manifests/v1?tag=x", "/v2/a/blobs/sha256:" + hex,
+	for _, s := range []string{"/v2/", "/v2/_catalog?n=5&last=a", "/v2/a/b/tags/list?n=0", "/v2/a/manifests/v1?tag=x",
+		"/v2/a/blobs/sha256:" + hex,
 		"/v2/a/blobs/uploads/", "/v2/a/blobs/uploads?mount=sha256:" + hex + "&from=b", "/v2/a/blobs/uploads/id?digest=sha256:" + hex,
-		"/v2/a/referrers/sha256:" + hex + "?artifactType=x&last=sha256:" + hex, "/v2/blobs/uploads/blobs/uploads/x", "/v2/%2e%2e/manifests/x", "/v2/a%2fb/manifests/manifests/x", "//v2//", "/v2/tags/list/tags/list"} {
+		"/v2/a/referrers/sha256:" + hex + "?artifactType=x&last=sha256:" +
+			hex, "/v2/blobs/uploads/blobs/uploads/x", "/v2/%2e%2e/manifests/x", "/v2/a%2fb/manifests/manifests/x", "//v2//", "/v2/tags/list/tags/list"} {
 		for _, method := range []string{"GET", "PUT", "POST", "PATCH", "DELETE"} {
 			f.Add(method, s)
 		}
@@ -50,7 +52,8 @@ func FuzzRequest(f *testing.F) {
 		if r.page.n < -1 || len(r.page.last) > maxLast || strings.ContainsAny(r.upload, "/ \x00\r\n") {
 			t.Fatalf("%s %q: %+v", method, raw, r)
 		}
-		if isManifest := r.op == opManifestGet || r.op == opManifestPut || r.op == opManifestDelete; isManifest && (r.ref.Tag == "") == (r.ref.Digest == "") {
+		if isManifest := r.op == opManifestGet || r.op == opManifestPut || r.op == opManifestDelete; isManifest &&
+			(r.ref.Tag == "") == (r.ref.Digest == "") {
 			t.Fatalf("%s %q: reference %+v", method, raw, r.ref)
 		}
 	})

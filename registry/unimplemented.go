@@ -8,13 +8,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// UnimplementedBackend answers [ErrUnsupported] to every call. Embed it, so that a method that comes later does not break
+// UnimplementedBackend returns [ErrUnsupported] to every call. Embed it, so that a method that comes later does not break
 // your [Backend].
 type UnimplementedBackend struct{}
 
 var _ Backend = UnimplementedBackend{}
 
-// Repository answers ErrUnsupported.
+// Repository returns ErrUnsupported.
 func (UnimplementedBackend) Repository(context.Context, Actor, string) (Repository, error) {
 	return nil, ErrUnsupported
 }
@@ -24,26 +24,26 @@ func (UnimplementedBackend) Repositories(context.Context, Actor, string) iter.Se
 	return Fail[string](ErrUnsupported)
 }
 
-// Unimplemented answers [ErrUnsupported] to every call. Embed it, so that a method that comes later does not break your
+// Unimplemented returns [ErrUnsupported] to every call. Embed it, so that a method that comes later does not break your
 // [Repository].
 type Unimplemented struct{}
 
 var _ Repository = Unimplemented{}
 
-// Manifest answers ErrUnsupported.
+// Manifest returns ErrUnsupported.
 func (Unimplemented) Manifest(context.Context, Ref) (Manifest, error) {
 	return Manifest{}, ErrUnsupported
 }
 
-// PutManifest answers ErrUnsupported.
+// PutManifest returns ErrUnsupported.
 func (Unimplemented) PutManifest(context.Context, ParsedManifest, []string) error {
 	return ErrUnsupported
 }
 
-// DeleteManifest answers ErrUnsupported.
+// DeleteManifest returns ErrUnsupported.
 func (Unimplemented) DeleteManifest(context.Context, digest.Digest) error { return ErrUnsupported }
 
-// DeleteTag answers ErrUnsupported.
+// DeleteTag returns ErrUnsupported.
 func (Unimplemented) DeleteTag(context.Context, string) error { return ErrUnsupported }
 
 // Tags yields ErrUnsupported.
@@ -56,25 +56,25 @@ func (Unimplemented) Referrers(context.Context, digest.Digest, string, digest.Di
 	return Fail[ocispec.Descriptor](ErrUnsupported)
 }
 
-// Blob answers ErrUnsupported.
+// Blob returns ErrUnsupported.
 func (Unimplemented) Blob(context.Context, digest.Digest) (Blob, error) {
 	return Blob{}, ErrUnsupported
 }
 
-// DeleteBlob answers ErrUnsupported.
+// DeleteBlob returns ErrUnsupported.
 func (Unimplemented) DeleteBlob(context.Context, digest.Digest) error { return ErrUnsupported }
 
-// Mount answers ErrUnsupported, upon which the handler starts an upload.
+// Mount returns ErrUnsupported, upon which the handler starts an upload.
 func (Unimplemented) Mount(context.Context, digest.Digest, string) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{}, ErrUnsupported
 }
 
-// StartUpload answers ErrUnsupported.
+// StartUpload returns ErrUnsupported.
 func (Unimplemented) StartUpload(context.Context, UploadHint) (Upload, error) {
 	return nil, ErrUnsupported
 }
 
-// Upload answers ErrUnsupported.
+// Upload returns ErrUnsupported.
 func (Unimplemented) Upload(context.Context, string) (Upload, error) { return nil, ErrUnsupported }
 
 // Fail is a list that yields one error and ends.

@@ -15,7 +15,7 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-// start begins an upload and answers its path.
+// start begins an upload and returns its path.
 func (h *host) start(repo string) string {
 	h.t.Helper()
 	a := h.must(202, "POST", "/v2/"+repo+"/blobs/uploads/", "")
@@ -270,7 +270,8 @@ func TestManifestsAreLimited(t *testing.T) {
 		{"too long", strings.Replace(m, "{", "{"+strings.Repeat(" ", 2000), 1), imageType, 413, "MANIFEST_INVALID"},
 		{"not JSON", "hello", imageType, 400, "MANIFEST_INVALID"},
 		{"nothing", "", imageType, 400, "MANIFEST_INVALID"},
-		{"deep", `{"schemaVersion":2,"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, "application/x+json", 400, "MANIFEST_INVALID"},
+		{"deep", `{"schemaVersion":2,"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, "application/x+json", 400,
+			"MANIFEST_INVALID"},
 		{"duplicate keys", strings.Replace(m, "{", `{"schemaVersion":2,`, 1), imageType, 400, "MANIFEST_INVALID"},
 		{"image and index", strings.Replace(m, "{", `{"manifests":[],`, 1), imageType, 400, "MANIFEST_INVALID"},
 		{"another type", m, indexType, 400, "MANIFEST_INVALID"},

@@ -13,7 +13,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/pace"
 )
 
-// startUpload answers POST: a mount, an upload in one request, or the begin of one.
+// startUpload returns POST: a mount, an upload in one request, or the begin of one.
 func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, req request, repo Repository) error {
 	if req.mount != "" {
 		mounted, err := h.mount(w, r, req, repo)
@@ -44,7 +44,7 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 	return accepted(w, req, up, http.StatusAccepted)
 }
 
-// mount answers 201 when the blob could be had from elsewhere. What can't be mounted is uploaded: whether it exists where the
+// mount returns 201 when the blob could be had from elsewhere. What can't be mounted is uploaded: whether it exists where the
 // client may not read must not show.
 func (h *Handler) mount(w http.ResponseWriter, r *http.Request, req request, repo Repository) (bool, error) {
 	if req.from != "" && req.from != req.repo {

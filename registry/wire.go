@@ -116,7 +116,7 @@ func challenged(err error, actor Actor) error {
 	return e.WithChallenge(actor.Challenge)
 }
 
-// fail answers an error, unless the answer is on its way already.
+// fail returns an error, unless the answer is on its way already.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, req request, err error) {
 	e := toError(err)
 	h.logError(r, req, err, e)
@@ -179,7 +179,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// writeJSON answers a body of known length.
+// writeJSON returns a body of known length.
 func writeJSON(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header["Content-Type"] = []string{contentType}
@@ -188,7 +188,7 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, body []byt
 	_, _ = w.Write(body) // a client that has gone is told nothing
 }
 
-// empty answers a status with no body.
+// empty returns a status with no body.
 func empty(w http.ResponseWriter, status int) error {
 	if status != http.StatusNoContent {
 		w.Header()["Content-Length"] = zero

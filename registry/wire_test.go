@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// Messages quote what PDSes and holds of strangers say, and clients print them as they come.
+// Messages quote what untrusted PDSes and holds say, and clients print them as they come.
 func TestMessagesAreForTerminals(t *testing.T) {
 	t.Parallel()
 	e := ErrDenied.With("the hold refuses: \x1b]0;owned\x07\x1b[2J\r\n\u202eevil\u009b1m \u00e9t\u00e9")

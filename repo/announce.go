@@ -12,7 +12,8 @@ type identityEvent struct {
 	alone  bool
 }
 
-// Signed reports whether the current commit is signed by the repository's key. It is not when the repository was opened with a new key: then [Repo.Resign].
+// Signed reports whether the current commit is signed by the repository's key. It is not when the repository was opened
+// with a new key: then [Repo.Resign].
 func (r *Repo) Signed(ctx context.Context) (bool, error) {
 	_, block, err := r.CommitBlock(ctx)
 	if err != nil {

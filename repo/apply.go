@@ -35,7 +35,7 @@ func (r *Repo) write() {
 	}
 }
 
-// writeGroup runs one transaction and then answers everyone in it.
+// writeGroup runs one transaction and then tells everyone in it.
 func (r *Repo) writeGroup(first *request) {
 	var in []*request // to be answered with the transaction's outcome
 	var end CID
@@ -90,7 +90,7 @@ func (r *Repo) nextRequest(have int) *request {
 	}
 }
 
-// create makes the first commit, of an empty tree, unless another process was faster, and answers the head.
+// create makes the first commit, of an empty tree, unless another process was faster, and returns the head.
 func (r *Repo) create(ctx context.Context) (head Head, err error) {
 	err = r.store.Update(ctx, func(s Reader) (*Changes, error) {
 		var err error
@@ -250,7 +250,8 @@ func (g *group) commit(req *request, t *tree, results []Result, mine *overlay) e
 	if err := c.sign(g.signs.key); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	head := Head{Rev: rev, Root: d.root, Height: d.height, Records: g.head.Records, Block: c.encode(true), Seq: max(g.head.Seq+1, now.UnixMicro())}
+	head := Head{Rev: rev, Root: d.root, Height: d.height, Records: g.head.Records, Block: c.encode(true),
+		Seq: max(g.head.Seq+1, now.UnixMicro())}
 	head.CID = RecordCID(head.Block)
 	for _, res := range results {
 		switch res.Action {

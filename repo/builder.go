@@ -67,7 +67,7 @@ func (b *builder) write(l int) (CID, error) {
 	return id, err
 }
 
-// finish answers the root: the highest node with a key.
+// finish returns the root: the highest node with a key.
 func (b *builder) finish() (root CID, height int, err error) {
 	if len(b.open) == 0 {
 		b.open = append(b.open, openNode{})

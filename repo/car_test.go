@@ -58,7 +58,8 @@ func TestHostileCARs(t *testing.T) {
 		t.Run(h.Name, func(t *testing.T) {
 			_, err := repo.VerifyCAR(ctx, src(h.CAR))
 			e := (*repo.CARError)(nil)
-			if !errors.Is(err, repo.ErrInvalidCAR) || !errors.As(err, &e) || e.Offset != h.Offset || !strings.Contains(err.Error(), h.Want) || e.Name != "x.car" {
+			if !errors.Is(err, repo.ErrInvalidCAR) || !errors.As(err, &e) || e.Offset != h.Offset ||
+				!strings.Contains(err.Error(), h.Want) || e.Name != "x.car" {
 				t.Errorf("%v, want %q at %d", err, h.Want, h.Offset)
 			}
 			streamed := src(h.CAR)
@@ -204,7 +205,8 @@ func testImportAnyOrder(t *testing.T, n int, haves ...int) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.Created != dry.Created || got.Updated != dry.Updated || got.Unchanged != dry.Unchanged || got.Created+got.Updated+got.Unchanged != int64(n) {
+				if got.Created != dry.Created || got.Updated != dry.Updated || got.Unchanged != dry.Unchanged ||
+					got.Created+got.Updated+got.Unchanged != int64(n) {
 					t.Errorf("dry %d %d %d, done %d %d %d", dry.Created, dry.Updated, dry.Unchanged, got.Created, got.Updated, got.Unchanged)
 				}
 				if got.Commit.Since != before.Rev || got.Commit.Prev != before.Data {
@@ -250,7 +252,8 @@ func TestImportSeveral(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Apply(ctx, []repo.Write{{Action: repo.Put, Collection: "io.atcr.tag", RKey: fmt.Sprintf("k%d", k+i*20), Record: v}}); err != nil {
+			if _, err := r.Apply(ctx, []repo.Write{{Action: repo.Put, Collection: "io.atcr.tag", RKey: fmt.Sprintf("k%d", k+i*20),
+				Record: v}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -359,11 +362,13 @@ func TestBlobsTravel(t *testing.T) {
 	ctx := t.Context()
 	from := repotest.Open(t, memstore.New(), repo.Options{})
 	data := []byte("a picture")
-	value, err := repo.RecordFromJSON(fmt.Appendf(nil, `{"b":{"$type":"blob","ref":{"$link":%q},"mimeType":"text/plain","size":9}}`, repo.BlobCID(data)))
+	value, err := repo.RecordFromJSON(fmt.Appendf(nil, `{"b":{"$type":"blob","ref":{"$link":%q},"mimeType":"text/plain","size":9}}`,
+		repo.BlobCID(data)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := from.Apply(ctx, []repo.Write{{Action: repo.Put, Collection: "io.atcr.tag", RKey: "a", Record: value, Blobs: []repo.Blob{{MediaType: "text/plain", Data: data}}}}); err != nil {
+	if _, err := from.Apply(ctx, []repo.Write{{Action: repo.Put, Collection: "io.atcr.tag", RKey: "a", Record: value,
+		Blobs: []repo.Blob{{MediaType: "text/plain", Data: data}}}}); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, from, 0, 300, 7)

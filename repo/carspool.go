@@ -136,7 +136,7 @@ func indexCAR(ctx context.Context, file *spool, r io.Reader) (root CID, x *carIn
 	return c.root, x, nil
 }
 
-// block answers the block of a CID and marks it, and its copies, as used. It is good until the next call.
+// block returns the block of a CID and marks it, and its copies, as used. It is good until the next call.
 func (x *carIndex) block(id CID, from int64) (carBlock, error) {
 	prefix := binary.BigEndian.Uint64(id.hash[:])
 	var found *carBlock
@@ -166,7 +166,7 @@ func (x *carIndex) block(id CID, from int64) (carBlock, error) {
 	return *found, nil
 }
 
-// extra answers the first block in the file that nothing asked for, unless skip takes it.
+// extra returns the first block in the file that nothing asked for, unless skip takes it.
 func (x *carIndex) extra(skip func(carBlock) bool) error {
 	first := int64(-1)
 	for i, p := range x.at {

@@ -76,10 +76,10 @@ func CIDFromHash(hash []byte, raw bool) (CID, error) {
 	return c, nil
 }
 
-// Defined tells whether c names something.
+// Defined reports whether c names something.
 func (c CID) Defined() bool { return c.codec != 0 }
 
-// IsBlob tells whether c names a blob (codec raw).
+// IsBlob reports whether c names a blob (codec raw).
 func (c CID) IsBlob() bool { return c.codec == codecRaw }
 
 // Hash is the SHA-256, 32 bytes.

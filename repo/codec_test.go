@@ -182,7 +182,8 @@ func TestParseCID(t *testing.T) {
 			t.Errorf("%s: %v", c, err)
 		}
 	}
-	for _, bad := range []string{"", "b", "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKFa5N", "BAFYREIE5CVV4H45FEADGEUWHBCUTMH6T2CESEOCCKAHDOE6UAT64ZMZ454"} {
+	for _, bad := range []string{"", "b", "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKFa5N",
+		"BAFYREIE5CVV4H45FEADGEUWHBCUTMH6T2CESEOCCKAHDOE6UAT64ZMZ454"} {
 		if c, err := ParseCID(bad); err == nil {
 			t.Errorf("%q is %s", bad, c)
 		}

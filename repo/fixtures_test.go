@@ -77,8 +77,10 @@ func TestPublishedPrefixes(t *testing.T) {
 		a, b string
 		n    int
 	}{
-		{"", "", 0}, {"abc", "abc", 3}, {"", "abc", 0}, {"ab", "abc", 2}, {"abcde", "abc", 3}, {"abcde", "abc1", 3}, {"abcde", "abb", 2}, {"abcde", "qbb", 0},
-		{"abc", "abc\x00", 3}, {"jalapeño", "jalapeno", 6}, {"jalapeñoA", "jalapeñoB", 9}, {"coöperative", "coüperative", 3}, {"abc💩abc", "abcabc", 3},
+		{"", "", 0}, {"abc", "abc", 3}, {"", "abc", 0}, {"ab", "abc", 2}, {"abcde", "abc", 3}, {"abcde", "abc1", 3}, {"abcde", "abb",
+			2}, {"abcde", "qbb", 0},
+		{"abc", "abc\x00", 3}, {"jalapeño", "jalapeno", 6}, {"jalapeñoA", "jalapeñoB", 9}, {"coöperative", "coüperative", 3}, {"abc💩abc",
+			"abcabc", 3},
 		{"💩abc", "💩ab", 6},
 	} {
 		if got, back := commonPrefix(c.a, c.b), commonPrefix(c.b, c.a); got != c.n || back != c.n {
@@ -119,7 +121,8 @@ func TestPublishedTrees(t *testing.T) {
 		},
 		{
 			name: "an insert splits two layers down", keys: "3fo 3fp 3fr 3fs 3ft 3fz 4fc 4fd 4ff 4fg 4fh", root: "bafyreiettyludka6fpgp33stwxfuwhkzlur6chs4d2v4nkmq2j3ogpdjem",
-			change: treeOp{"com.example.record/3jqfcqzm3fx2j", leaf}, height: 2, after: "bafyreid2x5eqs4w4qxvc5jiwda4cien3gw2q6cshofxwnvv7iucrmfohpm",
+			change: treeOp{"com.example.record/3jqfcqzm3fx2j",
+				leaf}, height: 2, after: "bafyreid2x5eqs4w4qxvc5jiwda4cien3gw2q6cshofxwnvv7iucrmfohpm",
 		},
 	} {
 		s := newTreeRows()

@@ -33,7 +33,8 @@ func TestGoCAR(t *testing.T) {
 			c := repo.BlobCID(data)
 			w.Blobs = []repo.Blob{{MediaType: "text/plain", Data: data}}
 			var err error
-			if w.Record, err = repo.RecordFromJSON(fmt.Appendf(nil, `{"$type":"io.atcr.tag","b":{"$type":"blob","ref":{"$link":%q},"mimeType":"text/plain","size":%d}}`, c, len(data))); err != nil {
+			if w.Record, err = repo.RecordFromJSON(fmt.Appendf(nil,
+				`{"$type":"io.atcr.tag","b":{"$type":"blob","ref":{"$link":%q},"mimeType":"text/plain","size":%d}}`, c, len(data))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -87,7 +88,8 @@ func TestGoCAR(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = repo.VerifyCAR(t.Context(), repo.Source{Reader: &two, Name: "two.car", AnyKey: true})
-		if !errors.Is(err, repo.ErrInvalidCAR) || !strings.Contains(err.Error(), "two.car at byte 0: ") || !strings.Contains(err.Error(), "CARv2") {
+		if !errors.Is(err, repo.ErrInvalidCAR) || !strings.Contains(err.Error(), "two.car at byte 0: ") ||
+			!strings.Contains(err.Error(), "CARv2") {
 			t.Errorf("a CARv2: %v", err)
 		}
 	}

@@ -209,7 +209,8 @@ func keysOfShape(shape string, height int) []string {
 
 // longPrefix is a node whose first entry shares five bytes with nothing.
 func longPrefix(val CID) []byte {
-	b := append([]byte{majorMap<<5 | 2, majorText<<5 | 1, 'e', majorArray<<5 | 1, majorMap<<5 | 4, majorText<<5 | 1, 'k'}, majorBytes<<5|1, 'x')
+	b := append([]byte{majorMap<<5 | 2, majorText<<5 | 1, 'e', majorArray<<5 | 1, majorMap<<5 | 4, majorText<<5 | 1, 'k'},
+		majorBytes<<5|1, 'x')
 	b = append(b, majorText<<5|1, 'p', 5, majorText<<5|1, 't', cborNull, majorText<<5|1, 'v')
 	return append(appendLink(b, val), majorText<<5|1, 'l', cborNull)
 }

@@ -337,7 +337,7 @@ func (im *importing) grow(ctx context.Context, s Reader, part func(*Changes) err
 	return err
 }
 
-// blobsOf answers the blobs a record names that are to be stored with it.
+// blobsOf returns the blobs a record names that are to be stored with it.
 func (im *importing) blobsOf(s Reader, rec carRecord) ([]StoredBlob, error) {
 	var out []StoredBlob
 	for _, ref := range rec.named {

@@ -155,7 +155,7 @@ func (t *twoTrees) write(below int) error {
 	return nil
 }
 
-// finish answers the root of the new tree. What was stored must have made the tree that the head names.
+// finish returns the root of the new tree. What was stored must have made the tree that the head names.
 func (t *twoTrees) finish(head Head) (root CID, height int, err error) {
 	if root, height, err = t.made.finish(); err != nil {
 		return CID{}, 0, err
@@ -210,7 +210,7 @@ func (k *storedKeys) read() error {
 	return nil
 }
 
-// next answers all that is stored, in order.
+// next returns all that is stored, in order.
 func (k *storedKeys) next(into *storedKey) (more bool, err error) {
 	if k.i == len(k.page) && !k.ended {
 		if err := k.read(); err != nil {
@@ -225,7 +225,7 @@ func (k *storedKeys) next(into *storedKey) (more bool, err error) {
 	return true, nil
 }
 
-// find answers what is stored under a path, nil for nothing. Paths are asked in order. A page that answers many of them
+// find returns what is stored under a path, nil for nothing. Paths are asked in order. A page that has many of them
 // is followed by a larger one.
 func (k *storedKeys) find(path string) (*storedKey, error) {
 	if k.asked == 0 || !k.ended && k.page[len(k.page)-1].path < path {

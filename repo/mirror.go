@@ -8,10 +8,12 @@ import (
 )
 
 // MirrorCAR restores a repository as it was, with the same commit and DID, into a store that holds none. Unlike
-// [ImportCAR] it signs nothing, so the Source needs a Key (or says AnyKey, as for [VerifyCAR]) and should have a DID. The next commit of a [Repo] opened on the
-// store follows on. Blobs are taken from the CAR; one that is not there is left out. clock may be nil.
+// [ImportCAR] it signs nothing, so the Source needs a Key (or says AnyKey, as for [VerifyCAR]) and should have a DID. The
+// next commit of a [Repo] opened on the store follows on. Blobs are taken from the CAR; one that is not there is left out.
+// clock may be nil.
 //
-// Errors: [ErrInvalidCAR]; [ErrInvalidOptions] for a Source without Reader or Key; [ErrExists] when the store has a repository; the store's. After each of them nothing has changed.
+// Errors: [ErrInvalidCAR]; [ErrInvalidOptions] for a Source without Reader or Key; [ErrExists] when the store has a
+// repository; the store's. After each of them nothing has changed.
 func MirrorCAR(ctx context.Context, store Store, src Source, clock func() time.Time) (CARInfo, error) {
 	if clock == nil {
 		clock = time.Now
@@ -57,7 +59,8 @@ func mirror(ctx context.Context, b *bulk, car *CAR) (err error) {
 			if err != nil {
 				return err
 			}
-			blobs = append(blobs, StoredBlob{CID: ref.cid, MediaType: ref.mediaType, Size: int64(len(blob.Data)), Data: blob.Data, Created: b.now.Unix()})
+			blobs = append(blobs, StoredBlob{CID: ref.cid, MediaType: ref.mediaType, Size: int64(len(blob.Data)), Data: blob.Data,
+				Created: b.now.Unix()})
 		}
 		if err := b.record(rec, blobs); err != nil {
 			return err

@@ -50,7 +50,7 @@ func (r *Repo) Prove(ctx context.Context, w io.Writer, collection, rkey string) 
 	return err
 }
 
-// walk answers the nodes from the root to where the path is, and what the tree says is there. For a path that isn't there they
+// walk returns the nodes from the root to where the path is, and what the tree says is there. For a path that isn't there they
 // go on to the bottom, below the height at which it would be: readers that don't reckon with heights look there.
 func (r *Repo) walk(s Reader, head Head, path string) (nodes []*nodeData, found CID, err error) {
 	at, id := Place{Height: head.Height}, head.Root
@@ -98,7 +98,7 @@ func (r *Repo) loadNode(s Reader, at Place, id CID) (*nodeData, error) {
 
 // VerifyProof checks a CAR as [Repo.Prove] and com.atproto.sync.getRecord make it: hashes, commit of this DID signed by
 // this key, the path of nodes with their heights and order, and the record. It needs no store and trusts nothing in car.
-// A proof that the record is not in the repository answers [ErrNotFound]; anything wrong is [ErrInvalidProof].
+// A proof that the record is not in the repository is [ErrNotFound]; anything wrong is [ErrInvalidProof].
 func VerifyProof(car []byte, did string, key atcrypto.PublicKey, collection, rkey string) (Record, error) {
 	rec := Record{Collection: collection, RKey: rkey}
 	path := rec.Path()

@@ -153,7 +153,8 @@ func FuzzProofTree(f *testing.F) {
 	for _, rkey := range []string{"k000", "k010", "k039", "nope"} {
 		loose := repo.LooseProof(f, prove(f, r, rkey))
 		car, _ := repo.TieProof(f, loose, testDID, key)
-		if _, err := repo.VerifyProof(car, testDID, r.PublicKey(), "io.atcr.tag", rkey); (err != nil) != (rkey == "nope") || rkey == "nope" && !errors.Is(err, repo.ErrNotFound) {
+		if _, err := repo.VerifyProof(car, testDID, r.PublicKey(), "io.atcr.tag", rkey); (err != nil) != (rkey == "nope") ||
+			rkey == "nope" && !errors.Is(err, repo.ErrNotFound) {
 			f.Fatalf("%s, tied again: %v", rkey, err)
 		}
 		f.Add(loose, rkey)
@@ -213,7 +214,8 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	for _, extra := range [][]repo.Write{ // one that changes nothing is no operation
-		{write(t, repo.Put, "k000", "same")}, {write(t, repo.Put, "k000", "same"), write(t, repo.Put, "k001", "new")}, {write(t, repo.Put, "k000", "same")},
+		{write(t, repo.Put, "k000", "same")}, {write(t, repo.Put, "k000", "same"),
+			write(t, repo.Put, "k001", "new")}, {write(t, repo.Put, "k000", "same")},
 	} {
 		if _, err := r.Apply(ctx, extra); err != nil {
 			t.Fatal(err)

@@ -26,8 +26,8 @@ func newSigner(key atcrypto.PrivateKey) (*signer, error) {
 
 // Rekey makes key the signing key while the repository is open: in one transaction an #identity event and then an empty commit
 // signed by the new key, as [Repo.Resign] writes them. Commits that come before it in the writer's order are signed by the old
-// key, all later ones by the new one. That is of this Repo: another process that opened the same repository signs with its own key. Call it when the DID document shows the new key, and not before. handle stands in the event; it may
-// be empty.
+// key, all later ones by the new one. That is of this Repo: another process that opened the same repository signs with its
+// own key. Call it when the DID document shows the new key, and not before. handle stands in the event; it may be empty.
 //
 // After an error of ctx, [ErrInvalidOptions] or [ErrClosed] nothing has changed. After each other one (those of Apply) the commit is
 // missing, but the new key signs all the same, since the document names it, and the next transaction writes the event first. A

@@ -115,7 +115,8 @@ func TestRekey(t *testing.T) {
 	repotest.Check(t, r, s)
 }
 
-// TestRekeyFails: when the transaction fails the new key signs all the same, and what comes next is the identity event, once, whoever writes.
+// TestRekeyFails: when the transaction fails the new key signs all the same, and what comes next is the identity event,
+// once, whoever writes.
 func TestRekeyFails(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -2,7 +2,7 @@ package repo
 
 import "testing"
 
-// Shrink answers a shorter sequence for which fails still holds: it leaves out ever smaller runs of items as long as
+// Shrink returns a shorter sequence for which fails still holds: it leaves out ever smaller runs of items as long as
 // that brings anything, so that no single item can be left out any more. fails must be repeatable.
 func Shrink[T any](seq []T, fails func([]T) bool) []T {
 	for size := len(seq) / 2; size > 0; {

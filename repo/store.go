@@ -51,7 +51,7 @@ type Reader interface {
 	Records(from, to string, reverse bool, limit int) iter.Seq2[StoredRecord, error]
 	// Blob returns a blob with the number of records that name it, or ErrNotFound.
 	Blob(CID) (StoredBlob, error)
-	// HasBlob tells whether a blob is stored, named by a record or not.
+	// HasBlob reports whether a blob is stored, named by a record or not.
 	HasBlob(CID) (bool, error)
 	// Blobs iterates over blobs that records name, in byte order of CID from the first after the given one, at most limit,
 	// without their Data; with since not zero only over those that a record of a later revision names.

@@ -244,7 +244,7 @@ func (t *transcoder) finish(dst []byte, at int, members []member) []byte {
 	return append(dst[:at], sorted...)
 }
 
-// plainObject tells whether the data model gives an object no meaning of its own, or that of a well-formed blob.
+// plainObject reports whether the data model gives an object no meaning of its own, or that of a well-formed blob.
 func plainObject(dst []byte, members []member) bool {
 	if len(members) == 2 && members[0].key == "cid" && members[1].key == "mimeType" {
 		return false // a blob of old

@@ -28,7 +28,7 @@ func (s *treeRows) load(at Place, id CID) (*nodeData, error) {
 	return n, nil
 }
 
-// apply changes the stored tree and answers the proof's nodes.
+// apply changes the stored tree and returns the proof's nodes.
 func (s *treeRows) apply(ops []treeOp) (diff, error) {
 	tr, err := openTree(s.root, s.h, s.load)
 	if err != nil {

@@ -182,7 +182,7 @@ func (c *CAR) blob(b carBlock, w *carWalk) bool {
 	return true
 }
 
-// readBlob answers a blob that travels in the CAR. Errors: ErrNotFound.
+// readBlob returns a blob that travels in the CAR. Errors: ErrNotFound.
 func (c *CAR) readBlob(id CID) (Blob, error) {
 	p, ok := c.blobs[id]
 	if !ok {

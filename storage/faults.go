@@ -144,7 +144,7 @@ func (f *Faults) do(op Op, run func() error) error {
 	return err
 }
 
-// has tells whether an op can fail at all.
+// has reports whether an op can fail at all.
 func (f *Faults) has(op Op) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

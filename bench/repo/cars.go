@@ -124,7 +124,7 @@ func (b *bench) importForeign(ctx context.Context, dir, car string) (out outcome
 	return out, err
 }
 
-// writeCAR writes a database's CAR, which is in streaming order, and answers the key that signed it.
+// writeCAR writes a database's CAR, which is in streaming order, and returns the key that signed it.
 func writeCAR(ctx context.Context, db, to string) (key string, err error) {
 	r, shut, err := openRepo(ctx, db)
 	if err != nil {

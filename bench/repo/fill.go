@@ -27,7 +27,7 @@ func fixedKey() (atcrypto.PrivateKey, error) {
 	return atcrypto.ParsePrivateBytesK256(seed[:])
 }
 
-// openRepo opens a repository as the commands for CARs do; the function that it answers closes it.
+// openRepo opens a repository as the commands for CARs do; the function that it returns closes it.
 func openRepo(ctx context.Context, path string) (*repo.Repo, func() error, error) {
 	return openWith(ctx, path, &sqlite.Options{})
 }

@@ -69,7 +69,7 @@ func (f *feed) read(into any) error {
 	return json.Unmarshal(line, into)
 }
 
-// more makes it write so many events, and answers their bytes.
+// more makes it write so many events, and returns their bytes.
 func (f *feed) more(n int) (bytes int64, err error) {
 	if _, err := fmt.Fprintln(f.in, n); err != nil {
 		return 0, err
@@ -141,7 +141,7 @@ func (c *consumer) take(n int64) error {
 	return nil
 }
 
-// each does something with all consumers at once and answers how long it took.
+// each does something with all consumers at once and returns how long it took.
 func each(cs []*consumer, f func(*consumer) error) (float64, error) {
 	var wg sync.WaitGroup
 	errs := make([]error, len(cs))
@@ -207,7 +207,7 @@ func measureDeaf(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// live answers the peak of the server's memory, in MB.
+// live returns the peak of the server's memory, in MB.
 func (b *bench) live(ctx context.Context, deaf bool) (mb float64, err error) {
 	f, err := startFeed(ctx, 10)
 	if err != nil {

@@ -66,7 +66,7 @@ func (o *outside) stop() error {
 	})
 }
 
-// startPostgres runs a server of its own until the bench ends and answers the addresses of two empty databases.
+// startPostgres runs a server of its own until the bench ends and returns the addresses of two empty databases.
 func (b *bench) startPostgres(ctx context.Context) (large, small string, err error) {
 	if !tools.Installed(tools.PostgreSQL) {
 		fmt.Fprintln(os.Stderr, "installing postgresql…")

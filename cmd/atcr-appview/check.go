@@ -40,7 +40,8 @@ func (c *checkCommand) Run(ctx context.Context, std *cli.IO) error {
 	}
 	look.Hold(ctx, "server.default_hold_did", settled.Server.DefaultHoldDID)
 	if settled.UI.DatabaseURL != "" {
-		look.Try("ui.database_url", "the database answers", database.With(ctx, "ui.database_url", settled.UI.DatabaseURL, func(*sqldb.DB) error { return nil }))
+		look.Try("ui.database_url", "the database answers",
+			database.With(ctx, "ui.database_url", settled.UI.DatabaseURL, func(*sqldb.DB) error { return nil }))
 	}
 	return rep.Print(std, c.JSONFlag, look, "the configuration is good")
 }

@@ -30,7 +30,8 @@ type commands struct {
 }
 
 func main() {
-	cli.Main(cli.Program{Name: "atcr-appview", Summary: "A container registry on the AT Protocol.", Grammar: &commands{}, Defaults: config.DefaultAppView()})
+	cli.Main(cli.Program{Name: "atcr-appview", Summary: "A container registry on the AT Protocol.", Grammar: &commands{},
+		Defaults: config.DefaultAppView()})
 }
 
 type serveCommand struct {

@@ -25,7 +25,8 @@ func (c *checkCommand) Run(ctx context.Context, std *cli.IO) error {
 	rep := &online.Report{Warnings: warnings}
 	rep.Failed(err)
 	if err != nil {
-		if _, worse := holdcli.BackupOptions(settled, slog.New(slog.DiscardHandler)); worse != nil && !strings.Contains(err.Error(), "backup.recipient") {
+		if _, worse := holdcli.BackupOptions(settled, slog.New(slog.DiscardHandler)); worse != nil &&
+			!strings.Contains(err.Error(), "backup.recipient") {
 			rep.Failed(worse)
 		}
 		return rep.Print(std, c.JSONFlag, nil, "")

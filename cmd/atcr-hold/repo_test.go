@@ -94,7 +94,8 @@ func TestRepoDiff(t *testing.T) {
 	if err := os.WriteFile(a, torn[:len(torn)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&holdcli.RepoDiffCommand{A: b, B: a}).Run(t.Context(), &cli.IO{Out: &bytes.Buffer{}}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
+	if err := (&holdcli.RepoDiffCommand{A: b, B: a}).Run(t.Context(), &cli.IO{Out: &bytes.Buffer{}}); err == nil ||
+		!strings.Contains(err.Error(), fmt.Sprint(a, " at byte ")) {
 		t.Errorf("a torn CAR: %v", err)
 	}
 }

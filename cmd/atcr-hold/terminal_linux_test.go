@@ -42,7 +42,8 @@ func pseudoTerminal() (screen, tty *os.File, err error) {
 // command makes one of a script's, which testscript can't run as these tests want it.
 func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	env := []string{}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "ATCR_PASSPHRASE", "HOLD_SERVER_ADDR", "HOLD_SERVER_PUBLIC_URL", "HOLD_SERVER_TEST_MODE", "HOLD_REGISTRATION_OWNER_DID", "HOLD_DATABASE_PATH"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "ATCR_PASSPHRASE", "HOLD_SERVER_ADDR", "HOLD_SERVER_PUBLIC_URL",
+		"HOLD_SERVER_TEST_MODE", "HOLD_REGISTRATION_OWNER_DID", "HOLD_DATABASE_PATH"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	var path string
@@ -81,8 +82,8 @@ func onTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// interrupted starts a command, sends it SIGINT as soon as a file is there that fits a pattern, and wants it to end with 130. When it was faster the
-// file OUT is removed, and it is tried again: interrupted GLOB OUT COMMAND…
+// interrupted starts a command, sends it SIGINT as soon as a file is there that fits a pattern, and wants it to end with
+// 130. When it was faster the file OUT is removed, and it is tried again: interrupted GLOB OUT COMMAND…
 func interrupted(ts *testscript.TestScript, _ bool, args []string) {
 	for range 20 {
 		var errs bytes.Buffer
@@ -134,6 +135,7 @@ func TestTerminal(t *testing.T) {
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, "tmp"))
 			return os.Mkdir(filepath.Join(env.WorkDir, "tmp"), 0o700)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "onterminal": onTerminal, "interrupted": interrupted},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "onterminal": onTerminal,
+			"interrupted": interrupted},
 	})
 }

@@ -142,7 +142,7 @@ func newStand(t *testing.T, dir string, f facts, clock func() time.Time) *stand 
 	return s
 }
 
-// serve answers the address of a handler.
+// serve returns the address of a handler.
 func (s *stand) serve(h http.Handler) string {
 	server := httptest.NewServer(h)
 	s.t.Cleanup(server.Close)

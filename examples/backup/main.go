@@ -32,7 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	dir := identity.NewResolver(identity.ResolverOptions{TestMode: *test})
-	client := &http.Client{Transport: ssrf.PublicOnlyTransport()} // the address stands in a document of a stranger
+	client := &http.Client{Transport: ssrf.PublicOnlyTransport()} // the address stands in a document that anybody may have written
 	if *test {
 		client = http.DefaultClient
 	}

@@ -35,7 +35,7 @@ func (l *listeners) close() {
 	}
 }
 
-// recall answers the addresses to listen on: those wanted, and where the port is 0, those of the first start on this folder.
+// recall returns the addresses to listen on: those wanted, and where the port is 0, those of the first start on this folder.
 func recall(dir string, want addresses) (addresses, error) {
 	var kept addresses
 	data, err := os.ReadFile(filepath.Join(dir, addressFile))
@@ -93,7 +93,7 @@ func taken(name, addr string, err error) error {
 	return fmt.Errorf("--%s %s: %w; stop what listens there, or start on another folder (--data) with another port", name, addr, err)
 }
 
-// choose answers the address to listen on.
+// choose returns the address to listen on.
 func choose(name, want, kept string) (string, error) {
 	host, port, err := net.SplitHostPort(want)
 	if err != nil {

@@ -22,7 +22,8 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if _, err := r.Apply(t.Context(), []repo.Write{{Action: repo.Create, Collection: "io.atcr.tag", RKey: "a", Record: []byte{0xa0}}}); err != nil {
+	if _, err := r.Apply(t.Context(), []repo.Write{{Action: repo.Create, Collection: "io.atcr.tag", RKey: "a",
+		Record: []byte{0xa0}}}); err != nil {
 		t.Fatal(err)
 	}
 	var car, out bytes.Buffer

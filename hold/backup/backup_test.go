@@ -172,10 +172,12 @@ func TestRefusals(t *testing.T) {
 		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
 			t.Errorf("without: %v", err)
 		}
-		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg),
+			backup.RestoreOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
 			t.Errorf("another: %v", err)
 		}
-		if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
+		if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{other}}); !errors.Is(err,
+			identitybackup.ErrDecrypt) {
 			t.Errorf("another, verify: %v", err)
 		}
 		if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
@@ -389,7 +391,8 @@ func TestRestoreOfAnother(t *testing.T) {
 	h.create(to, o)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
 	cfg.Identity.DID = "did:web:other.example.com"
-	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
+	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg),
+		backup.RestoreOptions{Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
 		t.Errorf("restored: %v", err)
 	}
 	if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {

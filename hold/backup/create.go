@@ -94,7 +94,7 @@ func (o Options) Job(open func(context.Context) (Target, error)) func(context.Co
 	}
 }
 
-// Create makes one set and answers its manifest. Before it removes what backups that were broken off left. The repository is verified
+// Create makes one set and returns its manifest. Before it removes what backups that were broken off left. The repository is verified
 // before it counts. Errors: [ErrNoIdentity], [ErrForeign], datadir.ErrLocked while another process makes one, those of the target and
 // of the hold's contents. After an error the target has no new set; layers that arrived are used by the next.
 func Create(ctx context.Context, t Target, p *datadir.Contents, o Options) (_ *Manifest, err error) {
@@ -250,7 +250,7 @@ func (c *creating) read(ctx context.Context) error {
 	}
 }
 
-// readRepo writes the CAR into the work folder and answers which layers it names.
+// readRepo writes the CAR into the work folder and returns which layers it names.
 func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err error) {
 	if c.car, err = newSpool(c.work); err != nil {
 		return nil, err

@@ -122,7 +122,8 @@ func pushLayer(t testing.TB, to *repo.Repo, store storage.Store, n int) (digest.
 	must(t, err)
 	value, err := repo.RecordFrom(atcr.Layer{
 		Digest: d.String(), Size: int64(len(data)), MediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
-		Manifest: fmt.Sprintf("at://did:web:alice.test/io.atcr.manifest/%d", n), UserDID: "did:web:alice.test", CreatedAt: atcr.NewDatetime(time.Now()),
+		Manifest: fmt.Sprintf("at://did:web:alice.test/io.atcr.manifest/%d",
+			n), UserDID: "did:web:alice.test", CreatedAt: atcr.NewDatetime(time.Now()),
 	})
 	must(t, err)
 	c, err := to.Apply(context.Background(), []repo.Write{{Action: repo.Create, Collection: atcr.NSIDLayer, Record: value}})

@@ -41,7 +41,7 @@ func layerOf(name string) (digest.Digest, bool) {
 	return d, storage.CheckDigest(d) == nil && layerName(d) == name
 }
 
-// layersNamed answers the digests that layer records of a CAR name, in order, each once.
+// layersNamed returns the digests that layer records of a CAR name, in order, each once.
 func layersNamed(ctx context.Context, car *repo.CAR) ([]digest.Digest, error) {
 	var all []digest.Digest
 	for rec, err := range car.Records(ctx) {
@@ -114,7 +114,7 @@ func readLayers(r io.Reader) iter.Seq2[layer, error] {
 	}
 }
 
-// atTarget answers a function that tells the size of a layer at the target, or -1. It must be asked in order of digests; the target
+// atTarget returns a function that tells the size of a layer at the target, or -1. It must be asked in order of digests; the target
 // is listed once. Call stop in the end.
 func atTarget(ctx context.Context, t Target) (size func(digest.Digest) (int64, error), stop func()) {
 	next, stop := iter.Pull2(t.List(ctx, layersFolder))
@@ -308,7 +308,7 @@ func (c *copier) lose(d digest.Digest) {
 	c.lost = append(c.lost, d)
 }
 
-// wait answers the first error.
+// wait returns the first error.
 func (c *copier) wait() error {
 	c.wg.Wait()
 	c.cancel()

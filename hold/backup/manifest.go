@@ -51,7 +51,7 @@ const (
 
 var fileNames = []string{repoFile, identityFile, notesFile, layersFile, configFile}
 
-// isSetName tells whether a name is a moment as we write it, so that the next set's can be made from it.
+// isSetName reports whether a name is a moment as we write it, so that the next set's can be made from it.
 func isSetName(name string) bool {
 	at, err := time.Parse(nameLayout, name)
 	return err == nil && at.Format(nameLayout) == name
@@ -92,7 +92,7 @@ type Layers struct {
 	Missing int64 `json:"missing,omitempty"` // named by records, but lost by the hold
 }
 
-// HasIdentity tells whether the set holds DID and keys.
+// HasIdentity reports whether the set holds DID and keys.
 func (m *Manifest) HasIdentity() bool { return m.file(identityFile) != nil }
 
 func (m *Manifest) file(name string) *File {
@@ -162,10 +162,10 @@ type Set struct {
 	files []string
 }
 
-// Whole tells whether the set counts.
+// Whole reports whether the set counts.
 func (s *Set) Whole() bool { return s.Manifest != nil }
 
-// List answers the sets of a target, the newest first, those that were broken off among them. Only manifests are read.
+// List returns the sets of a target, the newest first, those that were broken off among them. Only manifests are read.
 func List(ctx context.Context, t Target) ([]Set, error) {
 	var sets []Set
 	for e, err := range t.List(ctx, setsFolder) {
@@ -193,7 +193,7 @@ func List(ctx context.Context, t Target) ([]Set, error) {
 	return sets, nil
 }
 
-// Find answers a set by its name, or the newest one for an empty name. Errors: [ErrNoSet], [ErrDamaged], [ErrFormat].
+// Find returns a set by its name, or the newest one for an empty name. Errors: [ErrNoSet], [ErrDamaged], [ErrFormat].
 func Find(ctx context.Context, t Target, name string) (*Manifest, error) {
 	if name != "" {
 		if !isSetName(name) {

@@ -12,7 +12,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 )
 
-// Prune removes whole sets until keep are left, the newest ones, and layers that no set that is left names. It answers the names of what it
+// Prune removes whole sets until keep are left, the newest ones, and layers that no set that is left names. It returns the names of what it
 // removed. First the newest set is read back; one that is damaged is told by the error, does not count, and then the newest one that
 // is good stays whatever keep says. No layer is removed while the list of one set that is left is damaged. Files that no backup made
 // are left alone. Errors: [ErrDamaged], [ErrForeign], datadir.ErrLocked, those of the target.
@@ -53,7 +53,7 @@ func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (remove
 	return removed, errors.Join(damaged, err)
 }
 
-// surplus answers the sets to remove. damaged tells of newer sets that are not good.
+// surplus returns the sets to remove. damaged tells of newer sets that are not good.
 func surplus(ctx context.Context, t Target, sets []Set, keep int) (drop []Set, damaged, err error) {
 	count := 0
 	for _, s := range sets {
@@ -167,7 +167,7 @@ type layerCursor struct {
 	end  bool
 }
 
-// names tells whether the list has d; it must be asked in order.
+// names reports whether the list has d; it must be asked in order.
 func (l *layerCursor) names(d digest.Digest) (bool, error) {
 	for !l.end && l.at < d {
 		line, err, more := l.next()

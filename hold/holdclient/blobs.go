@@ -182,7 +182,7 @@ func (c *Client) statLink(ctx context.Context, link string) (int64, error) {
 	return 0, c.bad(methodGetBlob, "the storage tells no size")
 }
 
-// Blob is what a hold answers to GetBlob: either a link to follow without any token (URL), or the bytes.
+// Blob is what GetBlob returns: either a link to follow without any token (URL), or the bytes.
 type Blob struct {
 	// URL to send the reader to; empty when Body is given.
 	URL string

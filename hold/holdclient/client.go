@@ -25,7 +25,7 @@ type Options struct {
 	// to DID#atcr_hold first.
 	HasHoldService bool
 	// HTTP makes the requests, without following redirects. Nil is a client that connects to public addresses only, since
-	// those of holds come from strangers; for a hold on loopback or a private network give one of your own.
+	// those of holds are untrusted input; for a hold on loopback or a private network give one of your own.
 	HTTP *http.Client
 	// Token signs requests as one user; nil asks anonymously. See also [Client.As].
 	Token TokenFunc

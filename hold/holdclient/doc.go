@@ -14,7 +14,7 @@
 //
 // # Tokens
 //
-// A hold's address comes out of records that strangers write, so no token is sent to a hold for a method before it
+// A hold's address comes out of records that anybody may write, so no token is sent to a hold for a method before it
 // has answered that method with 401 or 403 without one. The answer is remembered: later calls of the method send a
 // token at once. Tokens are asked for the audience DID#atcr_hold where the hold's document has that service, else for the bare DID;
 // when the hold answers 401 the other is tried once, and what worked is remembered. Redirects are never followed

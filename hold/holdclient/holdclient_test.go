@@ -229,7 +229,8 @@ func TestPublicReadsSendNoToken(t *testing.T) {
 }
 
 func TestRequestsToUpstream(t *testing.T) {
-	for form, name := range map[upstreamhold.Form]string{upstreamhold.Redirect: "redirect", upstreamhold.URLJSON: "json", upstreamhold.Bytes: "bytes"} {
+	for form, name := range map[upstreamhold.Form]string{upstreamhold.Redirect: "redirect", upstreamhold.URLJSON: "json",
+		upstreamhold.Bytes: "bytes"} {
 		t.Run(name, func(t *testing.T) { requestsToUpstream(t, form) })
 	}
 }
@@ -264,7 +265,8 @@ func requestsToUpstream(t *testing.T, form upstreamhold.Form) {
 		must(t, err)
 		parts = append(parts, p)
 	}
-	w.expect(t, "parts go to the bucket, without a token", "POST getPartUploadUrl", "POST getPartUploadUrl +bare", "PUT bucket", "POST getPartUploadUrl +bare", "PUT bucket")
+	w.expect(t, "parts go to the bucket, without a token", "POST getPartUploadUrl", "POST getPartUploadUrl +bare", "PUT bucket",
+		"POST getPartUploadUrl +bare", "PUT bucket")
 	if _, err := c.GetUpload(ctx, id); !errors.Is(err, holdclient.ErrNotSupported) {
 		t.Errorf("getUpload: %v", err)
 	}
@@ -295,7 +297,8 @@ func requestsToUpstream(t *testing.T, form upstreamhold.Form) {
 		t.Error("no link")
 	}
 	manifest := []byte(fmt.Sprintf(`{"config":{"digest":%q,"size":1},"layers":[{"digest":%q,"size":%d,"mediaType":"a/b","annotations":{}}]}`, d, d, len(body)))
-	res, err := c.NotifyManifest(ctx, holdclient.Notice{Operation: holdclient.Push, Repository: "app", UserDID: alice.did, Digest: d, Manifest: manifest})
+	res, err := c.NotifyManifest(ctx, holdclient.Notice{Operation: holdclient.Push, Repository: "app", UserDID: alice.did, Digest: d,
+		Manifest: manifest})
 	must(t, err)
 	if res.LayersCreated != 1 || len(h.Layers()) != 1 {
 		t.Errorf("notify: %+v %v", res, h.Layers())
@@ -344,7 +347,7 @@ func (w *wire) expectOnly(t *testing.T, allowed ...string) {
 	w.seen = nil
 }
 
-// hostile answers everything with one answer.
+// hostile returns everything with one answer.
 func hostile(t *testing.T, status int, header http.Header, body string) *holdclient.Client {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for k, v := range header {
@@ -368,18 +371,31 @@ func TestHostileAnswers(t *testing.T) {
 		do     func(*holdclient.Client) error
 		want   error
 	}{
-		{"list over the limit", 200, nil, huge, func(c *holdclient.Client) error { _, err := c.Member(ctx, "did:web:a.test"); return err }, holdclient.ErrBadAnswer},
-		{"no JSON", 200, nil, "<html>", func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrBadAnswer},
-		{"uploadId with line breaks", 200, nil, `{"uploadId":"a\r\nX: y"}`, func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrBadAnswer},
+		{"list over the limit", 200, nil, huge, func(c *holdclient.Client) error {
+			_,
+				err := c.Member(ctx, "did:web:a.test")
+			return err
+		}, holdclient.ErrBadAnswer},
+		{"no JSON", 200, nil, "<html>", func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err },
+			holdclient.ErrBadAnswer},
+		{"uploadId with line breaks", 200, nil, `{"uploadId":"a\r\nX: y"}`,
+			func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrBadAnswer},
 		{"blob nobody asked for", 200, nil, `{"present":[{"digest":"sha256:0","size":3}]}`, func(c *holdclient.Client) error {
 			_, err := c.CheckBlobs(ctx, "did:web:a.test", "app", []digest.Digest{d})
 			return err
 		}, holdclient.ErrBadAnswer},
-		{"redirect to a file", 307, http.Header{"Location": {"file:///etc/passwd"}}, "", func(c *holdclient.Client) error { _, err := c.GetBlob(ctx, "did:web:a.test", d, ""); return err }, holdclient.ErrBadAnswer},
-		{"redirect without address", 307, nil, "", func(c *holdclient.Client) error { _, err := c.GetBlob(ctx, "did:web:a.test", d, ""); return err }, holdclient.ErrBadAnswer},
-		{"redirect of a call", 307, http.Header{"Location": {"http://127.0.0.1:1/"}}, "", func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrBadAnswer},
+		{"redirect to a file", 307, http.Header{"Location": {"file:///etc/passwd"}}, "",
+			func(c *holdclient.Client) error { _, err := c.GetBlob(ctx, "did:web:a.test", d, ""); return err }, holdclient.ErrBadAnswer},
+		{"redirect without address", 307, nil, "", func(c *holdclient.Client) error {
+			_,
+				err := c.GetBlob(ctx, "did:web:a.test", d, "")
+			return err
+		}, holdclient.ErrBadAnswer},
+		{"redirect of a call", 307, http.Header{"Location": {"http://127.0.0.1:1/"}}, "",
+			func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrBadAnswer},
 		{"500", 500, nil, "oops", func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrUnavailable},
-		{"429", 429, http.Header{"Retry-After": {"7"}}, "", func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrRateLimited},
+		{"429", 429, http.Header{"Retry-After": {"7"}}, "",
+			func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrRateLimited},
 		{"507", 507, nil, "", func(c *holdclient.Client) error { return c.CompleteUpload(ctx, "u", d, nil) }, holdclient.ErrNoSpace},
 		{"quota", 403, nil, `{"error":"QuotaExceeded"}`, func(c *holdclient.Client) error {
 			_, err := c.NotifyManifest(ctx, holdclient.Notice{Operation: holdclient.Push})
@@ -389,7 +405,8 @@ func TestHostileAnswers(t *testing.T) {
 			_, err := c.GetBlob(ctx, "did:web:a.test", d, "bytes=9-")
 			return err
 		}, holdclient.ErrRangeNotSatisfiable},
-		{"captain without owner", 200, nil, `{"value":{"public":true}}`, func(c *holdclient.Client) error { _, err := c.Captain(ctx); return err }, holdclient.ErrBadAnswer},
+		{"captain without owner", 200, nil, `{"value":{"public":true}}`,
+			func(c *holdclient.Client) error { _, err := c.Captain(ctx); return err }, holdclient.ErrBadAnswer},
 		{"part address that is none", 200, nil, `{"url":"gopher://x/"}`, func(c *holdclient.Client) error {
 			_, err := c.UploadPart(ctx, "u", 1, 1, strings.NewReader("x"))
 			return err

@@ -103,7 +103,8 @@ func TestLocatePrivate(t *testing.T) {
 		t.Error("no link")
 	}
 	readRanges(t, at)
-	if _, err := c.As(alice.token).Locate(t.Context(), alice.did, digest.FromString("none"), holdclient.LocateOptions{}); !errors.Is(err, holdclient.ErrNotFound) {
+	if _, err := c.As(alice.token).Locate(t.Context(), alice.did, digest.FromString("none"),
+		holdclient.LocateOptions{}); !errors.Is(err, holdclient.ErrNotFound) {
 		t.Errorf("no such blob: %v", err)
 	}
 	w.seen = nil

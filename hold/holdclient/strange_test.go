@@ -26,7 +26,8 @@ func TestPartHeadersOfStrangers(t *testing.T) {
 	} {
 		got.Store(0)
 		hold := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_ = json.NewEncoder(w).Encode(map[string]any{"url": victim.URL + "/part", "method": "PUT", "headers": map[string]string{name: "127.0.0.1"}})
+			_ = json.NewEncoder(w).Encode(map[string]any{"url": victim.URL + "/part", "method": "PUT",
+				"headers": map[string]string{name: "127.0.0.1"}})
 		}))
 		c := holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: hold.URL, HTTP: http.DefaultClient})
 		_, err := c.UploadPart(t.Context(), "upload", 1, 4, strings.NewReader("part"))

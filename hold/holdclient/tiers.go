@@ -27,7 +27,7 @@ func (c *Client) ListTiers(ctx context.Context) ([]Tier, error) {
 	return out.Tiers, err
 }
 
-// UpdateCrewTier gives a member the tier of a rank, counted from 0, and answers the tier's name. The client's tokens must be those of
+// UpdateCrewTier gives a member the tier of a rank, counted from 0, and returns the tier's name. The client's tokens must be those of
 // the AppView that the hold trusts, in the name of the member (serviceauth.MintOptions.Subject). Errors: ErrUnauthorized
 // (not that AppView), ErrNotFound (userDID is not of the crew), ErrInvalid (no such rank), ErrNotSupported, ErrUnavailable, ….
 func (c *Client) UpdateCrewTier(ctx context.Context, userDID string, rank int) (string, error) {

@@ -134,7 +134,7 @@ func (c *Client) partTarget(ctx context.Context, uploadID string, n int) (*targe
 	return &t, nil
 }
 
-// isOwnUploadPart tells whether the address is the hold's own uploadPart, under its own name or the loopback twin.
+// isOwnUploadPart reports whether the address is the hold's own uploadPart, under its own name or the loopback twin.
 func (c *Client) isOwnUploadPart(link string) bool {
 	u, err := url.Parse(link)
 	base, err2 := url.Parse(c.h.url)
@@ -149,7 +149,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// storageHeader tells what a storage may want with a part. A hold is a stranger's, and any other header would let it speak to
+// storageHeader tells what a storage may want with a part. A hold is untrusted, and any other header would let it speak to
 // anybody in our name: cookies, forwarded addresses, credentials for a proxy.
 func storageHeader(name string) bool {
 	name = strings.ToLower(name)

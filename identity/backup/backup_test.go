@@ -33,7 +33,8 @@ func scrypt(t testing.TB, pass string) (age.Recipient, age.Identity) {
 // made is an identity that no directory has heard of.
 func made(t testing.TB, method string) identity.Config {
 	t.Helper()
-	cfg := identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com", Method: method, PLCURL: "http://127.0.0.1:1", TestMode: true, Services: identity.HoldServices()}
+	cfg := identity.Config{Dir: t.TempDir(), PublicURL: "https://hold.example.com", Method: method, PLCURL: "http://127.0.0.1:1",
+		TestMode: true, Services: identity.HoldServices()}
 	if _, err := identity.LoadOrCreateDID(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,8 @@ func TestExportImport(t *testing.T) {
 			if err != nil || got.DID != want.DID || !got.Key.Equal(want.Key) {
 				t.Fatalf("%+v, %v", got, err)
 			}
-			if method == "plc" && (!got.Rotation.Equal(want.Rotation) || !exists(fresh.Dir, "genesis.json") || !exists(fresh.Dir, "keys/signing.key.next")) {
+			if method == "plc" && (!got.Rotation.Equal(want.Rotation) || !exists(fresh.Dir, "genesis.json") ||
+				!exists(fresh.Dir, "keys/signing.key.next")) {
 				t.Error("rotation key, genesis or next key are lost")
 			}
 			other := made(t, method)

@@ -11,7 +11,7 @@ import (
 	"github.com/atcr-dev/atcr/identity/internal/plclog"
 )
 
-// Check decrypts and checks a backup, and answers whose it is and the public half of the signing key. It writes nothing. Errors:
+// Check decrypts and checks a backup, and returns whose it is and the public half of the signing key. It writes nothing. Errors:
 // ErrDecrypt; ErrFormat.
 func Check(r io.Reader, identities ...age.Identity) (syntax.DID, atcrypto.PublicKey, error) {
 	c, did, err := open(r, identities)

@@ -84,7 +84,7 @@ func (j *childJob) run() error {
 	return err
 }
 
-// die runs the job in a process and answers whether it was killed at its point.
+// die runs the job in a process and reports whether it was killed at its point.
 func (j childJob) die(t *testing.T) bool {
 	t.Helper()
 	text, err := json.Marshal(j)
@@ -215,7 +215,8 @@ func testPLCKill(t *testing.T, n *plcNet) {
 			}
 			op := n.head(t, id.DID)
 			if op.VerificationMethods["atproto"] != didKey(t, id.Key) || !slices.Contains(op.RotationKeys, didKey(t, id.Rotation)) {
-				t.Errorf("the directory names %v, %v; on disk are %s, %s", op.VerificationMethods, op.RotationKeys, didKey(t, id.Key), didKey(t, id.Rotation))
+				t.Errorf("the directory names %v, %v; on disk are %s, %s", op.VerificationMethods, op.RotationKeys, didKey(t, id.Key),
+					didKey(t, id.Rotation))
 			}
 			if left, _ := filepath.Glob(filepath.Join(job.Dir, "keys", "*.next")); len(left) > 0 {
 				t.Errorf("left over: %v", left)

@@ -163,10 +163,12 @@ func testPLCUndone(t *testing.T, n *plcNet) {
 	late := cfg
 	late.Clock = func() time.Time { return time.Now().Add(73 * time.Hour) }
 	dry := plc.RecoverOptions{Undo: bad, Key: recovery, DryRun: true}
-	if _, err := manage(t, id, late).Recover(t.Context(), dry); !errors.Is(err, identity.ErrPLCRefused) || !strings.Contains(err.Error(), "72h") {
+	if _, err := manage(t, id, late).Recover(t.Context(), dry); !errors.Is(err, identity.ErrPLCRefused) ||
+		!strings.Contains(err.Error(), "72h") {
 		t.Errorf("after 73 hours: %v", err)
 	}
-	if u, err := manage(t, id, cfg).Revocable(t.Context(), recovery); err != nil || len(u) != 1 || u[0].CID != bad { // the key was first listed by the operation before it
+	// the key was first listed by the operation before it
+	if u, err := manage(t, id, cfg).Revocable(t.Context(), recovery); err != nil || len(u) != 1 || u[0].CID != bad {
 		t.Errorf("revocable: %v, %v", u, err)
 	}
 	if u, err := manage(t, id, late).Revocable(t.Context(), recovery); err != nil || len(u) != 0 {
@@ -176,14 +178,16 @@ func testPLCUndone(t *testing.T, n *plcNet) {
 		t.Fatal(err)
 	}
 	op := n.head(t, id.DID)
-	if op.Services["atcr_hold"].Endpoint != cfg.PublicURL || !slices.Equal(op.RotationKeys, []string{didKey(t, recovery), didKey(t, id.Rotation)}) {
+	if op.Services["atcr_hold"].Endpoint != cfg.PublicURL ||
+		!slices.Equal(op.RotationKeys, []string{didKey(t, recovery), didKey(t, id.Rotation)}) {
 		t.Errorf("%+v", op)
 	}
 	if _, s := mustBoot(t, cfg); len(s.Drift) > 0 {
 		t.Errorf("%+v", s)
 	}
 	history := n.log(t, id.DID).History()
-	if len(history) != 4 || !history[2].Nullified || history[3].Nullified || history[3].Rank != 1 || history[2].Rank != 2 || history[3].Signer != didKey(t, recovery) {
+	if len(history) != 4 || !history[2].Nullified || history[3].Nullified || history[3].Rank != 1 || history[2].Rank != 2 ||
+		history[3].Signer != didKey(t, recovery) {
 		t.Errorf("%+v", history)
 	}
 }

@@ -37,7 +37,8 @@ func TestPLC(t *testing.T) {
 	}{
 		{"life", testPLCLife}, {"directory down", testPLCDirectoryDown}, {"faults", testPLCFaults}, {"foreign logs", testPLCForeignLogs},
 		{"lost race", testPLCLostRace}, {"without rotation key", testPLCWithoutRotationKey},
-		{"kill", testPLCKill}, {"limits", testPLCLimits}, {"adopted", testPLCAdopted}, {"undone", testPLCUndone}, {"recovery key", testPLCRecoveryKey},
+		{"kill", testPLCKill}, {"limits", testPLCLimits}, {"adopted", testPLCAdopted}, {"undone", testPLCUndone}, {"recovery key",
+			testPLCRecoveryKey},
 		{"behind the back", testPLCBehindTheBack},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -310,7 +311,8 @@ func testPLCForeignLogs(t *testing.T, n *plcNet) {
 	as := func(e []didplc.LogEntry) []didplc.LogEntry { return e }
 	for name, c := range map[string]struct{ body, want string }{
 		"another DID's": {body(other.DID, as), "shows that of " + other.DID.String()},
-		"another DID's with ours written over it": {body(other.DID, func(e []didplc.LogEntry) []didplc.LogEntry { e[0].DID = id.DID.String(); return e }), "genesis DID does not match"},
+		"another DID's with ours written over it": {body(other.DID,
+			func(e []didplc.LogEntry) []didplc.LogEntry { e[0].DID = id.DID.String(); return e }), "genesis DID does not match"},
 		"a fork": {body(id.DID, func(e []didplc.LogEntry) []didplc.LogEntry {
 			e[1].Operation = didplc.OpEnum{Regular: &forked}
 			e[1].CID = forked.CID().String()
@@ -429,7 +431,8 @@ func testPLCWithoutRotationKey(t *testing.T, n *plcNet) {
 	}
 	id.Rotation = stranger
 	dry := plc.RotateOptions{DryRun: true}
-	if _, err := manage(t, id, cfg).Rotate(t.Context(), dry); !errors.Is(err, identity.ErrNoRotationKey) || !errors.Is(err, identity.ErrPLCRefused) {
+	if _, err := manage(t, id, cfg).Rotate(t.Context(), dry); !errors.Is(err, identity.ErrNoRotationKey) ||
+		!errors.Is(err, identity.ErrPLCRefused) {
 		t.Errorf("a rotation by a key that is not in the list: %v", err)
 	}
 	// The key as a value of the environment, and as a file elsewhere.
@@ -449,7 +452,8 @@ func testPLCWithoutRotationKey(t *testing.T, n *plcNet) {
 	if err := os.Chmod(elsewhere.RotationKeyPath, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := identity.LoadOrCreateDID(context.Background(), elsewhere); !errors.Is(err, identity.ErrKeyPermissions) || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := identity.LoadOrCreateDID(context.Background(), elsewhere); !errors.Is(err, identity.ErrKeyPermissions) ||
+		!strings.Contains(err.Error(), "chmod 600") {
 		t.Error(err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // replayCache remembers used tokens until they expire. When it is full the token that expires soonest is forgotten:
-// refusing all new ones would let a single stranger with many DIDs shut everybody out.
+// refusing all new ones would let a single user with many DIDs shut everybody out.
 type replayCache struct {
 	max, maxPerIssuer int
 

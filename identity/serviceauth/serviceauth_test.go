@@ -100,7 +100,8 @@ func mint(t testing.TB, key atcrypto.PrivateKey, change func(*MintOptions)) stri
 // sign makes any token at all.
 func sign(t testing.TB, key atcrypto.PrivateKey, header, claims map[string]any) string {
 	h := map[string]any{"alg": "ES256K", "typ": "JWT"}
-	c := map[string]any{"iss": alice, "aud": hold, "lxm": method, "iat": now.Unix(), "exp": now.Unix() + 60, "jti": fmt.Sprint(time.Now().UnixNano())}
+	c := map[string]any{"iss": alice, "aud": hold, "lxm": method, "iat": now.Unix(), "exp": now.Unix() + 60,
+		"jti": fmt.Sprint(time.Now().UnixNano())}
 	for k, v := range header {
 		h[k] = v
 	}
@@ -135,7 +136,8 @@ func TestMintAndVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Issuer != alice || c.Method != method || c.Subject != "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb" || c.Audience != hold+"#atcr_hold" || c.ID == "" || !c.Expires.Equal(now.Add(time.Minute)) {
+		if c.Issuer != alice || c.Method != method || c.Subject != "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb" || c.Audience != hold+
+			"#atcr_hold" || c.ID == "" || !c.Expires.Equal(now.Add(time.Minute)) {
 			t.Errorf("%+v", c)
 		}
 		if n := counted(t, v, "ok"); n != 1 {

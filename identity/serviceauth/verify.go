@@ -36,7 +36,7 @@ type VerifierOptions struct {
 	Legacy []string
 	// NotBefore refuses tokens issued earlier: for the first hour after a restore from backup.
 	NotBefore time.Time
-	// Deactivated answers whether an account is known to be deactivated, suspended or deleted; nil knows of none. An error
+	// Deactivated reports whether an account is known to be deactivated, suspended or deleted; nil knows of none. An error
 	// counts as "not known".
 	Deactivated func(ctx context.Context, did syntax.DID) (bool, error)
 	// MaxReplay bounds the used tokens that are remembered; 0 is 100 000.

@@ -44,7 +44,8 @@ func readMod(t *testing.T, file string) goMod {
 func TestDependenciesAreExplained(t *testing.T) {
 	mod, lint := readMod(t, "go.mod"), readMod(t, "internal/lint/go.mod")
 	if len(mod.Tool) > 0 {
-		t.Errorf("go.mod has the tool %s: put it into internal/lint/go.mod, so that who imports the library does not require it", mod.Tool[0].Path)
+		t.Errorf("go.mod has the tool %s: put it into internal/lint/go.mod, so that who imports the library does not require it",
+			mod.Tool[0].Path)
 	}
 	used := map[string]string{} // module -> a package of ours that uses it
 	use := func(imported, by string) {

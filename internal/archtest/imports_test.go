@@ -76,8 +76,8 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// room is the folder of one of our packages; ok is false for everybody else's.
-func room(importPath string) (folder string, ok bool) {
+// folderOf returns the folder of one of our packages; ok is false for everybody else's.
+func folderOf(importPath string) (folder string, ok bool) {
 	if importPath == modulePath {
 		return "", true
 	}
@@ -97,7 +97,7 @@ func within(importPath, prefix string) bool {
 
 func ruleOf(folder string) *rule {
 	for i := range rules {
-		if fits(rules[i].room, folder) {
+		if fits(rules[i].folder, folder) {
 			return &rules[i]
 		}
 	}
@@ -136,7 +136,7 @@ func chain(broughtBy map[string]string, to string) string {
 // forbiddenImports lists what breaks the allow-list.
 func (g graph) forbiddenImports() (broken []string) {
 	for path, p := range g {
-		folder, ours := room(path)
+		folder, ours := folderOf(path)
 		if !ours {
 			continue
 		}
@@ -146,18 +146,18 @@ func (g graph) forbiddenImports() (broken []string) {
 			continue
 		}
 		for _, imported := range p.Imports {
-			to, ours := room(imported)
+			to, ours := folderOf(imported)
 			if ours && to != folder && !slices.ContainsFunc(r.may, func(pattern string) bool { return fits(pattern, to) }) {
 				broken = append(broken, fmt.Sprintf("%s must not import %s; it may: %q", path, imported, r.may))
 			}
 			for _, not := range notDirectly {
-				if fits(not.room, folder) && within(imported, not.pkg) {
+				if fits(not.folder, folder) && within(imported, not.pkg) {
 					broken = append(broken, fmt.Sprintf("%s must not import %s: %s", path, imported, not.why))
 				}
 			}
 			for _, only := range onlyBy {
-				if within(imported, only.pkg) && !fits(only.room, folder) {
-					broken = append(broken, fmt.Sprintf("%s must not import %s, only %s does: %s", path, imported, only.room, only.why))
+				if within(imported, only.pkg) && !fits(only.folder, folder) {
+					broken = append(broken, fmt.Sprintf("%s must not import %s, only %s does: %s", path, imported, only.folder, only.why))
 				}
 			}
 		}
@@ -165,11 +165,11 @@ func (g graph) forbiddenImports() (broken []string) {
 	return broken
 }
 
-// overBudget lists the rooms that bring too many foreign packages; count is told
-// of each room's.
+// overBudget lists the packages that bring too many third-party packages; count is told
+// of each package's.
 func (g graph) overBudget(count func(path string, foreign, budget int)) (broken []string) {
 	for path := range g {
-		folder, ours := room(path)
+		folder, ours := folderOf(path)
 		r := ruleOf(folder)
 		if !ours || r == nil {
 			continue
@@ -178,7 +178,7 @@ func (g graph) overBudget(count func(path string, foreign, budget int)) (broken 
 		var foreign []string
 		for dep := range broughtBy {
 			if p := g[dep]; p != nil && !p.Standard {
-				if _, ours := room(dep); !ours {
+				if _, ours := folderOf(dep); !ours {
 					foreign = append(foreign, dep)
 				}
 			}
@@ -186,7 +186,8 @@ func (g graph) overBudget(count func(path string, foreign, budget int)) (broken 
 		count(path, len(foreign), r.budget)
 		if len(foreign) > r.budget {
 			slices.Sort(foreign)
-			broken = append(broken, fmt.Sprintf("%s brings %d foreign packages, its budget is %d:\n%s\none chain:\n\t%s", path, len(foreign), r.budget,
+			broken = append(broken, fmt.Sprintf("%s brings %d third-party packages, its budget is %d:\n%s\none chain:\n\t%s", path, len(foreign),
+				r.budget,
 				strings.Join(foreign, "\n"), chain(broughtBy, farthest(broughtBy, foreign))))
 		}
 	}
@@ -200,21 +201,21 @@ func farthest(broughtBy map[string]string, foreign []string) string {
 	})
 }
 
-// unwanted lists the rooms that bring what they must be free of, and how.
+// unwanted lists the packages that bring what they must be free of, and how.
 func (g graph) unwanted() (broken []string) {
 	for path := range g {
-		folder, ours := room(path)
+		folder, ours := folderOf(path)
 		if !ours {
 			continue
 		}
 		broughtBy := g.closure(path)
 		for _, not := range notIn {
-			if !fits(not.room, folder) {
+			if !fits(not.folder, folder) {
 				continue
 			}
 			for dep := range broughtBy {
-				// A room below the forbidden one may be fine (hold/holdclient), so ours are exact.
-				_, oursToo := room(dep)
+				// A package below the forbidden one may be fine (hold/holdclient), so ours are exact.
+				_, oursToo := folderOf(dep)
 				if oursToo && dep == not.pkg || !oursToo && within(dep, not.pkg) {
 					broken = append(broken, fmt.Sprintf("%s must not bring %s: %s\n\t%s", path, dep, not.why, chain(broughtBy, dep)))
 					break
@@ -228,7 +229,7 @@ func (g graph) unwanted() (broken []string) {
 func TestImports(t *testing.T) {
 	g := load(t)
 	broken := slices.Concat(g.forbiddenImports(), g.unwanted(), g.overBudget(func(path string, foreign, budget int) {
-		t.Logf("%-60s %4d foreign packages of %4d", path, foreign, budget)
+		t.Logf("%-60s %4d third-party packages of %4d", path, foreign, budget)
 	}))
 	slices.Sort(broken)
 	for _, b := range broken {
@@ -236,7 +237,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// The rules can fail: a house built to break each is refused, with the chain.
+// The rules can fail: a codebase made to break each is refused, with the chain.
 func TestTheRulesBite(t *testing.T) {
 	const m = modulePath
 	g := graph{
@@ -257,7 +258,7 @@ func TestTheRulesBite(t *testing.T) {
 		m + "/internal/oci must not import modernc.org/sqlite",
 		m + "/registry must not bring github.com/bluesky-social/indigo/atproto/syntax",
 		"-> " + m + "/hold\n\t-> github.com/bluesky-social/indigo/atproto/syntax",
-		m + "/registry brings 6 foreign packages, its budget is 4",
+		m + "/registry brings 6 third-party packages, its budget is 4",
 		"-> x.test/a\n\t-> x.test/b\n\t-> x.test/c\n\t-> x.test/d",
 	} {
 		if !strings.Contains(all, want) {
@@ -265,6 +266,6 @@ func TestTheRulesBite(t *testing.T) {
 		}
 	}
 	if fits("hold", "hold/holdclient") || !fits("hold/...", "hold/admin") || !fits("hold/...", "hold") || fits("hold/...", "holdings") {
-		t.Error("fits does not tell rooms apart")
+		t.Error("fits does not tell packages apart")
 	}
 }

@@ -10,7 +10,7 @@
 // the upload ends, or that contradicts Content-Length, is refused before a byte is read, and a body that ends early is an
 // error although its bytes are kept. [UploadRange] is how much is there, as the wire says it.
 //
-// [Harden] sets the headers that keep a browser from running what a stranger stored. Package pace cuts a sender that
+// [Harden] sets the headers that keep a browser from running what an untrusted user stored. Package pace cuts a sender that
 // stalls or trickles.
 //
 // Errors are of the kinds in errors.go; the caller gives them the code of its protocol. Nothing is written to the

@@ -14,7 +14,7 @@ func NotModified(r *http.Request, etag string) bool {
 	return len(list) > 0 && matches(list, etag, true)
 }
 
-// CheckIfMatch answers ErrPrecondition when there is an If-Match that does not name the tag (RFC 9110 §13.1.1). An empty
+// CheckIfMatch returns ErrPrecondition when there is an If-Match that does not name the tag (RFC 9110 §13.1.1). An empty
 // tag stands for what does not exist, which no If-Match names.
 func CheckIfMatch(r *http.Request, etag string) error {
 	list := r.Header["If-Match"]

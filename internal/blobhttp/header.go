@@ -2,7 +2,7 @@ package blobhttp
 
 import "net/http"
 
-// Harden sets headers on an answer whose bytes a stranger may have chosen: no sniffing, no display, no script. The
+// Harden sets headers on an answer whose bytes an untrusted user may have chosen: no sniffing, no display, no script. The
 // same values go to every call; append nothing to them.
 func Harden(h http.Header) {
 	h["X-Content-Type-Options"] = nosniff

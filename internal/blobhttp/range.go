@@ -75,7 +75,7 @@ func parseRange(header string, size int64) ([]span, error) {
 	return spans, nil
 }
 
-// resolve answers a span of length 0 for a range beyond the end.
+// resolve returns a span of length 0 for a range beyond the end.
 func resolve(first, last string, size int64) (span, error) {
 	if first == "" {
 		n, err := number(last)

@@ -24,7 +24,7 @@ type Content struct {
 	Open func(ctx context.Context, start, end int64) (io.ReadCloser, error)
 }
 
-// Serve answers a GET or HEAD. It sets ETag, Docker-Content-Digest, Content-Type (application/octet-stream), Content-Length,
+// Serve returns a GET or HEAD. It sets ETag, Docker-Content-Digest, Content-Type (application/octet-stream), Content-Length,
 // Accept-Ranges and the headers of [Harden]; Cache-Control is left to the caller.
 //
 // Several ranges of a reader that can't seek are answered by the whole blob, which RFC 9110 §14.2 allows.

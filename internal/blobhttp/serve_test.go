@@ -103,7 +103,8 @@ func TestServeSingle(t *testing.T) {
 				if w.Code != test.status || w.Body.String() != test.body {
 					t.Errorf("status %d, body %q; want %d, %q", w.Code, w.Body, test.status, test.body)
 				}
-				if w.Header().Get("Etag") != etag || w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Content-Security-Policy") == "" {
+				if w.Header().Get("Etag") != etag || w.Header().Get("X-Content-Type-Options") != "nosniff" ||
+					w.Header().Get("Content-Security-Policy") == "" {
 					t.Errorf("headers %v", w.Header())
 				}
 				if test.method == "HEAD" && test.status == 200 && w.Header().Get("Content-Length") != "20" {
@@ -220,7 +221,8 @@ func TestServeKeepsSendfile(t *testing.T) {
 
 // FuzzRange compares with net/http on the same bytes, and a reader that seeks with one that doesn't.
 func FuzzRange(f *testing.F) {
-	for _, s := range []string{"bytes=0-0", "bytes=-1", "bytes=5-,0-1", "bytes=", "bytes=,,1-2", "bytes= 1 - 2 ", "bytes=-", "bytes=20-", "bytes=0-18446744073709551615", "x"} {
+	for _, s := range []string{"bytes=0-0", "bytes=-1", "bytes=5-,0-1", "bytes=", "bytes=,,1-2", "bytes= 1 - 2 ", "bytes=-",
+		"bytes=20-", "bytes=0-18446744073709551615", "x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -234,7 +236,8 @@ func FuzzRange(f *testing.F) {
 		r.Header.Set("Range", header)
 		oracle.Header().Set("Content-Type", "application/octet-stream")
 		http.ServeContent(oracle, r, "", time.Time{}, bytes.NewReader([]byte(text)))
-		if err == nil && header != "" && (oracle.Code != w.Code || w.Code == 206 && !strings.HasPrefix(w.Header().Get("Content-Type"), "multipart") && oracle.Body.String() != w.Body.String()) {
+		if err == nil && header != "" && (oracle.Code != w.Code || w.Code == 206 &&
+			!strings.HasPrefix(w.Header().Get("Content-Type"), "multipart") && oracle.Body.String() != w.Body.String()) {
 			t.Fatalf("Range %q: %d %q, net/http has %d %q", header, w.Code, w.Body, oracle.Code, oracle.Body)
 		}
 		s, serr := serve("GET", both["stream"], "Range", header)

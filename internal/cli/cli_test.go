@@ -96,7 +96,8 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 	for _, args := range []string{"--help", "thing --help", "--version", "version", "version --json"} {
-		if code, stdout, stderr := call(t.Context(), strings.Fields(args)...); code != 0 || !strings.Contains(stdout, "test-program") || stderr != "" {
+		if code, stdout, stderr := call(t.Context(), strings.Fields(args)...); code != 0 || !strings.Contains(stdout, "test-program") ||
+			stderr != "" {
 			t.Errorf("%s: %d %q %q", args, code, stdout, stderr)
 		}
 	}
@@ -187,7 +188,8 @@ func TestShells(t *testing.T) {
 // TestMan has groff judge the page.
 func TestMan(t *testing.T) {
 	_, page, _ := call(t.Context(), "man")
-	for _, want := range []string{".TH TEST\\-PROGRAM 1", ".SS test\\-program thing put <file>", ".B \\-l, \\-\\-[no\\-]layers", "\\&'quoted at the start.", "HOLD_SERVER_ADDR"} {
+	for _, want := range []string{".TH TEST\\-PROGRAM 1", ".SS test\\-program thing put <file>", ".B \\-l, \\-\\-[no\\-]layers",
+		"\\&'quoted at the start.", "HOLD_SERVER_ADDR"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
 		}
@@ -204,7 +206,8 @@ func TestMan(t *testing.T) {
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
-	if err != nil || errs.Len() > 0 || !strings.Contains(string(out), `It has a . at the end, a \ and …`) || !strings.Contains(string(out), "'quoted at the start.") {
+	if err != nil || errs.Len() > 0 || !strings.Contains(string(out), `It has a . at the end, a \ and …`) ||
+		!strings.Contains(string(out), "'quoted at the start.") {
 		t.Errorf("%v %s\n%s", err, errs.String(), out)
 	}
 }

@@ -26,8 +26,10 @@ func TestExplain(t *testing.T) {
 		folders []Folder
 		want    []string
 	}{
-		{fmt.Errorf("write: %w", syscall.ENOSPC), both, []string{"no space left in " + own.Path + " (database.path) or " + other.Path + " (storage.path)", "free some"}},
-		{errors.New("create version table: database or disk is full (13)"), both[:1], []string{"no space left in " + own.Path + " (database.path): "}},
+		{fmt.Errorf("write: %w", syscall.ENOSPC), both, []string{"no space left in " + own.Path + " (database.path) or " + other.Path +
+			" (storage.path)", "free some"}},
+		{errors.New("create version table: database or disk is full (13)"), both[:1],
+			[]string{"no space left in " + own.Path + " (database.path): "}},
 		{denied, both[:1], []string{"may not write to " + own.Path + " (database.path)", "lock folder"}},
 		{errors.New("port taken"), both, []string{"port taken"}},
 	} {
@@ -42,7 +44,8 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	if os.Geteuid() == 0 {
-		if got := explain(denied, both).Error(); !strings.Contains(got, other.Path+" (storage.path) belongs to user ") || !strings.Contains(got, "(65534), and this runs as user root (0)") {
+		if got := explain(denied, both).Error(); !strings.Contains(got, other.Path+" (storage.path) belongs to user ") ||
+			!strings.Contains(got, "(65534), and this runs as user root (0)") {
 			t.Error(got)
 		}
 	}

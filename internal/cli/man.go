@@ -42,7 +42,8 @@ func writeMan(w io.Writer, p *Program, app *kong.Application) error {
 	}
 	m.section("ENVIRONMENT")
 	prefix := config.Prefix(p.Defaults)
-	m.text("Every key of the configuration can be set by a variable, which wins over the file: " + prefix + "_ and the key's path in capitals, as in " +
+	m.text("Every key of the configuration can be set by a variable, which wins over the file: " + prefix +
+		"_ and the key's path in capitals, as in " +
 		config.EnvName(prefix, "server.addr") + " for server.addr. `" + p.Name + " config init` prints all keys, explained.")
 	return out.Flush()
 }

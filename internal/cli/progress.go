@@ -12,8 +12,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// Progress shows people how far a verb is: done, of how much, how fast and how long it will take. It does when standard error is a terminal,
-// and nothing otherwise. Its methods may be called by several goroutines.
+// Progress shows people how far a verb is: done, of how much, how fast and how long it will take. It does when standard
+// error is a terminal, and nothing otherwise. Its methods may be called by several goroutines.
 type Progress struct {
 	err  io.Writer
 	pool *mpb.Progress // nil: nothing is shown
@@ -85,7 +85,8 @@ func (p *Progress) set(what string, done, total int64, counter func() decor.Deco
 		p.what, p.total, p.drawn = what, total, time.Time{}
 		after := []decor.Decorator{decor.Name(" "), counter(), decor.Name("  "), speed(perSecond)}
 		if total > 0 {
-			after = append(after, decor.Name("  "), decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "done"), decor.OnComplete(decor.Name(" left"), ""))
+			after = append(after, decor.Name("  "), decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "done"),
+				decor.OnComplete(decor.Name(" left"), ""))
 			p.bar = p.pool.New(total, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
 				mpb.PrependDecorators(decor.Name(what+" ")), mpb.AppendDecorators(after...))
 		} else {

@@ -164,7 +164,8 @@ func (c *AppView) check() []problem {
 	p.testMode(c.Server.TestMode, "server.base_url", c.Server.BaseURL)
 	switch {
 	case c.Server.DefaultHoldDID == "":
-		p.add("server.default_hold_did", "is required: set it, or %s, to the DID of a hold, as in did:web:hold.example.com", EnvName(AppViewPrefix, "server.default_hold_did"))
+		p.add("server.default_hold_did", "is required: set it, or %s, to the DID of a hold, as in did:web:hold.example.com",
+			EnvName(AppViewPrefix, "server.default_hold_did"))
 	case !strings.HasPrefix(c.Server.DefaultHoldDID, "did:"):
 		p.add("server.default_hold_did", "%q is no DID: write did:web:hold.example.com", c.Server.DefaultHoldDID)
 	}

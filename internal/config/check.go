@@ -47,7 +47,8 @@ func (p *problems) url(path, value string, required bool) {
 		return
 	}
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		p.add(path, "%q must be scheme and host only, as in https://example.com", Shown(value))
 	}
 }
@@ -79,7 +80,7 @@ func (p *problems) database(key, value string) {
 	}
 }
 
-// testMode refuses test_mode where strangers could reach it: at an https address, or one that is neither loopback, private nor
+// testMode refuses test_mode where the public could reach it: at an https address, or one that is neither loopback, private nor
 // under .test.
 func (p *problems) testMode(on bool, path, value string) {
 	if !on || value == "" {

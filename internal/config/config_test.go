@@ -30,24 +30,28 @@ server:
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
-	if c.Server.DefaultHoldDID != "did:web:127.0.0.1:8080" || !c.Server.TestMode || c.Server.Addr != ":5000" || c.DataDir() != "/var/lib/atcr" {
+	if c.Server.DefaultHoldDID != "did:web:127.0.0.1:8080" || !c.Server.TestMode || c.Server.Addr != ":5000" ||
+		c.DataDir() != "/var/lib/atcr" {
 		t.Errorf("%+v", c.Server)
 	}
 }
 
 func TestOrderOfSources(t *testing.T) {
 	path := file(t, "c.yaml", "log_level: warn\nserver:\n  addr: :1\n  default_hold_did: did:web:file.test\n")
-	c, _, err := LoadAppView(path, []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:env.test", "ATCR_LOG_LEVEL=", "ATCR_PDS_SERVE_STALE=1h", "ATCR_NETWORK_ALLOW=10.0.0.0/8, 192.168.0.0/16", "HOLD_SERVER_ADDR=:9"})
+	c, _, err := LoadAppView(path, []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:env.test", "ATCR_LOG_LEVEL=",
+		"ATCR_PDS_SERVE_STALE=1h", "ATCR_NETWORK_ALLOW=10.0.0.0/8, 192.168.0.0/16", "HOLD_SERVER_ADDR=:9"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Server.DefaultHoldDID != "did:web:env.test" || c.LogLevel != "warn" || c.Server.Addr != ":1" || c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 {
+	if c.Server.DefaultHoldDID != "did:web:env.test" || c.LogLevel != "warn" || c.Server.Addr != ":1" ||
+		c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 {
 		t.Errorf("%+v", c)
 	}
 }
 
 func TestHoldValues(t *testing.T) {
-	want := []CrewMember{{Member: "alice.test", Permissions: []string{"blob:read", "blob:write"}, Tier: "bosun"}, {Member: "did:plc:x", Permissions: []string{"crew:admin"}}}
+	want := []CrewMember{{Member: "alice.test", Permissions: []string{"blob:read", "blob:write"}, Tier: "bosun"},
+		{Member: "did:plc:x", Permissions: []string{"crew:admin"}}}
 	yaml := holdMinimum + "  crew:\n    - member: alice.test\n      permissions: [blob:read, blob:write]\n      tier: bosun\n    - {member: 'did:plc:x', permissions: [crew:admin]}\ndatabase:\n  did_method: web\n  path: /data\n  did: did:web:other.test\n"
 	toml := `
 [server]
@@ -65,7 +69,8 @@ permissions = ["crew:admin"]
 path = "/data"
 did = "did:web:other.test"
 `
-	env := []string{"HOLD_SERVER_PUBLIC_URL=https://hold.example.com", "HOLD_REGISTRATION_OWNER_DID=did:plc:ewvi7nxzyoun6zhxrhs64oiz", "HOLD_DATABASE_PATH=/data", "HOLD_DATABASE_DID=did:web:other.test",
+	env := []string{"HOLD_SERVER_PUBLIC_URL=https://hold.example.com", "HOLD_REGISTRATION_OWNER_DID=did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+		"HOLD_DATABASE_PATH=/data", "HOLD_DATABASE_DID=did:web:other.test",
 		"HOLD_REGISTRATION_CREW=[{member: alice.test, permissions: [blob:read, blob:write], tier: bosun}, {member: did:plc:x, permissions: [crew:admin]}]"}
 	for name, load := range map[string]func() (*Hold, []string, error){
 		"yaml": func() (*Hold, []string, error) { return LoadHold(file(t, "c.yml", yaml), nil) },
@@ -101,18 +106,24 @@ func TestErrors(t *testing.T) {
 		err  error
 		want []string
 	}{
-		{"unknown key", app("c.yaml", "server:\n  default_hold_did: did:web:x.test\n  bass_url: http://x\n"), []string{"c.yaml:3: unknown key server.bass_url; did you mean server.base_url?"}},
-		{"several", app("c.yaml", "log_leve: x\nservr: {}\n"), []string{"c.yaml:1: unknown key log_leve; did you mean log_level?", "c.yaml:2: unknown key servr; did you mean server?"}},
+		{"unknown key", app("c.yaml", "server:\n  default_hold_did: did:web:x.test\n  bass_url: http://x\n"),
+			[]string{"c.yaml:3: unknown key server.bass_url; did you mean server.base_url?"}},
+		{"several", app("c.yaml", "log_leve: x\nservr: {}\n"),
+			[]string{"c.yaml:1: unknown key log_leve; did you mean log_level?", "c.yaml:2: unknown key servr; did you mean server?"}},
 		{"in another section", app("c.yaml", "default_hold_did: x\n"), []string{"did you mean server.default_hold_did?"}},
 		{"nothing near", app("c.yaml", did+"pds: {xyz: 1}\n"), []string{"c.yaml:2: unknown key pds.xyz; it takes serve_stale, verify"}},
-		{"TOML", app("c.toml", "log_level = \"info\"\n[server]\ndefault_hold_did = \"did:web:x.test\"\nadr = \":1\"\n"), []string{"c.toml:4: unknown key server.adr; did you mean server.addr?"}},
-		{"in a list", hold("c.yaml", holdMinimum+"  crew:\n    - member: a.test\n      permisions: []\n"), []string{"c.yaml:7: unknown key registration.crew[0].permisions; did you mean registration.crew[0].permissions?"}},
-		{"all at once", hold("c.yaml", "servr: {}\nlog_level: loud\nstorage: {driver: s3}\nbackup: {keep: many}\n", "HOLD_SERVER_TEST_MODE=perhaps"), []string{
+		{"TOML", app("c.toml", "log_level = \"info\"\n[server]\ndefault_hold_did = \"did:web:x.test\"\nadr = \":1\"\n"),
+			[]string{"c.toml:4: unknown key server.adr; did you mean server.addr?"}},
+		{"in a list", hold("c.yaml", holdMinimum+"  crew:\n    - member: a.test\n      permisions: []\n"),
+			[]string{"c.yaml:7: unknown key registration.crew[0].permisions; did you mean registration.crew[0].permissions?"}},
+		{"all at once", hold("c.yaml", "servr: {}\nlog_level: loud\nstorage: {driver: s3}\nbackup: {keep: many}\n",
+			"HOLD_SERVER_TEST_MODE=perhaps"), []string{
 			"c.yaml:1: unknown key servr", "c.yaml:2: log_level: \"loud\"", "c.yaml:3: storage.driver", "c.yaml:4: backup.keep", "HOLD_SERVER_TEST_MODE: server.test_mode",
 			"server.public_url: is required", "registration.owner_did: is required"}},
 		{"required", app("c.yaml", ""), []string{"server.default_hold_did: is required", "ATCR_SERVER_DEFAULT_HOLD_DID"}},
 		{"hold required", hold("c.yaml", ""), []string{"server.public_url: is required", "registration.owner_did: is required"}},
-		{"bool", app("c.yaml", "server:\n  default_hold_did: did:web:x.test\n  test_mode: maybe\n"), []string{"c.yaml:3: server.test_mode: \"maybe\" must be true or false"}},
+		{"bool", app("c.yaml", "server:\n  default_hold_did: did:web:x.test\n  test_mode: maybe\n"),
+			[]string{"c.yaml:3: server.test_mode: \"maybe\" must be true or false"}},
 		{"duration", app("c.yaml", did+"pds:\n  serve_stale: 7 days\n"), []string{"c.yaml:3: pds.serve_stale", "duration"}},
 		{"number", app("c.yaml", did+"log_shipper:\n  batch_size: many\n"), []string{"c.yaml:3: log_shipper.batch_size"}},
 		{"section as text", app("c.yaml", "server: x\n"), []string{"c.yaml:1: server must be a section"}},
@@ -123,21 +134,31 @@ func TestErrors(t *testing.T) {
 		{"twice", app("c.yaml", "log_level: info\nlog_level: warn\n"), []string{"c.yaml: ", "log_level"}},
 		{"two documents", app("c.yaml", did+"---\n"+did), []string{"more than one"}},
 		{"alias", app("c.yaml", "server: &a {}\nui: *a\n"), []string{"not allowed"}},
-		{"both places", hold("c.yaml", holdMinimum+"identity: {did: 'did:web:a.test'}\ndatabase:\n  did: did:web:b.test\n"), []string{"c.yaml:7: database.did is already set by identity.did", "c.yaml:5"}},
+		{"both places", hold("c.yaml", holdMinimum+"identity: {did: 'did:web:a.test'}\ndatabase:\n  did: did:web:b.test\n"),
+			[]string{"c.yaml:7: database.did is already set by identity.did", "c.yaml:5"}},
 		{"env", app("c.yaml", did, "ATCR_SERVER_TEST_MODE=perhaps"), []string{"ATCR_SERVER_TEST_MODE: server.test_mode: \"perhaps\""}},
-		{"https in test mode", app("c.yaml", did, "ATCR_SERVER_TEST_MODE=true", "ATCR_SERVER_BASE_URL=https://127.0.0.1:5000"), []string{"server.test_mode: is refused while server.base_url is https"}},
-		{"public in test mode", app("c.yaml", did, "ATCR_SERVER_TEST_MODE=true", "ATCR_SERVER_BASE_URL=http://registry.example.com"), []string{"server.test_mode: is refused", "neither loopback"}},
-		{"hold in test mode", hold("c.yaml", holdMinimum, "HOLD_SERVER_TEST_MODE=true"), []string{"server.test_mode: is refused while server.public_url is https"}},
-		{"http hold", hold("c.yaml", holdMinimum, "HOLD_SERVER_PUBLIC_URL=http://hold.example.com"), []string{"HOLD_SERVER_PUBLIC_URL: server.public_url: must be https"}},
+		{"https in test mode", app("c.yaml", did, "ATCR_SERVER_TEST_MODE=true", "ATCR_SERVER_BASE_URL=https://127.0.0.1:5000"),
+			[]string{"server.test_mode: is refused while server.base_url is https"}},
+		{"public in test mode", app("c.yaml", did, "ATCR_SERVER_TEST_MODE=true", "ATCR_SERVER_BASE_URL=http://registry.example.com"),
+			[]string{"server.test_mode: is refused", "neither loopback"}},
+		{"hold in test mode", hold("c.yaml", holdMinimum, "HOLD_SERVER_TEST_MODE=true"),
+			[]string{"server.test_mode: is refused while server.public_url is https"}},
+		{"http hold", hold("c.yaml", holdMinimum, "HOLD_SERVER_PUBLIC_URL=http://hold.example.com"),
+			[]string{"HOLD_SERVER_PUBLIC_URL: server.public_url: must be https"}},
 		{"method", hold("c.yaml", holdMinimum+"identity: {did_method: key}\n"), []string{`identity.did_method: "key" is not one of web, plc`}},
-		{"recovery key", hold("c.yaml", holdMinimum+"identity: {recovery_did_key: zQ3sh}\n"), []string{"identity.recovery_did_key: \"zQ3sh\" is no public key"}},
+		{"recovery key", hold("c.yaml", holdMinimum+"identity: {recovery_did_key: zQ3sh}\n"),
+			[]string{"identity.recovery_did_key: \"zQ3sh\" is no public key"}},
 		{"s3", hold("c.yaml", holdMinimum+"storage: {driver: s3}\n"), []string{"storage.driver: \"s3\" is not one of file"}},
-		{"rights", hold("c.yaml", holdMinimum+"  crew: [{member: a.test, permissions: ['blob:all']}]\n"), []string{"registration.crew: \"blob:all\""}},
+		{"rights", hold("c.yaml", holdMinimum+"  crew: [{member: a.test, permissions: ['blob:all']}]\n"),
+			[]string{"registration.crew: \"blob:all\""}},
 		{"no member", hold("c.yaml", holdMinimum+"  crew: [{tier: x}]\n"), []string{"has no member"}},
-		{"appview handle", hold("c.yaml", holdMinimum, "HOLD_SERVER_APPVIEW_DID=registry.test"), []string{"HOLD_SERVER_APPVIEW_DID: server.appview_did: \"registry.test\" is no DID"}},
-		{"quota", hold("c.yaml", holdMinimum+"quota: {tiers: [{name: deckhand, quota: 5 apples}]}\n"), []string{"c.yaml:5: quota.tiers: [0]: quota \"5 apples\" is no size"}},
+		{"appview handle", hold("c.yaml", holdMinimum, "HOLD_SERVER_APPVIEW_DID=registry.test"),
+			[]string{"HOLD_SERVER_APPVIEW_DID: server.appview_did: \"registry.test\" is no DID"}},
+		{"quota", hold("c.yaml", holdMinimum+"quota: {tiers: [{name: deckhand, quota: 5 apples}]}\n"),
+			[]string{"c.yaml:5: quota.tiers: [0]: quota \"5 apples\" is no size"}},
 		{"nameless tier", hold("c.yaml", holdMinimum+"quota: {tiers: [{name: deckhand}, {quota: 5gb}]}\n"), []string{"quota.tiers: [1]: name"}},
-		{"owner handle", hold("c.yaml", "server: {public_url: 'https://h.test'}\nregistration: {owner_did: alice.test}\n"), []string{"c.yaml:2: registration.owner_did: \"alice.test\" is no DID"}},
+		{"owner handle", hold("c.yaml", "server: {public_url: 'https://h.test'}\nregistration: {owner_did: alice.test}\n"),
+			[]string{"c.yaml:2: registration.owner_did: \"alice.test\" is no DID"}},
 		{"URL with a path", app("c.yaml", did, "ATCR_SERVER_BASE_URL=https://x.test/registry"), []string{"server.base_url"}},
 		{"address", app("c.yaml", did, "ATCR_SERVER_ADDR=5000"), []string{"server.addr: \"5000\" is no address"}},
 		{"log level", app("c.yaml", did+"log_level: loud\n"), []string{"log_level: \"loud\""}},
@@ -160,15 +181,22 @@ func TestErrors(t *testing.T) {
 
 func TestSecretsStayOut(t *testing.T) {
 	const secret = "hunter2"
-	for _, text := range []string{"scanner:\n  secret: [" + secret + "]\n", "scanner:\n  secret: {a: " + secret + "}\n", "scanner:\n  secret: " + secret + "\nscaner: {}\n",
-		"backup: {to: 's3://AKIA:" + secret + "@bucket/holds'}\n", "backup: {to: 's3:AKIA:" + secret + "@bucket'}\n", "backup: {to: 's3://bucket?secretKey=" + secret + "'}\n",
-		"backup: {endpoint: 'https://AKIA:" + secret + "@s3.example.com'}\n", "backup: {endpoint: 'https://AKIA:/" + secret + "@s3.example.com'}\n",
+	for _, text := range []string{"scanner:\n  secret: [" + secret + "]\n", "scanner:\n  secret: {a: " + secret + "}\n",
+		"scanner:\n  secret: " + secret + "\nscaner: {}\n",
+		"backup: {to: 's3://AKIA:" + secret + "@bucket/holds'}\n", "backup: {to: 's3:AKIA:" + secret +
+			"@bucket'}\n", "backup: {to: 's3://bucket?secretKey=" + secret + "'}\n",
+		"backup: {endpoint: 'https://AKIA:" + secret + "@s3.example.com'}\n", "backup: {endpoint: 'https://AKIA:/" + secret +
+			"@s3.example.com'}\n",
 		"backup: {recipient: AGE-SECRET-KEY-" + secret + "}\n",
 		// A mistake beside the secret, or in it: the parser would print the lines around it.
-		"scanner:\n  secret: " + secret + "\n  secret: " + secret + "\n", "log_level: info\nlog_level: info\nscanner:\n  secret: " + secret + "\n",
-		"scanner:\n  secret: \"" + secret + "\n", "scanner:\n  secret: " + secret + ": x\n", "scanner:\n  secret: [" + secret + "\n", "scanner:\n  - " + secret + "\n",
-		"scanner: " + secret + "\n", "scanner:\n  secret: *" + secret + "\n", "scanner:\n  secret: &" + secret + " " + secret + "\n", "\tx: " + secret + "\n",
-		"scanner:\n  secret: |" + secret + "\n", "scanner:\n  secret: >-" + secret + "\nlog_level: info\n", "scanner: {secret: |" + secret + "}\n",
+		"scanner:\n  secret: " + secret + "\n  secret: " + secret + "\n", "log_level: info\nlog_level: info\nscanner:\n  secret: " +
+			secret + "\n",
+		"scanner:\n  secret: \"" + secret + "\n", "scanner:\n  secret: " + secret + ": x\n", "scanner:\n  secret: [" + secret +
+			"\n", "scanner:\n  - " + secret + "\n",
+		"scanner: " + secret + "\n", "scanner:\n  secret: *" + secret + "\n", "scanner:\n  secret: &" + secret + " " + secret +
+			"\n", "\tx: " + secret + "\n",
+		"scanner:\n  secret: |" + secret + "\n", "scanner:\n  secret: >-" + secret + "\nlog_level: info\n", "scanner: {secret: |" +
+			secret + "}\n",
 		"database: {url: 'mysql://hold:" + secret + "@db.test/hold'}\n", "database: {url: 'postgres://hold:" + secret + "%@db.test/hold'}\n"} {
 		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum+text), nil)
 		if err == nil || strings.Contains(err.Error(), secret) {
@@ -181,7 +209,8 @@ func TestSecretsStayOut(t *testing.T) {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
-	for _, text := range []string{"secret = " + secret + "\n", "secret = \"" + secret + "\n", "secret = \"" + secret + "\"\nsecret = \"" + secret + "\"\n", "secret = \"" + secret + "\" x\n",
+	for _, text := range []string{"secret = " + secret + "\n", "secret = \"" + secret + "\n", "secret = \"" + secret +
+		"\"\nsecret = \"" + secret + "\"\n", "secret = \"" + secret + "\" x\n",
 		"secret = [\"" + secret + "\"]\n", "secret = \"" + secret + "\\q\"\n", "secret = 1e999 # " + secret + "\n"} {
 		_, _, err := LoadHold(file(t, "c.toml", "[scanner]\n"+text), nil)
 		if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "1e999") {
@@ -249,7 +278,8 @@ func TestWriteValues(t *testing.T) {
 	want := DefaultHold()
 	want.Server.PublicURL, want.Registration.OwnerDID = "https://hold.example.com", "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	want.Registration.ProfileName = "a \"b\" \\ c: # d 'e' \t\u00e9\u2028\n[f]"
-	want.Registration.Crew = []CrewMember{{Member: "did:web:a.test", Permissions: []string{"blob:read", "crew:admin"}, Tier: "x, y"}, {Member: "b.test", Permissions: []string{}}}
+	want.Registration.Crew = []CrewMember{{Member: "did:web:a.test", Permissions: []string{"blob:read", "crew:admin"}, Tier: "x, y"},
+		{Member: "b.test", Permissions: []string{}}}
 	want.Quota.Tiers = []Tier{{Name: "yes", Quota: "5GB", Description: "for = {all}"}}
 	want.Network.Allow = []string{"10.0.0.0/8", "fd00::/8"}
 	want.Backup.Every = 90 * time.Second

@@ -11,9 +11,9 @@
 // objects is written as YAML ([{member: alice.example.com}]). Variables under the prefix that are no key are
 // left alone, except that one which looks like a misspelt key gives a warning.
 //
-// Keys of features that are not built yet are read, and named in one warning where they ask for something, so that a file written for a later
-// version, or for another implementation, works. Values never stand in messages where a field is marked as secret, nor does text of the file
-// around a mistake.
+// Keys of features that are not built yet are read, and named in one warning where they ask for something, so that a file
+// written for a later version, or for another implementation, works. Values never stand in messages where a field is marked
+// as secret, nor does text of the file around a mistake.
 //
 // # Tags
 //

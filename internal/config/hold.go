@@ -202,7 +202,8 @@ func (c *Hold) check() []problem {
 	p.logLevel(c.LogLevel)
 	p.addr("server.addr", c.Server.Addr)
 	if c.Server.PublicURL == "" {
-		p.add("server.public_url", "is required: set it, or %s, to the address others reach the hold at, as in https://hold.example.com", EnvName(HoldPrefix, "server.public_url"))
+		p.add("server.public_url", "is required: set it, or %s, to the address others reach the hold at, as in https://hold.example.com",
+			EnvName(HoldPrefix, "server.public_url"))
 	}
 	p.url("server.public_url", c.Server.PublicURL, false)
 	p.testMode(c.Server.TestMode, "server.public_url", c.Server.PublicURL)
@@ -213,7 +214,8 @@ func (c *Hold) check() []problem {
 	if c.Registration.OwnerDID == "" {
 		p.add("registration.owner_did", "is required: set it, or %s, to the DID of the captain", EnvName(HoldPrefix, "registration.owner_did"))
 	}
-	for path, did := range map[string]string{"registration.owner_did": c.Registration.OwnerDID, "server.successor": c.Server.Successor, "server.appview_did": c.Server.AppViewDID, "identity.did": c.Identity.DID} {
+	for path, did := range map[string]string{"registration.owner_did": c.Registration.OwnerDID, "server.successor": c.Server.Successor,
+		"server.appview_did": c.Server.AppViewDID, "identity.did": c.Identity.DID} {
 		if did != "" && !strings.HasPrefix(did, "did:") {
 			p.add(path, "%q is no DID: write did:plc:… or did:web:…", did)
 		}
@@ -262,7 +264,8 @@ func (b *Backup) check(p *problems, testMode bool) {
 		p.add("backup.to", "%s is not supported: name a folder, or s3://bucket/prefix", scheme)
 	}
 	if strings.HasPrefix(b.To, "s3:") && (b.AccessKey == "" || b.SecretKey == "") {
-		p.add("backup.to", "needs backup.access_key and backup.secret_key, or %s and %s", EnvName(HoldPrefix, "backup.access_key"), EnvName(HoldPrefix, "backup.secret_key"))
+		p.add("backup.to", "needs backup.access_key and backup.secret_key, or %s and %s", EnvName(HoldPrefix, "backup.access_key"),
+			EnvName(HoldPrefix, "backup.secret_key"))
 	}
 	if b.Every == 0 {
 		return

@@ -45,8 +45,9 @@ func LoadHold(file string, environ []string) (*Hold, []string, error) {
 	return c, warnings, err
 }
 
-// LoadHoldText is [LoadHold] for a text that a backup holds; name stands for it in errors. Its section backup is not used. Secrets are those
-// of the environment: a backup has none, and a text that sets one is refused, since [Changed] would not show it to who is asked.
+// LoadHoldText is [LoadHold] for a text that a backup holds; name stands for it in errors. Its section backup is not used.
+// Secrets are those of the environment: a backup has none, and a text that sets one is refused, since [Changed] would not
+// show it to who is asked.
 func LoadHoldText(name string, text []byte, environ []string) (*Hold, error) {
 	c := DefaultHold()
 	l := newLoader(reflect.ValueOf(c).Elem())

@@ -173,7 +173,7 @@ func fieldByKey(v reflect.Value, key string) (reflect.Value, reflect.StructField
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// nearest answers the name most like s, empty when none is close: at most a third of the letters differ.
+// nearest returns the name most like s, empty when none is close: at most a third of the letters differ.
 func nearest(s string, names []string) string {
 	best, bestDistance := "", len(s)/3+1
 	slices.Sort(names)

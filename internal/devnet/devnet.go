@@ -61,7 +61,7 @@ type Net struct {
 	mu    sync.Mutex
 }
 
-// Start starts directory and PDS and answers when both do. ctx is for starting only; Close ends the network.
+// Start starts directory and PDS and returns when both do. ctx is for starting only; Close ends the network.
 func Start(ctx context.Context, c Config) (n *Net, err error) {
 	if c.Dir == "" {
 		return nil, errors.New("start development network: Dir is missing")
@@ -98,7 +98,8 @@ func Start(ctx context.Context, c Config) (n *Net, err error) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
 	n.run(run, plcListener, n.dir, c.Log)
-	n.pds, err = OpenPDS(ctx, n.dir, PDSConfig{Dir: filepath.Join(c.Dir, "pds"), PublicURL: n.pdsURL, Accounts: c.Accounts, MaxBlob: c.MaxBlob, Log: c.Log, Clock: c.Clock})
+	n.pds, err = OpenPDS(ctx, n.dir, PDSConfig{Dir: filepath.Join(c.Dir, "pds"), PublicURL: n.pdsURL, Accounts: c.Accounts,
+		MaxBlob: c.MaxBlob, Log: c.Log, Clock: c.Clock})
 	if err != nil {
 		pdsListener.Close()
 		return n, err

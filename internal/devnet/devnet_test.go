@@ -89,7 +89,8 @@ func TestRestart(t *testing.T) {
 		t.Fatalf("%+v", alice)
 	}
 	token := session(t, n.PDSURL(), alice.DID, alice.Password)
-	status, body := call(t, "POST", n.PDSURL()+"/xrpc/com.atproto.repo.putRecord", token, dict{"repo": alice.DID, "collection": "io.atcr.tag", "rkey": "a_b", "record": dict{"tag": "b"}})
+	status, body := call(t, "POST", n.PDSURL()+"/xrpc/com.atproto.repo.putRecord", token,
+		dict{"repo": alice.DID, "collection": "io.atcr.tag", "rkey": "a_b", "record": dict{"tag": "b"}})
 	if status != 200 {
 		t.Fatalf("putRecord: %d %s", status, body)
 	}
@@ -105,14 +106,16 @@ func TestRestart(t *testing.T) {
 	if status, body = call(t, "GET", n.PDSURL()+"/xrpc/com.atproto.server.getSession", token, nil); status != 200 {
 		t.Fatalf("an old session after a restart: %d %s", status, body)
 	}
-	if status, body = call(t, "GET", n.PDSURL()+"/xrpc/com.atproto.repo.getRecord?collection=io.atcr.tag&rkey=a_b&repo="+alice.DID, "", nil); status != 200 {
+	if status, body = call(t, "GET", n.PDSURL()+"/xrpc/com.atproto.repo.getRecord?collection=io.atcr.tag&rkey=a_b&repo="+alice.DID, "",
+		nil); status != 200 {
 		t.Fatalf("getRecord after a restart: %d %s", status, body)
 	}
 	status, body = call(t, "GET", n.PLCURL()+"/"+alice.DID, "", nil)
 	var doc struct {
 		Service []struct{ ServiceEndpoint string }
 	}
-	if err := json.Unmarshal(body, &doc); err != nil || status != 200 || len(doc.Service) != 1 || doc.Service[0].ServiceEndpoint != n.PDSURL() {
+	if err := json.Unmarshal(body, &doc); err != nil || status != 200 || len(doc.Service) != 1 ||
+		doc.Service[0].ServiceEndpoint != n.PDSURL() {
 		t.Fatalf("DID document after a restart: %d %s", status, body)
 	}
 	req, _ := http.NewRequest("GET", n.PDSURL()+"/.well-known/atproto-did", nil)

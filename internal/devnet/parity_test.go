@@ -46,7 +46,8 @@ func write(more dict) dict {
 func record(v string) dict { return dict{"$type": tag, "v": v} }
 
 func blobRecord(ref string) dict {
-	return dict{"$type": tag, "b": dict{"$type": "blob", "ref": dict{"$link": ref}, "mimeType": "application/vnd.oci.image.manifest.v1+json", "size": 19}}
+	return dict{"$type": tag, "b": dict{"$type": "blob", "ref": dict{"$link": ref},
+		"mimeType": "application/vnd.oci.image.manifest.v1+json", "size": 19}}
 }
 
 func applied(kind, rkey string, v any) dict {
@@ -67,15 +68,19 @@ func steps() []step {
 		{"wrong password", "com.atproto.server.createSession", "", dict{"identifier": "alice.test", "password": "no"}, nil, 401},
 		{"unknown account", "com.atproto.server.createSession", "", dict{"identifier": "zed.test", "password": "no"}, nil, 401},
 		{"no password", "com.atproto.server.createSession", "", dict{"identifier": "alice.test"}, nil, 400},
-		{"session", "com.atproto.server.createSession", "", dict{"identifier": "alice.test", "password": "${password}"}, map[string]string{"access": "accessJwt", "refresh": "refreshJwt"}, 200},
+		{"session", "com.atproto.server.createSession", "", dict{"identifier": "alice.test", "password": "${password}"},
+			map[string]string{"access": "accessJwt", "refresh": "refreshJwt"}, 200},
 		{"get session", "com.atproto.server.getSession", "access", nil, nil, 200},
 		{"get session, no token", "com.atproto.server.getSession", "", nil, nil, 401},
 		{"get session, junk token", "com.atproto.server.getSession", "junk", nil, nil, 400},
 		{"get session, refresh token", "com.atproto.server.getSession", "refresh", nil, nil, 400},
-		{"app password", "com.atproto.server.createAppPassword", "access", dict{"name": "one"}, map[string]string{"appPassword": "password"}, 200},
-		{"session by app password", "com.atproto.server.createSession", "", dict{"identifier": "${did}", "password": "${appPassword}"}, map[string]string{"app": "accessJwt"}, 200},
+		{"app password", "com.atproto.server.createAppPassword", "access", dict{"name": "one"},
+			map[string]string{"appPassword": "password"}, 200},
+		{"session by app password", "com.atproto.server.createSession", "", dict{"identifier": "${did}", "password": "${appPassword}"},
+			map[string]string{"app": "accessJwt"}, 200},
 		{"app password by app password", "com.atproto.server.createAppPassword", "app", dict{"name": "two"}, nil, 400},
-		{"refresh", "com.atproto.server.refreshSession", "refresh", dict{}, map[string]string{"access": "accessJwt", "refresh2": "refreshJwt"}, 200},
+		{"refresh", "com.atproto.server.refreshSession", "refresh", dict{},
+			map[string]string{"access": "accessJwt", "refresh2": "refreshJwt"}, 200},
 		{"refresh by access token", "com.atproto.server.refreshSession", "access", dict{}, nil, 400},
 		{"delete session", "com.atproto.server.deleteSession", "refresh2", dict{}, nil, 200},
 		{"refresh after delete", "com.atproto.server.refreshSession", "refresh2", dict{}, nil, 400},
@@ -88,7 +93,8 @@ func steps() []step {
 func recordSteps() []step {
 	const create, put, del, apply = "com.atproto.repo.createRecord", "com.atproto.repo.putRecord", "com.atproto.repo.deleteRecord", "com.atproto.repo.applyWrites"
 	return []step{
-		{"create", create, "access", write(dict{"rkey": "a", "record": record("1")}), map[string]string{"cid": "cid", "commit": "commit.cid"}, 200},
+		{"create", create, "access", write(dict{"rkey": "a", "record": record("1")}),
+			map[string]string{"cid": "cid", "commit": "commit.cid"}, 200},
 		{"create again", create, "access", write(dict{"rkey": "a", "record": record("2")}), nil, 500},
 		{"create without key", create, "app", write(dict{"record": record("1")}), nil, 200},
 		{"create without type", create, "app", write(dict{"rkey": "b", "record": dict{"v": "1"}}), nil, 200},
@@ -106,7 +112,8 @@ func recordSteps() []step {
 		{"put the same", put, "access", write(dict{"rkey": "a", "record": record("3")}), nil, 200},
 		{"put the same, stale swap", put, "access", write(dict{"rkey": "a", "record": record("3"), "swapRecord": "${cid}"}), nil, 200},
 		{"put, stale swap", put, "access", write(dict{"rkey": "a", "record": record("4"), "swapRecord": "${cid}"}), nil, 400},
-		{"put, right swap", put, "access", write(dict{"rkey": "a", "record": record("4"), "swapRecord": "${cid2}"}), map[string]string{"cid3": "cid"}, 200},
+		{"put, right swap", put, "access", write(dict{"rkey": "a", "record": record("4"), "swapRecord": "${cid2}"}),
+			map[string]string{"cid3": "cid"}, 200},
 		{"put, swap null, there", put, "access", write(dict{"rkey": "a", "record": record("5"), "swapRecord": nil}), nil, 400},
 		{"put, swap null, new", put, "access", write(dict{"rkey": "e", "record": record("5"), "swapRecord": nil}), nil, 200},
 		{"put, swap, new", put, "access", write(dict{"rkey": "f", "record": record("5"), "swapRecord": "${cid}"}), nil, 400},
@@ -127,13 +134,18 @@ func recordSteps() []step {
 		{"list, limit 101", "com.atproto.repo.listRecords?limit=101&" + self, "", nil, nil, 400},
 		{"describe", "com.atproto.repo.describeRepo?repo=alice.test", "", nil, nil, 200},
 		{"describe nobody", "com.atproto.repo.describeRepo?repo=nobody.test", "", nil, nil, 400},
-		{"apply", apply, "access", dict{"repo": "${did}", "writes": []any{applied("create", "x", record("1")), applied("create", "y", record("1")), applied("update", "a", record("6")), applied("delete", "e", nil)}}, map[string]string{"commit2": "commit.cid"}, 200},
-		{"apply, create existing", apply, "access", dict{"repo": "${did}", "writes": []any{applied("create", "z", record("1")), applied("create", "x", record("1"))}}, nil, 500},
+		{"apply", apply, "access", dict{"repo": "${did}",
+			"writes": []any{applied("create", "x", record("1")), applied("create", "y", record("1")), applied("update", "a", record("6")),
+				applied("delete", "e", nil)}}, map[string]string{"commit2": "commit.cid"}, 200},
+		{"apply, create existing", apply, "access", dict{"repo": "${did}",
+			"writes": []any{applied("create", "z", record("1")), applied("create", "x", record("1"))}}, nil, 500},
 		{"apply was not in part", "com.atproto.repo.getRecord?rkey=z&" + self, "", nil, nil, 400},
 		{"apply, update missing", apply, "access", dict{"repo": "${did}", "writes": []any{applied("update", "zz", record("1"))}}, nil, 500},
 		{"apply, delete missing", apply, "access", dict{"repo": "${did}", "writes": []any{applied("delete", "zz", nil)}}, nil, 500},
-		{"apply, right commit", apply, "access", dict{"repo": "${did}", "swapCommit": "${commit2}", "writes": []any{applied("update", "x", record("2"))}}, nil, 200},
-		{"apply, stale commit", apply, "access", dict{"repo": "${did}", "swapCommit": "${commit2}", "writes": []any{applied("update", "x", record("3"))}}, nil, 400},
+		{"apply, right commit", apply, "access", dict{"repo": "${did}", "swapCommit": "${commit2}",
+			"writes": []any{applied("update", "x", record("2"))}}, nil, 200},
+		{"apply, stale commit", apply, "access", dict{"repo": "${did}", "swapCommit": "${commit2}",
+			"writes": []any{applied("update", "x", record("3"))}}, nil, 400},
 		{"apply, unknown action", apply, "access", dict{"repo": "${did}", "writes": []any{applied("move", "x", record("3"))}}, nil, 400},
 		{"delete, stale swap", del, "access", write(dict{"rkey": "x", "swapRecord": "${cid}"}), nil, 400},
 		{"delete", del, "app", write(dict{"rkey": "x"}), nil, 200},
@@ -149,7 +161,8 @@ func blobSteps() []step {
 		{"upload", "com.atproto.repo.uploadBlob", "app", manifest, map[string]string{"blob": "blob.ref.$link"}, 200},
 		{"upload, no token", "com.atproto.repo.uploadBlob", "", manifest, nil, 401},
 		{"blob without a record", get + "${blob}", "", nil, nil, 400},
-		{"record of a missing blob", put, "access", write(dict{"rkey": "blob", "record": blobRecord("bafkreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454")}), nil, 400},
+		{"record of a missing blob", put, "access", write(dict{"rkey": "blob",
+			"record": blobRecord("bafkreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454")}), nil, 400},
 		{"record of the blob", put, "access", write(dict{"rkey": "blob", "record": blobRecord("${blob}")}), nil, 200},
 		{"get blob", get + "${blob}", "", nil, nil, 200},
 		{"list blobs", "com.atproto.sync.listBlobs?did=${did}", "", nil, nil, 200},

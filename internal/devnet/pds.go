@@ -242,7 +242,7 @@ func (p *PDS) Close() error {
 	return err
 }
 
-// find answers an account by DID or handle, or nil.
+// find returns an account by DID or handle, or nil.
 func (p *PDS) find(id string) *account {
 	if a := p.accounts[id]; a != nil {
 		return a

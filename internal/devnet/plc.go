@@ -168,7 +168,7 @@ func (d *Directory) submit(w http.ResponseWriter, r *http.Request) {
 	plcJSON(w, http.StatusOK, struct{}{})
 }
 
-// head answers the newest operation of the path's DID, or writes the error.
+// head returns the newest operation of the path's DID, or writes the error.
 func (d *Directory) head(w http.ResponseWriter, r *http.Request) (string, *didplc.OpEntry) {
 	did := r.PathValue("did")
 	entry, err := d.store.GetLatest(r.Context(), did)
@@ -212,7 +212,7 @@ func render(did string, entry *didplc.OpEntry) (plcDocument, error) {
 	return plcDocument{[]string{"https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"}, doc}, err
 }
 
-// Document answers a DID's document as JSON. Errors: didplc.ErrDIDNotFound.
+// Document returns a DID's document as JSON. Errors: didplc.ErrDIDNotFound.
 func (d *Directory) Document(ctx context.Context, did string) (json.RawMessage, error) {
 	entry, err := d.store.GetLatest(ctx, did)
 	if err != nil {

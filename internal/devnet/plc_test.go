@@ -71,7 +71,7 @@ func TestDirectoryKeepsItsLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := client.Submit(ctx, did, &forged); err == nil {
-		t.Fatal("an operation by a stranger's key was taken")
+		t.Fatal("an operation by a key that isn't in the list was taken")
 	}
 	if err := client.Submit(ctx, did, &second); err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func (p *PDS) routes() {
 	})
 }
 
-// ServeHTTP answers XRPC and /.well-known/atproto-did.
+// ServeHTTP returns XRPC and /.well-known/atproto-did.
 func (p *PDS) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHTTP(w, r) }
 
 func (p *PDS) health(w http.ResponseWriter, _ *http.Request) error {

@@ -72,7 +72,8 @@ func (p *PDS) verify(r *http.Request, typ string, expiredToo bool, scopes ...str
 	if !strings.EqualFold(kind, "Bearer") {
 		return nil, nil, badToken("Unexpected authorization type")
 	}
-	opts := []jwt.ParserOption{jwt.WithValidMethods([]string{"HS256"}), jwt.WithAudience(p.did), jwt.WithTimeFunc(p.cfg.Clock), jwt.WithExpirationRequired()}
+	opts := []jwt.ParserOption{jwt.WithValidMethods([]string{"HS256"}), jwt.WithAudience(p.did), jwt.WithTimeFunc(p.cfg.Clock),
+		jwt.WithExpirationRequired()}
 	if expiredToo {
 		opts = append(opts, jwt.WithoutClaimsValidation())
 	}
@@ -97,7 +98,7 @@ func (p *PDS) verify(r *http.Request, typ string, expiredToo bool, scopes ...str
 	return nil, nil, badToken("Bad token scope")
 }
 
-// access answers who asks with an access token: by whatever password, or with full only by the main one.
+// access returns who asks with an access token: by whatever password, or with full only by the main one.
 func (p *PDS) access(r *http.Request, full bool) (*account, *claims, error) {
 	if full {
 		return p.verify(r, "at+jwt", false, scopeAccess)
@@ -185,7 +186,8 @@ func (p *PDS) sessionView(r *http.Request, a *account) (map[string]any, error) {
 		return nil, err
 	}
 	name, _, _ := strings.Cut(a.Handle, ".")
-	return map[string]any{"did": a.DID, "handle": a.Handle, "didDoc": doc, "email": name + "@mail.test", "emailConfirmed": false, "active": true}, nil
+	return map[string]any{"did": a.DID, "handle": a.Handle, "didDoc": doc, "email": name + "@mail.test", "emailConfirmed": false,
+		"active": true}, nil
 }
 
 func (p *PDS) getSession(w http.ResponseWriter, r *http.Request) error {
@@ -255,12 +257,14 @@ func (p *PDS) createAppPassword(w http.ResponseWriter, r *http.Request) error {
 		return xrpc.InvalidRequest("could not create app-specific password")
 	}
 	password := newPassword()
-	ap := &appPassword{Name: in.Name, Hash: hashPassword(a.DID, password), Privileged: in.Privileged, CreatedAt: p.cfg.Clock().UTC().Truncate(time.Millisecond)}
+	ap := &appPassword{Name: in.Name, Hash: hashPassword(a.DID, password), Privileged: in.Privileged,
+		CreatedAt: p.cfg.Clock().UTC().Truncate(time.Millisecond)}
 	a.AppPasswords = append(a.AppPasswords, ap)
 	if err := p.state.save(p.cfg.Dir); err != nil {
 		return err
 	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"name": ap.Name, "password": password, "createdAt": ap.CreatedAt, "privileged": ap.Privileged})
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"name": ap.Name, "password": password, "createdAt": ap.CreatedAt,
+		"privileged": ap.Privileged})
 	return nil
 }
 

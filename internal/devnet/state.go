@@ -43,7 +43,7 @@ type refresh struct {
 	Next        string    `json:"next,omitempty"`        // id of the token that replaced it
 }
 
-// Bounds of what strangers can make us keep.
+// Bounds of what untrusted users can make us keep.
 const (
 	maxRefresh      = 1000 // for an account
 	maxAppPasswords = 100

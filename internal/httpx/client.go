@@ -41,7 +41,7 @@ type ClientOptions struct {
 	MaxConnsPerHost int
 }
 
-// NewClient answers a client that connects only where its [Guard] lets it. Its connections are its own: close them with
+// NewClient returns a client that connects only where its [Guard] lets it. Its connections are its own: close them with
 // CloseIdleConnections when it is not used for the life of the process.
 func NewClient(opts ClientOptions) *http.Client {
 	if opts.Timeout == 0 {
@@ -152,7 +152,7 @@ func Drain(resp *http.Response) {
 // MaxRetryAfter bounds what [RetryAfter] answers.
 const MaxRetryAfter = 24 * time.Hour
 
-// RetryAfter reads a Retry-After header (RFC 9110 §10.2.3): seconds or a date. It answers how long to wait from now, between
+// RetryAfter reads a Retry-After header (RFC 9110 §10.2.3): seconds or a date. It returns how long to wait from now, between
 // 0 and [MaxRetryAfter], and whether there was one that could be read.
 func RetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	v := strings.TrimSpace(h.Get("Retry-After"))

@@ -89,7 +89,10 @@ func TestClientRedirects(t *testing.T) {
 	} else {
 		Drain(resp)
 	}
-	tls := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other, http.StatusFound) }))
+	tls := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
+		http.Redirect(w, r, other, http.StatusFound)
+	}))
 	defer tls.Close()
 	secure := newTestClient(t, ClientOptions{Guard: Guard{Loopback: true}, TLS: tls.Client().Transport.(*http.Transport).TLSClientConfig})
 	if _, err := secure.Get(tls.URL); !errors.Is(err, ErrRedirect) {

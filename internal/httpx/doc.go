@@ -1,9 +1,9 @@
-// Package httpx holds the HTTP habits of the house: a client that may be pointed at addresses strangers chose, and a
+// Package httpx holds the HTTP conventions of the project: a client that may be pointed at untrusted addresses, and a
 // server that drains.
 //
 // # Client
 //
-// [NewClient] answers an *http.Client whose dialer checks the address it has connected to, not the name it was
+// [NewClient] returns an *http.Client whose dialer checks the address it has connected to, not the name it was
 // given, so a name that resolves to 127.0.0.1, that changes between check and use, or that is reached by a redirect,
 // is refused all the same ([ErrForbiddenAddress]). What is refused and what can be opened stands at [Guard]. The
 // client ignores proxies from the environment, follows few redirects, never follows one from https to http, drops

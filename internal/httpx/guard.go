@@ -30,7 +30,7 @@ type Guard struct {
 	Allow []netip.Prefix
 }
 
-// HostsOf answers the host names of URLs, for [Guard.Hosts]. What is empty or no URL with a host is left out.
+// HostsOf returns the host names of URLs, for [Guard.Hosts]. What is empty or no URL with a host is left out.
 func HostsOf(urls ...string) []string {
 	var hosts []string
 	for _, s := range urls {
@@ -41,7 +41,7 @@ func HostsOf(urls ...string) []string {
 	return hosts
 }
 
-// Check answers nil when a connection to addr, made for the given host name, is allowed, else an error that wraps
+// Check returns nil when a connection to addr, made for the given host name, is allowed, else an error that wraps
 // [ErrForbiddenAddress].
 func (g *Guard) Check(host string, addr netip.Addr) error {
 	embedded := false
@@ -78,7 +78,7 @@ func (g *Guard) allowsHost(host string) bool {
 	return false
 }
 
-// dialContext answers a dial function that checks each address at the moment of connecting. A nil resolver is the system's.
+// dialContext returns a dial function that checks each address at the moment of connecting. A nil resolver is the system's.
 func (g *Guard) dialContext(timeout time.Duration, r *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)

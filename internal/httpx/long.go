@@ -15,15 +15,15 @@ const ShortAnswer = 1 << 20
 // ErrNoPlace is wrapped when too many long answers were being read at once.
 var ErrNoPlace = errors.New("too many long answers at once")
 
-// LongAnswers bounds what long answers of strangers take of memory together. A short answer is read at once; one that turns
-// out to be longer than [ShortAnswer] needs one of a few places for as long as its bytes are used, so that strangers who
+// LongAnswers bounds what long answers of untrusted servers take of memory together. A short answer is read at once; one that turns
+// out to be longer than [ShortAnswer] needs one of a few places for as long as its bytes are used, so that servers that
 // answer at length, or never end, keep only each other waiting. Nil has room for all. Safe for concurrent use.
 type LongAnswers struct {
 	places chan struct{}
 	wait   time.Duration
 }
 
-// NewLongAnswers answers one with n places. Who finds none waits for up to wait.
+// NewLongAnswers returns one with n places. Who finds none waits for up to wait.
 func NewLongAnswers(n int, wait time.Duration) *LongAnswers {
 	return &LongAnswers{places: make(chan struct{}, n), wait: wait}
 }

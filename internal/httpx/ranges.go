@@ -47,7 +47,7 @@ func specialRanges() []rangeKind {
 
 var special = specialRanges()
 
-// kindOf answers the kind of an address that is not public unicast, or "".
+// kindOf returns the kind of an address that is not public unicast, or "".
 func kindOf(a netip.Addr) string {
 	if !a.IsValid() {
 		return kindReserved
@@ -68,7 +68,7 @@ func isNAT64(a netip.Addr) bool {
 	return a.Is6() && [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}
 }
 
-// embeddedIPv4 answers the IPv4 address that an IPv6 address leads to: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056).
+// embeddedIPv4 returns the IPv4 address that an IPv6 address leads to: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056).
 // Teredo is not among them: all of 2001::/23 is reserved.
 func embeddedIPv4(a netip.Addr) (netip.Addr, bool) {
 	if !a.Is6() {

@@ -54,7 +54,7 @@ func TestNameThatChanges(t *testing.T) {
 	conn.Close()
 }
 
-// serveA answers each question for an IPv4 address, and that there is nothing else (RFC 1035, section 4).
+// serveA returns each question for an IPv4 address, and that there is nothing else (RFC 1035, section 4).
 func serveA(c net.PacketConn, answer func() [4]byte) {
 	b := make([]byte, 1500)
 	for {

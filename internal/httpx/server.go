@@ -51,8 +51,8 @@ func (o ServerOptions) withDefaults() ServerOptions {
 	return o
 }
 
-// Serve answers requests on ln until ctx ends. Then it takes no new connection and waits for running requests, at most
-// opts.Drain; what still runs is cut and named in the error. It answers nil after a clean drain, and closes ln in
+// Serve returns requests on ln until ctx ends. Then it takes no new connection and waits for running requests, at most
+// opts.Drain; what still runs is cut and named in the error. It returns nil after a clean drain, and closes ln in
 // every case. Contexts of requests do not end with ctx, only when they are cut.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServerOptions) error {
 	opts = opts.withDefaults()
@@ -82,7 +82,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServerOpti
 	return err
 }
 
-// NewServer answers the server that [Serve] runs, for callers that run it themselves.
+// NewServer returns the server that [Serve] runs, for callers that run it themselves.
 func NewServer(h http.Handler, opts ServerOptions) *http.Server {
 	opts = opts.withDefaults()
 	srv := &http.Server{

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// start runs Serve and answers its address, a stop function, and Serve's result.
+// start runs Serve and returns its address, a stop function, and Serve's result.
 func start(t *testing.T, h http.Handler, opts ServerOptions) (addr string, stop func(), done <-chan error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -110,7 +110,7 @@ func ParseDigest(s string) (digest.Digest, error) {
 	return digest.Digest(s), nil
 }
 
-// clip shortens a stranger's text for an error message.
+// clip shortens untrusted text for an error message.
 func clip(s string) string {
 	const limit = 160
 	if len(s) <= limit {

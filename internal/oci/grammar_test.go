@@ -16,8 +16,10 @@ var (
 
 var grammarSeeds = []string{
 	"", "a", "app", "alice.test/app", "a/b/c", "a--b", "a__b", "a___b", "a..b", "a.", ".a", "-a", "a-", "a/", "/a", "a//b", "A", "a/../b", "..",
-	"%2e%2e", "a\x00b", "did:plc:x", "a.-b", "latest", "v1.0", "_x", "-x", ".x", "sha256:" + strings.Repeat("a", 64), "sha256:" + strings.Repeat("A", 64),
-	"sha256:" + strings.Repeat("a", 63), "sha512:" + strings.Repeat("0", 128), "sha384:" + strings.Repeat("0", 96), "md5:abc", "sha256:../../etc", "sha256",
+	"%2e%2e", "a\x00b", "did:plc:x", "a.-b", "latest", "v1.0", "_x", "-x", ".x", "sha256:" + strings.Repeat("a", 64), "sha256:" +
+		strings.Repeat("A", 64),
+	"sha256:" + strings.Repeat("a", 63), "sha512:" + strings.Repeat("0", 128), "sha384:" +
+		strings.Repeat("0", 96), "md5:abc", "sha256:../../etc", "sha256",
 	strings.Repeat("a", 255), strings.Repeat("a", 256), strings.Repeat("a", 128), strings.Repeat("a", 129), "a\n", "ä",
 }
 

@@ -146,7 +146,7 @@ func (m *Manifest) IsIndex() bool { return IsIndexType(m.MediaType) || len(m.Man
 // Size is the length of Bytes.
 func (m *Manifest) Size() int64 { return int64(len(m.Bytes)) }
 
-// RequiredBlobs answers the blobs that have to exist before the manifest is taken, each digest once, in the order they
+// RequiredBlobs returns the blobs that have to exist before the manifest is taken, each digest once, in the order they
 // stand: the config, the layers, and children of an index that are no manifests (build caches have them). Left out are
 // layers that are nondistributable or have urls, which may lie elsewhere.
 func (m *Manifest) RequiredBlobs() []ocispec.Descriptor {
@@ -167,7 +167,7 @@ func (m *Manifest) RequiredBlobs() []ocispec.Descriptor {
 	return unique(out)
 }
 
-// RequiredManifests answers the manifests of the same repository that have to exist before the manifest is taken, each
+// RequiredManifests returns the manifests of the same repository that have to exist before the manifest is taken, each
 // digest once. The subject is not among them.
 func (m *Manifest) RequiredManifests() []ocispec.Descriptor {
 	var out []ocispec.Descriptor

@@ -35,21 +35,33 @@ func TestParseManifest(t *testing.T) {
 		blobs, manifests   string // first characters of the digests
 		artifactType       string // of the referrer
 	}{
-		{"image", image, `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + `,` + layer + `]}`, image, "c1", "", "application/vnd.oci.image.config.v1+json"},
-		{"type from body", "", `{"schemaVersion":2,"mediaType":"` + image + `","config":` + config + `,"layers":[]}`, image, "c", "", "application/vnd.oci.image.config.v1+json"},
-		{"type from shape", "", `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + `]}`, image, "c1", "", "application/vnd.oci.image.config.v1+json"},
+		{"image", image, `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + `,` + layer + `]}`, image, "c1", "",
+			"application/vnd.oci.image.config.v1+json"},
+		{"type from body", "", `{"schemaVersion":2,"mediaType":"` + image + `","config":` + config + `,"layers":[]}`, image, "c", "",
+			"application/vnd.oci.image.config.v1+json"},
+		{"type from shape", "", `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + `]}`, image, "c1", "",
+			"application/vnd.oci.image.config.v1+json"},
 		{"index from shape", "", `{"schemaVersion":2,"manifests":[` + child + `]}`, index, "", "4", ""},
-		{"parameters in the header", image + "; charset=utf-8", `{"schemaVersion":2,"config":` + config + `}`, image, "c", "", "application/vnd.oci.image.config.v1+json"},
-		{"docker", MediaTypeDockerManifest, `{"schemaVersion":2,"mediaType":"` + MediaTypeDockerManifest + `","config":` + config + `,"layers":[` + layer + `]}`, MediaTypeDockerManifest, "c1", "", "application/vnd.oci.image.config.v1+json"},
-		{"foreign layers need not exist", image, `{"schemaVersion":2,"config":` + config + `,"layers":[` + foreign + `,` + urls + `,` + layer + `]}`, image, "c1", "", "application/vnd.oci.image.config.v1+json"},
-		{"artifact type and subject", image, `{"schemaVersion":2,"artifactType":"a/b","config":` + config + `,"layers":[],"subject":` + child + `}`, image, "c", "", "a/b"},
+		{"parameters in the header", image + "; charset=utf-8", `{"schemaVersion":2,"config":` + config + `}`, image, "c", "",
+			"application/vnd.oci.image.config.v1+json"},
+		{"docker", MediaTypeDockerManifest, `{"schemaVersion":2,"mediaType":"` + MediaTypeDockerManifest + `","config":` + config +
+			`,"layers":[` + layer + `]}`, MediaTypeDockerManifest, "c1", "", "application/vnd.oci.image.config.v1+json"},
+		{"foreign layers need not exist", image, `{"schemaVersion":2,"config":` + config + `,"layers":[` + foreign + `,` + urls + `,` +
+			layer + `]}`, image, "c1", "", "application/vnd.oci.image.config.v1+json"},
+		{"artifact type and subject", image, `{"schemaVersion":2,"artifactType":"a/b","config":` + config + `,"layers":[],"subject":` +
+			child + `}`, image, "c", "", "a/b"},
 		{"index", index, `{"schemaVersion":2,"manifests":[` + child + `],"subject":` + child + `}`, index, "", "4", ""},
 		{"empty index", index, `{"schemaVersion":2,"manifests":[]}`, index, "", "", ""},
-		{"build cache", index, `{"schemaVersion":2,"manifests":[` + layer + `,` + desc("application/vnd.buildkit.cacheconfig.v0", "5") + `,` + child + `]}`, index, "15", "4", ""},
-		{"artifact manifest", MediaTypeArtifactManifest, `{"artifactType":"a/b","blobs":[` + layer + `]}`, MediaTypeArtifactManifest, "1", "", "a/b"},
-		{"unknown type", "application/vnd.example+json", `{"anything":[1,{"x":null}],"blobs":"none"}`, "application/vnd.example+json", "", "", ""},
-		{"nulls", image, `{"schemaVersion":2,"config":` + config + `,"layers":null,"manifests":null,"annotations":null,"subject":null}`, image, "c", "", "application/vnd.oci.image.config.v1+json"},
-		{"escapes", image, `{"schemaVersion":2,"config":` + strings.Replace(config, "mediaType", `media\u0054ype`, 1) + `}`, image, "c", "", "application/vnd.oci.image.config.v1+json"},
+		{"build cache", index, `{"schemaVersion":2,"manifests":[` + layer + `,` + desc("application/vnd.buildkit.cacheconfig.v0", "5") +
+			`,` + child + `]}`, index, "15", "4", ""},
+		{"artifact manifest", MediaTypeArtifactManifest, `{"artifactType":"a/b","blobs":[` + layer + `]}`, MediaTypeArtifactManifest, "1",
+			"", "a/b"},
+		{"unknown type", "application/vnd.example+json", `{"anything":[1,{"x":null}],"blobs":"none"}`, "application/vnd.example+json", "",
+			"", ""},
+		{"nulls", image, `{"schemaVersion":2,"config":` + config + `,"layers":null,"manifests":null,"annotations":null,"subject":null}`,
+			image, "c", "", "application/vnd.oci.image.config.v1+json"},
+		{"escapes", image, `{"schemaVersion":2,"config":` + strings.Replace(config, "mediaType", `media\u0054ype`, 1) + `}`, image, "c",
+			"", "application/vnd.oci.image.config.v1+json"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -164,7 +176,8 @@ func TestParseManifestAs(t *testing.T) {
 func FuzzParseManifest(f *testing.F) {
 	config := desc("application/vnd.oci.image.config.v1+json", "c")
 	f.Add(image, []byte(`{"schemaVersion":2,"config":`+config+`,"layers":[`+config+`],"annotations":{"a":"b"},"subject":`+config+`}`))
-	f.Add(index, []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"a/b","digest":"`+hexOf("1")+`","size":1,"data":"e30=","platform":{"architecture":"a","os":"b","os.version":"c","os.features":["d"]}}]}`))
+	f.Add(index, []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"a/b","digest":"`+hexOf("1")+
+		`","size":1,"data":"e30=","platform":{"architecture":"a","os":"b","os.version":"c","os.features":["d"]}}]}`))
 	f.Add("", []byte(`{"x":[1,-2.5e3,true,false,null,"\ud83d\ude00\\\"",{}]}`))
 	f.Fuzz(func(t *testing.T, header string, data []byte) {
 		m, err := ParseManifest(header, data)

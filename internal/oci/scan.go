@@ -32,7 +32,7 @@ func newScanner(data []byte) (*scanner, error) {
 	return &scanner{data: data}, nil
 }
 
-// peek answers the first byte of what comes next, 0 at the end.
+// peek returns the first byte of what comes next, 0 at the end.
 func (s *scanner) peek() byte {
 	for s.pos < len(s.data) {
 		switch c := s.data[s.pos]; c {

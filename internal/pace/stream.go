@@ -8,7 +8,8 @@ import (
 
 // Stream bounds how slowly a client may read an answer whose length is not known beforehand: all of it together may take grace,
 // plus a second for each rate bytes. A write beyond that fails with os.ErrDeadlineExceeded. The function that it returns sends what
-// is left and lifts the bound for the connection's next answer. Where the server can't set deadlines ([http.ResponseController]) there is no bound.
+// is left and lifts the bound for the connection's next answer. Where the server can't set deadlines
+// ([http.ResponseController]) there is no bound.
 func Stream(w http.ResponseWriter, grace time.Duration, rate int64) (out io.Writer, lift func()) {
 	ctl := http.NewResponseController(w)
 	s := &stream{w: w, ctl: ctl, start: time.Now(), grace: grace, rate: rate}

@@ -386,7 +386,7 @@ func childrenOf(parent int) (pids []int) {
 	return pids
 }
 
-// running tells whether a process is there and no zombie.
+// running reports whether a process is there and no zombie.
 func running(pid int) bool {
 	state := statField(pid, 0)
 	return state != "" && state != "Z" && state != "X"

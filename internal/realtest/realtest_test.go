@@ -98,7 +98,8 @@ func TestNetwork(t *testing.T) {
 	if pass := n.AppPassword(t, "alice"); len(pass) != 19 {
 		t.Errorf("app password %q", pass)
 	}
-	in := map[string]any{"repo": alice.DID, "collection": "io.atcr.tag", "rkey": "a", "record": map[string]any{"$type": "io.atcr.tag", "tag": "a"}}
+	in := map[string]any{"repo": alice.DID, "collection": "io.atcr.tag", "rkey": "a",
+		"record": map[string]any{"$type": "io.atcr.tag", "tag": "a"}}
 	if err := n.Call(t.Context(), http.MethodPost, alice.PDS, "com.atproto.repo.putRecord", n.Session(t, "alice"), in, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,8 @@ func TestRelay(t *testing.T) {
 	} {
 		key := fmt.Sprint("k", i)
 		before()
-		in := map[string]any{"repo": alice.DID, "collection": "io.atcr.tag", "rkey": key, "record": map[string]any{"$type": "io.atcr.tag", "tag": key}}
+		in := map[string]any{"repo": alice.DID, "collection": "io.atcr.tag", "rkey": key,
+			"record": map[string]any{"$type": "io.atcr.tag", "tag": key}}
 		if err := n.Call(t.Context(), http.MethodPost, alice.PDS, "com.atproto.repo.putRecord", session, in, nil); err != nil {
 			t.Fatal(err)
 		}

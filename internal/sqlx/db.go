@@ -8,7 +8,7 @@ import (
 	"github.com/atcr-dev/atcr/sqldb"
 )
 
-// DB is the database that rooms are given.
+// DB is the database that packages are given.
 type DB = sqldb.DB
 
 // Dialect is the kind of database.
@@ -25,7 +25,7 @@ type Beginner interface {
 	BeginTx(context.Context, *sql.TxOptions) (*sql.Tx, error)
 }
 
-// InTx runs f in a transaction: committed when f answers nil, else rolled back and f's error returned. Errors are
+// InTx runs f in a transaction: committed when f returns nil, else rolled back and f's error returned. Errors are
 // given their kind by [Wrap].
 func InTx(ctx context.Context, db Beginner, f func(*sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)

@@ -10,9 +10,9 @@ import (
 	"github.com/pressly/goose/v3/database"
 )
 
-// Migrate brings one room's tables up to date: it runs those goose migrations of fsys (files 00001_what.sql at its top)
-// that the room's version table does not list yet, each in a transaction of its own, so that a crash leaves a
-// whole version. versionTable is the room's own ("hold_version"). Where the dialects need different SQL, fsys may have
+// Migrate brings one package's tables up to date: it runs those goose migrations of fsys (files 00001_what.sql at its top)
+// that the package's version table does not list yet, each in a transaction of its own, so that a crash leaves a
+// whole version. versionTable is the package's own ("hold_version"). Where the dialects need different SQL, fsys may have
 // folders sqlite and postgres instead of files at the top. A database that is newer than the program is an error. On PostgreSQL
 // several processes may migrate one database at once: they wait for each other.
 func Migrate(ctx context.Context, db *DB, fsys fs.FS, versionTable string) error {
@@ -20,7 +20,8 @@ func Migrate(ctx context.Context, db *DB, fsys fs.FS, versionTable string) error
 		return migrate(ctx, db, fsys, versionTable)
 	}
 	return InTx(ctx, db.Read(), func(tx *sql.Tx) error { // only for its lock, which goes with it
-		if _, err := tx.ExecContext(ctx, `select pg_advisory_xact_lock(hashtextextended('atcr.' || current_schema() || '.' || $1, 0))`, versionTable); err != nil {
+		if _, err := tx.ExecContext(ctx, `select pg_advisory_xact_lock(hashtextextended('atcr.' || current_schema() || '.' || $1, 0))`,
+			versionTable); err != nil {
 			return fmt.Errorf("wait to migrate %s: %w", versionTable, err)
 		}
 		return migrate(ctx, db, fsys, versionTable)

@@ -57,7 +57,7 @@ type Config struct {
 
 	// Directory looks up accounts and holds; nil: identity.NewResolver with the address guard.
 	Directory identity.Directory
-	// HTTP asks PDSes and holds, whose addresses come from strangers, and streams layers: it has no timeout of its own.
+	// HTTP asks PDSes and holds, whose addresses are untrusted, and streams layers: it has no timeout of its own.
 	// nil: a client with the address guard.
 	HTTP *http.Client
 	// Clock; nil is time.Now.

@@ -158,8 +158,8 @@ func (s *server) stop() string {
 	return <-s.ended
 }
 
-// house is a hold and an AppView, each a process, over the reference PDS.
-type house struct {
+// services is a hold and an AppView, each a process, over the reference PDS.
+type services struct {
 	t         *testing.T
 	net       *realtest.Net
 	alice     realtest.Account
@@ -167,10 +167,10 @@ type house struct {
 	auth      remote.Option
 }
 
-func newHouse(t *testing.T) *house {
+func newServices(t *testing.T) *services {
 	n := realtest.Network(t, realtest.NetworkOptions{})
 	dir := t.TempDir()
-	h := &house{t: t, net: n, alice: n.Account("alice")}
+	h := &services{t: t, net: n, alice: n.Account("alice")}
 	holdAddr := fmt.Sprintf("localhost:%d", realtest.FreePort(t))
 	base := child{PLC: n.PLC, PDS: n.PDS[0], Owner: h.alice.DID, HoldDID: "did:web:" + strings.ReplaceAll(holdAddr, ":", "%3A")}
 	h.hold, h.app = &server{child: base}, &server{child: base}
@@ -181,7 +181,7 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-func (h *house) ref(s string) name.Reference {
+func (h *services) ref(s string) name.Reference {
 	h.t.Helper()
 	r, err := name.ParseReference(h.app.Addr+"/"+h.alice.Handle+"/"+s, name.Insecure)
 	if err != nil {
@@ -213,7 +213,7 @@ func image(t *testing.T, size int64) v1.Image {
 // A process that dies at a crash point leaves nothing that needs repair: the client's retry succeeds, what was acknowledged is
 // there and verifies, and the hold knows every layer exactly once, or after a delete not at all.
 func TestCrashAtEveryPoint(t *testing.T) {
-	h := newHouse(t)
+	h := newServices(t)
 	type where struct{ kind, point string }
 	var all []where
 	for _, s := range crashpoint.OfPDS() {
@@ -285,7 +285,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 
 func retry(limit time.Duration, f func() error) error { return realtest.WaitFor(limit, f) }
 
-func (h *house) retry(what string, f func() error) {
+func (h *services) retry(what string, f func() error) {
 	h.t.Helper()
 	if err := retry(time.Minute, f); err != nil {
 		h.t.Fatalf("%s: %v", what, err)
@@ -293,7 +293,7 @@ func (h *house) retry(what string, f func() error) {
 }
 
 // verify pulls an image without signing in, by tag and by digest; go-containerregistry checks every digest on the way.
-func (h *house) verify(ref string, want v1.Image) {
+func (h *services) verify(ref string, want v1.Image) {
 	h.t.Helper()
 	digest, err := want.Digest()
 	if err != nil {
@@ -326,7 +326,7 @@ func (h *house) verify(ref string, want v1.Image) {
 }
 
 // holdKnows compares the hold's layer records of one manifest with its layers and config: each want times.
-func (h *house) holdKnows(repository string, img v1.Image, want int) error {
+func (h *services) holdKnows(repository string, img v1.Image, want int) error {
 	m, err := img.Manifest()
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@
 //	go app.Run(ctx)                              // settles what a crash or a silent server left open
 //	http.ListenAndServe(":5000", app.Handler())  // or mount it; or give Config.Addr and let Run listen
 //
-// It joins the rooms that do the work and holds no logic of its own: registry (OCI over HTTP), registry/pds (manifests and tags in
+// It joins the packages that do the work and holds no logic of its own: registry (OCI over HTTP), registry/pds (manifests and tags in
 // their owners' repositories, layers in holds), registry/auth (tokens and sessions), identity (who is who). To serve something else
 // at /v2/, join them yourself in the same way.
 //
@@ -19,7 +19,8 @@
 //
 // In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way; replaced by
 // Config.DB), auth/ (the key that signs
-// tokens, its certificate, the key that encrypts sessions), did.txt and keys/ (the AppView's own identity). One process at a time has the folder.
+// tokens, its certificate, the key that encrypts sessions), did.txt and keys/ (the AppView's own identity). One process at
+// a time has the folder.
 //
 // # Addresses
 //

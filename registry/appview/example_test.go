@@ -95,7 +95,7 @@ func (a readOnly) Authorize(r *http.Request, wanted []registry.Access) (registry
 	return a.Authorizer.Authorize(r, wanted)
 }
 
-// The rooms joined by hand, with an authorizer of one's own before the tokens.
+// The packages joined by hand, with an authorizer of one's own before the tokens.
 func Example() {
 	dir, err := os.MkdirTemp("", "joined")
 	if err != nil {

@@ -27,7 +27,8 @@ func TestFolderInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := appview.New(t.Context(), cfg); !errors.Is(err, appview.ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+	if second, err := appview.New(t.Context(), cfg); !errors.Is(err, appview.ErrLocked) ||
+		!strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 		t.Errorf("%v, %v", second, err)
 	}
 	if err := first.Close(); err != nil {
@@ -42,7 +43,7 @@ func TestFolderInUse(t *testing.T) {
 	}
 }
 
-// The PDS that a stranger's document names is asked for nothing when it lies on a private address, in whatever spelling.
+// The PDS that an untrusted document names is asked for nothing when it lies on a private address, in whatever spelling.
 func TestPDSOnPrivateAddress(t *testing.T) {
 	var hits atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -16,8 +16,8 @@ import (
 // ErrNoIdentity: the AppView has no DID, so it can't sign. Its base URL must be one that a did:web can be made of.
 var ErrNoIdentity = errors.New("appview: no identity of its own")
 
-// openIdentity makes or finds the AppView's own did:web. A base URL that no did:web can be made of (an address, a port) is no error: the AppView
-// works without one.
+// openIdentity makes or finds the AppView's own did:web. A base URL that no did:web can be made of (an address, a port) is
+// no error: the AppView works without one.
 func (s *Server) openIdentity(ctx context.Context) error {
 	if s.cfg.BaseURL == "" {
 		return nil
@@ -45,7 +45,7 @@ func (s *Server) DID() string {
 	return s.id.DID.String()
 }
 
-// tokensFor answers a source of service tokens that the AppView signs itself: in its own name, or with a subject in that of
+// tokensFor returns a source of service tokens that the AppView signs itself: in its own name, or with a subject in that of
 // a user, for holds that trust it.
 func (s *Server) tokensFor(subject syntax.DID) holdclient.TokenFunc {
 	return func(_ context.Context, aud, lxm string) (string, error) {
@@ -56,7 +56,7 @@ func (s *Server) tokensFor(subject syntax.DID) holdclient.TokenFunc {
 }
 
 // UpdateCrewTier gives a member of a hold's crew the tier of a rank, counted from 0 in what the hold lists
-// (io.atcr.hold.listTiers), and answers the tier's name. The hold must trust this AppView (its server.appview_did).
+// (io.atcr.hold.listTiers), and returns the tier's name. The hold must trust this AppView (its server.appview_did).
 // Errors: [ErrNoIdentity]; registry.ErrUnavailable for a hold that can't be found; those of holdclient.Client.UpdateCrewTier.
 func (s *Server) UpdateCrewTier(ctx context.Context, hold, user syntax.DID, rank int) (string, error) {
 	if s.id == nil {

@@ -23,7 +23,8 @@ func TestIdentity(t *testing.T) {
 	dir := t.TempDir()
 	var keys []string
 	for range 2 {
-		app, err := appview.New(t.Context(), appview.Config{Dir: dir, BaseURL: "https://registry.example.com", DefaultHold: "did:web:hold.example.com"})
+		app, err := appview.New(t.Context(), appview.Config{Dir: dir, BaseURL: "https://registry.example.com",
+			DefaultHold: "did:web:hold.example.com"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +83,8 @@ func TestUpdateCrewTier(t *testing.T) {
 	const alice = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 	appURL, setApp := late(t)
 	quiet := slog.New(slog.DiscardHandler)
-	app, err := appview.New(t.Context(), appview.Config{Dir: t.TempDir(), BaseURL: appURL, TestMode: true, DefaultHold: "did:web:hold.example.com", Log: quiet})
+	app, err := appview.New(t.Context(), appview.Config{Dir: t.TempDir(), BaseURL: appURL, TestMode: true,
+		DefaultHold: "did:web:hold.example.com", Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	DB *sqldb.DB
 	// Directory resolves user names and the first parts of repositories' names.
 	Directory identity.Directory
-	// HTTP asks PDSes, whose addresses strangers chose: give it a guard. nil is a guarded client for the public internet,
+	// HTTP asks PDSes, whose addresses are untrusted: give it a guard. nil is a guarded client for the public internet,
 	// under TestMode for loopback, too.
 	HTTP *http.Client
 	// BaseURL is where clients reach this server, for example https://registry.example.com. Empty: http:// and the
@@ -45,7 +45,7 @@ type Options struct {
 	AllowAccountPassword bool
 	// TestMode allows PDSes that are reached by http.
 	TestMode bool
-	// ClientAddr is whose guesses are counted; nil is the connection's address. A server behind a proxy answers here what
+	// ClientAddr is whose guesses are counted; nil is the connection's address. A server behind a proxy returns here what
 	// its proxy says.
 	ClientAddr func(*http.Request) netip.Addr
 	Log        *slog.Logger     // nil: slog.Default()
@@ -172,7 +172,7 @@ func (a *Auth) Run(ctx context.Context) error {
 	}
 }
 
-// Metrics answers the collectors, for the caller's registry.
+// Metrics returns the collectors, for the caller's registry.
 func (a *Auth) Metrics() []prometheus.Collector { return []prometheus.Collector{a.signIns} }
 
 // baseURL knows under which URL a request reached the server.
@@ -194,7 +194,7 @@ func newBaseURL(fixed, listen string) (baseURL, error) {
 	return b, nil
 }
 
-// of answers the base of a request: the configured one, else the request's Host where that can't be somebody else's choice.
+// of returns the base of a request: the configured one, else the request's Host where that can't be somebody else's choice.
 func (b baseURL) of(r *http.Request) (*url.URL, error) {
 	if b.fixed != nil {
 		return b.fixed, nil

@@ -77,9 +77,10 @@ func TestAuthorizeRights(t *testing.T) {
 		status int // 0 is yes
 		who    string
 	}{
-		"pull without a token":           {"", want("alice.test/app", registry.Pull), 0, ""},
-		"push without a token":           {"", want("alice.test/app", registry.Push), 401, ""},
-		"upload without a token":         {"", registry.Access{Repository: "alice.test/app", Actions: []registry.Action{registry.Pull}, Upload: "x"}, 401, ""},
+		"pull without a token": {"", want("alice.test/app", registry.Pull), 0, ""},
+		"push without a token": {"", want("alice.test/app", registry.Push), 401, ""},
+		"upload without a token": {"", registry.Access{Repository: "alice.test/app", Actions: []registry.Action{registry.Pull},
+			Upload: "x"}, 401, ""},
 		"anonymous pull":                 {anonymous, want("alice.test/app", registry.Pull), 0, ""},
 		"anonymous push":                 {anonymous, want("alice.test/app", registry.Push), 401, ""},
 		"pull":                           {signedIn, want("alice.test/app", registry.Pull), 0, alice},
@@ -113,7 +114,8 @@ func TestAuthorizeRights(t *testing.T) {
 		t.Error(e.Challenge)
 	}
 	f.insert("did:web:carol.test", "carol.test", "")
-	for asked, wanted := range map[string]string{"did:web:carol.test/app": "did_web_carol.test/app", "Carol.test/app": "carol.test/app", "did-plc-" + bob[8:] + "/x": bob + "/x"} {
+	for asked, wanted := range map[string]string{"did:web:carol.test/app": "did_web_carol.test/app",
+		"Carol.test/app": "carol.test/app", "did-plc-" + bob[8:] + "/x": bob + "/x"} {
 		if !covers([]access{{"repository", asked, []string{"push"}}}, wanted, []registry.Action{registry.Push}) {
 			t.Error(asked, wanted)
 		}
@@ -201,35 +203,38 @@ func TestJWTAttacks(t *testing.T) {
 	}
 	far := f.clock().Add(time.Hour).Unix()
 	attacks := map[string]string{
-		"empty":                "",
-		"garbage":              "x.y.z",
-		"alg none":             b64([]byte(`{"alg":"none","kid":"`+f.keys.kid+`"}`)) + "." + parts[1] + ".",
-		"alg None":             b64([]byte(`{"alg":"None","kid":"`+f.keys.kid+`"}`)) + "." + parts[1] + ".",
-		"HS256 by public PEM":  mac(pubPEM),
-		"HS256 by public DER":  mac(pubDER),
-		"HS256 by modulus":     mac(f.keys.key.N.Bytes()),
-		"PS256":                sign(f.keys.key, jwt.SigningMethodPS256, nil),
-		"RS512":                sign(f.keys.key, jwt.SigningMethodRS512, nil),
-		"stranger's key":       sign(stranger, jwt.SigningMethodRS256, nil),
-		"embedded jwk":         sign(stranger, jwt.SigningMethodRS256, func(h map[string]any, _ jwt.MapClaims) { h["jwk"] = jwk }),
-		"embedded jwk, no kid": sign(stranger, jwt.SigningMethodRS256, func(h map[string]any, _ jwt.MapClaims) { h["jwk"] = jwk; delete(h, "kid") }),
-		"embedded x5c":         sign(stranger, jwt.SigningMethodRS256, func(h map[string]any, _ jwt.MapClaims) { h["x5c"] = []string{b64(pubDER)} }),
-		"jku":                  sign(stranger, jwt.SigningMethodRS256, func(h map[string]any, _ jwt.MapClaims) { h["jku"] = "https://evil.example/jwks.json" }),
-		"unknown kid":          ours(func(h map[string]any, _ jwt.MapClaims) { h["kid"] = "other" }),
-		"no kid":               ours(func(h map[string]any, _ jwt.MapClaims) { delete(h, "kid") }),
-		"other iss":            ours(func(_ map[string]any, c jwt.MapClaims) { c["iss"] = "https://evil.example" }),
-		"other aud":            ours(func(_ map[string]any, c jwt.MapClaims) { c["aud"] = "registry.example.com" }),
-		"two aud":              ours(func(_ map[string]any, c jwt.MapClaims) { c["aud"] = []string{audience, "other"} }),
-		"no aud":               ours(func(_ map[string]any, c jwt.MapClaims) { delete(c, "aud") }),
-		"no exp":               ours(func(_ map[string]any, c jwt.MapClaims) { delete(c, "exp") }),
-		"no nbf":               ours(func(_ map[string]any, c jwt.MapClaims) { delete(c, "nbf") }),
-		"nbf ahead":            ours(func(_ map[string]any, c jwt.MapClaims) { c["nbf"], c["exp"] = far, far+60 }),
-		"expired":              ours(func(_ map[string]any, c jwt.MapClaims) { c["exp"] = f.clock().Add(-Leeway).Unix() }),
-		"did is not sub":       ours(func(_ map[string]any, c jwt.MapClaims) { c["did"] = bob }),
-		"payload of another":   parts[0] + "." + b64([]byte(`{"sub":"`+bob+`"}`)) + "." + parts[2],
-		"signature cut":        good[:len(good)-4],
-		"too long":             good + strings.Repeat("A", maxToken),
-		"a service token":      "eyJhbGciOiJFUzI1NksifQ.eyJpc3MiOiJkaWQ6cGxjOngifQ.AAAA",
+		"empty":               "",
+		"garbage":             "x.y.z",
+		"alg none":            b64([]byte(`{"alg":"none","kid":"`+f.keys.kid+`"}`)) + "." + parts[1] + ".",
+		"alg None":            b64([]byte(`{"alg":"None","kid":"`+f.keys.kid+`"}`)) + "." + parts[1] + ".",
+		"HS256 by public PEM": mac(pubPEM),
+		"HS256 by public DER": mac(pubDER),
+		"HS256 by modulus":    mac(f.keys.key.N.Bytes()),
+		"PS256":               sign(f.keys.key, jwt.SigningMethodPS256, nil),
+		"RS512":               sign(f.keys.key, jwt.SigningMethodRS512, nil),
+		"stranger's key":      sign(stranger, jwt.SigningMethodRS256, nil),
+		"embedded jwk":        sign(stranger, jwt.SigningMethodRS256, func(h map[string]any, _ jwt.MapClaims) { h["jwk"] = jwk }),
+		"embedded jwk, no kid": sign(stranger, jwt.SigningMethodRS256,
+			func(h map[string]any, _ jwt.MapClaims) { h["jwk"] = jwk; delete(h, "kid") }),
+		"embedded x5c": sign(stranger, jwt.SigningMethodRS256,
+			func(h map[string]any, _ jwt.MapClaims) { h["x5c"] = []string{b64(pubDER)} }),
+		"jku": sign(stranger, jwt.SigningMethodRS256,
+			func(h map[string]any, _ jwt.MapClaims) { h["jku"] = "https://evil.example/jwks.json" }),
+		"unknown kid":        ours(func(h map[string]any, _ jwt.MapClaims) { h["kid"] = "other" }),
+		"no kid":             ours(func(h map[string]any, _ jwt.MapClaims) { delete(h, "kid") }),
+		"other iss":          ours(func(_ map[string]any, c jwt.MapClaims) { c["iss"] = "https://evil.example" }),
+		"other aud":          ours(func(_ map[string]any, c jwt.MapClaims) { c["aud"] = "registry.example.com" }),
+		"two aud":            ours(func(_ map[string]any, c jwt.MapClaims) { c["aud"] = []string{audience, "other"} }),
+		"no aud":             ours(func(_ map[string]any, c jwt.MapClaims) { delete(c, "aud") }),
+		"no exp":             ours(func(_ map[string]any, c jwt.MapClaims) { delete(c, "exp") }),
+		"no nbf":             ours(func(_ map[string]any, c jwt.MapClaims) { delete(c, "nbf") }),
+		"nbf ahead":          ours(func(_ map[string]any, c jwt.MapClaims) { c["nbf"], c["exp"] = far, far+60 }),
+		"expired":            ours(func(_ map[string]any, c jwt.MapClaims) { c["exp"] = f.clock().Add(-Leeway).Unix() }),
+		"did is not sub":     ours(func(_ map[string]any, c jwt.MapClaims) { c["did"] = bob }),
+		"payload of another": parts[0] + "." + b64([]byte(`{"sub":"`+bob+`"}`)) + "." + parts[2],
+		"signature cut":      good[:len(good)-4],
+		"too long":           good + strings.Repeat("A", maxToken),
+		"a service token":    "eyJhbGciOiJFUzI1NksifQ.eyJpc3MiOiJkaWQ6cGxjOngifQ.AAAA",
 	}
 	shape := ""
 	for name, tok := range attacks {
@@ -304,7 +309,8 @@ func TestMisdirected(t *testing.T) {
 		t.Error(err)
 	}
 	r.Host = "127.0.0.1:5000"
-	if _, err := f.Authorize(r, []registry.Access{{}}); !errors.As(err, &e) || e.Challenge != `Bearer realm="http://127.0.0.1:5000/auth/token",service="127.0.0.1:5000"` {
+	if _, err := f.Authorize(r, []registry.Access{{}}); !errors.As(err, &e) ||
+		e.Challenge != `Bearer realm="http://127.0.0.1:5000/auth/token",service="127.0.0.1:5000"` {
 		t.Error(err)
 	}
 }

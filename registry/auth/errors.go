@@ -21,7 +21,7 @@ var errMisdirected = &registry.Error{
 // errNoSession: signing in again is the remedy.
 var errNoSession = registry.ErrUnauthorized.With("your session has ended: sign in again: docker login REGISTRY -u HANDLE")
 
-// writeError answers an OCI error. What has no code is a 500 whose cause is not sent.
+// writeError returns an OCI error. What has no code is a 500 whose cause is not sent.
 func writeError(w http.ResponseWriter, err error) int {
 	var e *registry.Error
 	if !errors.As(err, &e) {

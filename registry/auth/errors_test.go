@@ -10,7 +10,7 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-// A message may quote a PDS, which is a stranger's, and clients print it as it comes.
+// A message may quote a PDS, which is untrusted, and clients print it as it comes.
 func TestMessagesAreForTerminals(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()

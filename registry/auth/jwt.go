@@ -32,7 +32,7 @@ type claims struct {
 	Access  []access `json:"access"`
 }
 
-// mint answers a token for who (zero for anonymous) and what.
+// mint returns a token for who (zero for anonymous) and what.
 func (a *Auth) mint(who account, granted []access) (token string, issued time.Time, err error) {
 	now := a.opts.Clock().Truncate(time.Second)
 	var id [16]byte

@@ -18,7 +18,7 @@ type keyedLock struct {
 
 func newKeyedLocks() *keyedLocks { return &keyedLocks{byKey: map[string]*keyedLock{}} }
 
-// lock waits for the key's lock, and answers how to let go of it.
+// lock waits for the key's lock, and returns how to let go of it.
 func (k *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
 	k.mu.Lock()
 	l, ok := k.byKey[key]

@@ -33,7 +33,7 @@ func (e *xrpcError) Error() string {
 	return fmt.Sprintf("status %d, %s: %s", e.status, e.name, e.message)
 }
 
-// pdsOf answers the URL of an account's PDS, or "" when it has none that could be asked.
+// pdsOf returns the URL of an account's PDS, or "" when it has none that could be asked.
 func pdsOf(acc *identity.Account, testMode bool) string {
 	u, err := url.Parse(strings.TrimRight(acc.PDSEndpoint(), "/"))
 	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" ||

@@ -191,12 +191,14 @@ func (n *realNet) revoke(alice realtest.Account) {
 	var list struct {
 		Passwords []struct{ Name string }
 	}
-	if err := n.Call(n.t.Context(), http.MethodGet, alice.PDS, "com.atproto.server.listAppPasswords", token, nil, &list); err != nil || len(list.Passwords) == 0 {
+	if err := n.Call(n.t.Context(), http.MethodGet, alice.PDS, "com.atproto.server.listAppPasswords", token, nil, &list); err != nil ||
+		len(list.Passwords) == 0 {
 		n.t.Fatal(list, err)
 	}
 	for _, p := range list.Passwords {
 		in := map[string]any{"name": p.Name}
-		if err := n.Call(n.t.Context(), http.MethodPost, alice.PDS, "com.atproto.server.revokeAppPassword", token, in, nil); err != nil && !strings.Contains(err.Error(), "EOF") {
+		if err := n.Call(n.t.Context(), http.MethodPost, alice.PDS, "com.atproto.server.revokeAppPassword", token, in, nil); err != nil &&
+			!strings.Contains(err.Error(), "EOF") {
 			n.t.Fatal(err)
 		}
 	}

@@ -160,7 +160,7 @@ func (s *Sessions) doJSON(ctx context.Context, id string, req *http.Request, out
 	return x
 }
 
-// live answers a session that may be used now: refreshed when its token is about to end or the PDS has not been asked for ten
+// live returns a session that may be used now: refreshed when its token is about to end or the PDS has not been asked for ten
 // minutes. A PDS that is down does not end a session whose token still holds.
 func (s *Sessions) live(ctx context.Context, id string) (*session, error) {
 	if id == "" {

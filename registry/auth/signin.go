@@ -137,7 +137,7 @@ func guessKey(acc *identity.Account, user string) string {
 	return user[:min(len(user), 64)]
 }
 
-// knownPassword answers the session that this password made before, if the PDS has confirmed it within ten minutes or does
+// knownPassword returns the session that this password made before, if the PDS has confirmed it within ten minutes or does
 // now. While the PDS is down the account is known all the same for a day, for pulling.
 func (a *Auth) knownPassword(ctx context.Context, did syntax.DID, secret, pds string) (who account, known bool, err error) {
 	e, err := a.sessions.store.byPassword(ctx, did.String(), secret)

@@ -42,18 +42,18 @@ type store struct {
 
 const columns = "id, did, pds, sealed, created_at, used_at, checked_at"
 
-// byID answers a session, or nil.
+// byID returns a session, or nil.
 func (s *store) byID(ctx context.Context, id string) (*session, error) {
 	return s.scan(s.db.Read().QueryRowContext(ctx, "select "+columns+" from auth_session where id = $1", id))
 }
 
-// byPassword answers the account's session that this password made, or nil.
+// byPassword returns the account's session that this password made, or nil.
 func (s *store) byPassword(ctx context.Context, did, password string) (*session, error) {
 	return s.scan(s.db.Read().QueryRowContext(ctx,
 		"select "+columns+" from auth_session where did = $1 and password_mac = $2", did, s.sealer.mac(did, password)))
 }
 
-// scan answers nil for no row, and for one that was sealed under another key: it is of no use to anybody.
+// scan returns nil for no row, and for one that was sealed under another key: it is of no use to anybody.
 func (s *store) scan(row *sql.Row) (*session, error) {
 	var e session
 	var sealed []byte

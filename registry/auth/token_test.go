@@ -15,13 +15,15 @@ import (
 func TestAnonymousGetsPull(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	tok := f.token("", "", "repository:alice.test/app:pull,push", "repository:nobody.test/x:push repository:did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:*", "registry:catalog:*", "nonsense")
+	tok := f.token("", "", "repository:alice.test/app:pull,push",
+		"repository:nobody.test/x:push repository:did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:*", "registry:catalog:*", "nonsense")
 	if got := f.granted(tok); got != "alice.test/app:pull did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/y:pull" {
 		t.Error(got)
 	}
 	w := f.get("", "")
 	var out map[string]any
-	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out["token"] != out["access_token"] || out["expires_in"] != 300.0 || out["issued_at"] == "" {
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out["token"] != out["access_token"] || out["expires_in"] != 300.0 ||
+		out["issued_at"] == "" {
 		t.Errorf("%v %v", out, err)
 	}
 	if w.Header().Get("Cache-Control") != "no-store" {
@@ -40,7 +42,8 @@ func TestSignInNames(t *testing.T) {
 		{"alice.test", app}, {"Alice.TEST", app}, {"@alice.test", app}, {"did-plc-" + alice[8:], app},
 		{"did", "plc:" + alice[8:] + ":" + app}, // Basic cuts a DID at its first colon
 	} {
-		tok := f.token(c.user, c.password, "repository:alice.test/app:pull,push", "repository:bob.test/app:pull,push,delete", "repository:did-plc-"+alice[8:]+"/a/b:delete", "repository:none.test/app:push")
+		tok := f.token(c.user, c.password, "repository:alice.test/app:pull,push", "repository:bob.test/app:pull,push,delete",
+			"repository:did-plc-"+alice[8:]+"/a/b:delete", "repository:none.test/app:push")
 		if got := f.granted(tok); got != "alice.test/app:pull,push bob.test/app:pull did-plc-"+alice[8:]+"/a/b:delete" {
 			t.Errorf("%s: %s", c.user, got)
 		}
@@ -62,7 +65,8 @@ func TestOAuth2Form(t *testing.T) {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		return f.serve(r)
 	}
-	w := post(url.Values{"grant_type": {"password"}, "username": {"alice.test"}, "password": {app}, "scope": {"repository:alice.test/app:push"}, "client_id": {"containerd"}})
+	w := post(url.Values{"grant_type": {"password"}, "username": {"alice.test"}, "password": {app},
+		"scope": {"repository:alice.test/app:push"}, "client_id": {"containerd"}})
 	var out tokenAnswer
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || f.granted(out.AccessToken) != "alice.test/app:push" {
 		t.Errorf("%d %s %v", w.Code, w.Body, err)
@@ -122,7 +126,8 @@ func TestMalformedSignIn(t *testing.T) {
 			Errors []struct{ Code, Message string }
 		}
 		err := json.Unmarshal(w.Body.Bytes(), &body)
-		if err != nil || w.Code != 401 || len(body.Errors) != 1 || body.Errors[0].Code != "UNAUTHORIZED" || !strings.Contains(body.Errors[0].Message, c.want) {
+		if err != nil || w.Code != 401 || len(body.Errors) != 1 || body.Errors[0].Code != "UNAUTHORIZED" ||
+			!strings.Contains(body.Errors[0].Message, c.want) {
 			t.Errorf("%.20q: %d %s", c.user, w.Code, w.Body)
 		}
 		if w.Header().Get("WWW-Authenticate") == "" || strings.Contains(w.Body.String(), "REGISTRY") {
@@ -164,7 +169,8 @@ func TestPDSTrouble(t *testing.T) {
 	f := newFixture(t, nil)
 	f.pds.set(func() { f.pds.status = 500 })
 	w := f.get("alice.test", app)
-	if w.Code != 503 || code(t, w) != "UNAVAILABLE" || !strings.Contains(w.Body.String(), hostOf(f.pds.URL)) || w.Header().Get("Retry-After") == "" {
+	if w.Code != 503 || code(t, w) != "UNAVAILABLE" || !strings.Contains(w.Body.String(), hostOf(f.pds.URL)) ||
+		w.Header().Get("Retry-After") == "" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	f.pds.set(func() { f.pds.status, f.pds.retry = 429, "77" })
@@ -189,7 +195,7 @@ func TestPDSTrouble(t *testing.T) {
 	}
 }
 
-// A PDS is a stranger: an endless answer is cut, and one for another account is none.
+// A PDS is untrusted: an endless answer is cut, and one for another account is none.
 func TestHostilePDS(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
@@ -230,7 +236,7 @@ func TestHostilePDS(t *testing.T) {
 			t.Errorf("PDS %q: %d", bad, w.Code)
 		}
 	}
-	// Outside test mode a PDS is https, and the guard keeps strangers' addresses from leading inside.
+	// Outside test mode a PDS is https, and the guard keeps untrusted addresses from leading inside.
 	f = newFixture(t, func(o *Options) { o.TestMode = false })
 	if w := f.get("alice.test", app); w.Code != 401 {
 		t.Error(w.Code)
@@ -358,7 +364,8 @@ func TestBaseURL(t *testing.T) {
 }
 
 func FuzzParseScope(f *testing.F) {
-	for _, s := range []string{"repository:alice.test/app:pull,push", "repository:did:plc:x/app:*", "registry:catalog:*", "a:b", "::", "repository(plugin):a/b:pull"} {
+	for _, s := range []string{"repository:alice.test/app:pull,push", "repository:did:plc:x/app:*", "registry:catalog:*", "a:b", "::",
+		"repository(plugin):a/b:pull"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -45,7 +45,8 @@ func filled(b *testing.B, n int, o *local.Options) (*local.Backend, registry.Rep
 			Blob: &atcr.Blob{CID: repo.BlobCID(m.Bytes).String(), MimeType: m.MediaType, Size: int64(len(m.Bytes))},
 		}), m.Digest.Encoded(), repo.Blob{MediaType: m.MediaType, Data: m.Bytes})
 		tag := fmt.Sprintf("t%07d", i)
-		put(atcr.NewTag("app", tag, atcr.URI{DID: backend.DID(), Collection: atcr.NSIDManifest, RKey: m.Digest.Encoded()}, m.Digest, m.MediaType, fixedTime), atcr.TagRKeyClash("app", tag))
+		put(atcr.NewTag("app", tag, atcr.URI{DID: backend.DID(), Collection: atcr.NSIDManifest, RKey: m.Digest.Encoded()}, m.Digest,
+			m.MediaType, fixedTime), atcr.TagRKeyClash("app", tag))
 		if len(writes) >= 5000 || i == n-1 {
 			_, err := backend.Repo().Apply(ctx, writes)
 			check(b, err)

@@ -39,7 +39,7 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, 
 	}, nil
 }
 
-// blobSize answers the size of a blob that a repository has, and whether it has it.
+// blobSize returns the size of a blob that a repository has, and whether it has it.
 func (b *Backend) blobSize(ctx context.Context, repository string, d digest.Digest) (int64, bool, error) {
 	key := blobEntry(repository, d)
 	e, ticket := b.cache.get(key)

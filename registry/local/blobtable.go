@@ -119,7 +119,7 @@ func (t *blobTable) writeGroup(first *addition) {
 	}
 }
 
-// size answers the size of a blob that the repository has, and whether it has it.
+// size returns the size of a blob that the repository has, and whether it has it.
 func (t *blobTable) size(ctx context.Context, repository string, d digest.Digest) (int64, bool, error) {
 	return one(t.has.QueryRowContext(ctx, d.String(), repository))
 }

@@ -70,7 +70,7 @@ func (c *cache) shard(k cacheKey) *shard {
 	return &c.shards[h%uint64(len(c.shards))]
 }
 
-// get answers an entry, or nil and a ticket for put.
+// get returns an entry, or nil and a ticket for put.
 func (c *cache) get(k cacheKey) (*cacheEntry, ticket) {
 	s := c.shard(k)
 	s.mu.Lock()

@@ -113,7 +113,9 @@ func TestPushAgainstDelete(t *testing.T) {
 	b := open(t, t.TempDir(), nil)
 	r := name(t, b, "app")
 	child := push(t, r, "layer", "child")
-	index, err := registry.ParseManifest("application/vnd.oci.image.index.v1+json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, child.MediaType, child.Digest, len(child.Bytes)), "")
+	index, err := registry.ParseManifest("application/vnd.oci.image.index.v1+json",
+		fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, child.MediaType, child.Digest,
+			len(child.Bytes)), "")
 	check(t, err)
 	layer := digest.FromString("layer")
 	parallel(t, 32, func(i int) error {
@@ -131,7 +133,8 @@ func TestPushAgainstDelete(t *testing.T) {
 					_, err = pushBlob(r, "layer")
 				}
 			}
-			if err != nil && !errors.Is(err, registry.ErrManifestBlobUnknown) && !errors.Is(err, registry.ErrManifestUnknown) && !errors.Is(err, registry.ErrNameUnknown) {
+			if err != nil && !errors.Is(err, registry.ErrManifestBlobUnknown) && !errors.Is(err, registry.ErrManifestUnknown) &&
+				!errors.Is(err, registry.ErrNameUnknown) {
 				return err
 			}
 		}

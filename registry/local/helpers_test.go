@@ -75,7 +75,7 @@ func openOnPostgres(t testing.TB, dir string, o *local.Options) *local.Backend {
 	return b
 }
 
-// name answers a repository of the backend.
+// name returns a repository of the backend.
 func name(t testing.TB, b *local.Backend, repository string) registry.Repository {
 	t.Helper()
 	r, err := b.Repository(ctx, registry.Actor{}, repository)

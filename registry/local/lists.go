@@ -61,7 +61,7 @@ func records(ctx context.Context, r *repo.Repo, collection, prefix, after string
 	}
 }
 
-// tagsOf answers the tags that point to the manifest record of a key.
+// tagsOf returns the tags that point to the manifest record of a key.
 func (r *repository) tagsOf(ctx context.Context, manifestKey string) ([]string, error) {
 	var tags []string
 	uri := atcr.URI{DID: r.b.repo.DID(), Collection: atcr.NSIDManifest, RKey: manifestKey}.String()

@@ -134,7 +134,8 @@ func TestNeighbours(t *testing.T) {
 	t.Parallel()
 	b := open(t, t.TempDir(), nil)
 	pairs := []struct{ repository, tag, content string }{
-		{"a_b", "c", "1"}, {"a", "b_c", "2"}, {"a/b", "c", "3"}, {"a", "c", "4"}, {"a__b", "c", "5"}, {"a-b", "c", "same"}, {"a.b", "c", "same"}, {"ab", "c", "same"},
+		{"a_b", "c", "1"}, {"a", "b_c", "2"}, {"a/b", "c", "3"}, {"a", "c", "4"}, {"a__b", "c", "5"}, {"a-b", "c", "same"}, {"a.b", "c",
+			"same"}, {"ab", "c", "same"},
 	}
 	want := map[string]digest.Digest{}
 	for _, p := range pairs {
@@ -191,7 +192,8 @@ func TestWhatAManifestNamesMustBeThere(t *testing.T) {
 	}
 	check(t, other.PutManifest(ctx, m, nil))
 	index := func() registry.ParsedManifest {
-		m, err := registry.ParseManifest("application/vnd.oci.image.index.v1+json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, m.MediaType, m.Digest, len(m.Bytes)), "")
+		m, err := registry.ParseManifest("application/vnd.oci.image.index.v1+json",
+			fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, m.MediaType, m.Digest, len(m.Bytes)), "")
 		check(t, err)
 		return m
 	}()
@@ -201,11 +203,13 @@ func TestWhatAManifestNamesMustBeThere(t *testing.T) {
 	for _, more := range []string{
 		`"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:` + strings.Repeat("0", 64) + `","size":1}`,
 		`"layers":[{"mediaType":"application/x","digest":"sha256:` + strings.Repeat("1", 64) + `","size":1,"urls":["https://example.com/x"]}]`,
-		`"layers":[{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":"sha256:` + strings.Repeat("1", 64) + `","size":1}]`,
+		`"layers":[{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":"sha256:` + strings.Repeat("1", 64) +
+			`","size":1}]`,
 	} {
 		config, err := pushBlob(r, "{}")
 		check(t, err)
-		m, err := registry.ParseManifest("application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"application/x","digest":%q,"size":2},%s}`, config.Digest, more), "")
+		m, err := registry.ParseManifest("application/vnd.oci.image.manifest.v1+json",
+			fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"application/x","digest":%q,"size":2},%s}`, config.Digest, more), "")
 		check(t, err)
 		check(t, r.PutManifest(ctx, m, nil))
 	}

@@ -26,7 +26,7 @@ func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.M
 	return m, r.wire(err)
 }
 
-// resolve answers what a tag points to.
+// resolve returns what a tag points to.
 func (r *repository) resolve(ctx context.Context, tag string) (digest.Digest, error) {
 	key := tagEntry(r.name, tag)
 	e, ticket := r.b.cache.get(key)
@@ -42,7 +42,7 @@ func (r *repository) resolve(ctx context.Context, tag string) (digest.Digest, er
 	return d, nil
 }
 
-// manifest answers the manifest of a digest.
+// manifest returns the manifest of a digest.
 func (r *repository) manifest(ctx context.Context, d digest.Digest) (registry.Manifest, error) {
 	key := manifestEntry(r.name, d)
 	e, ticket := r.b.cache.get(key)
@@ -72,7 +72,7 @@ func (r *repository) manifest(ctx context.Context, d digest.Digest) (registry.Ma
 	return m, nil
 }
 
-// findManifest answers the record of a manifest in this repository and its key, or nil and the key that a new one gets. The
+// findManifest returns the record of a manifest in this repository and its key, or nil and the key that a new one gets. The
 // first repository to have a digest has its plain key.
 func (r *repository) findManifest(ctx context.Context, d digest.Digest) (*atcr.Manifest, string, error) {
 	free := ""

@@ -42,7 +42,8 @@ func seedTags(t testing.TB, b *local.Backend, repository string, m registry.Pars
 		rec.Tag = fmt.Sprintf("t%06d", i)
 		value, err := repo.RecordFrom(rec)
 		check(t, err)
-		writes = append(writes, repo.Write{Action: repo.Create, Collection: atcr.NSIDTag, RKey: atcr.TagRKeyClash(repository, rec.Tag), Record: value})
+		writes = append(writes, repo.Write{Action: repo.Create, Collection: atcr.NSIDTag, RKey: atcr.TagRKeyClash(repository, rec.Tag),
+			Record: value})
 		if len(writes) == 5000 || i == n-1 {
 			_, err := b.Repo().Apply(ctx, writes)
 			check(t, err)

@@ -45,7 +45,7 @@ func (n *names) add(name string) {
 	}
 }
 
-// after answers up to 256 names.
+// after returns up to 256 names.
 func (n *names) after(name string) []string {
 	n.mu.RLock()
 	defer n.mu.RUnlock()

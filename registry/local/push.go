@@ -69,7 +69,7 @@ func unknown(what string, d digest.Digest) error {
 		WithDetail(map[string]string{"digest": d.String()})
 }
 
-// pushWrites answers what a push has to change.
+// pushWrites returns what a push has to change.
 func (r *repository) pushWrites(ctx context.Context, m registry.ParsedManifest, tags []string) ([]repo.Write, error) {
 	now := r.b.opts.Clock()
 	var writes []repo.Write

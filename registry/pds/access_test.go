@@ -24,13 +24,15 @@ func TestPrivateHold(t *testing.T) {
 		w.users = []string{"alice", "bob", "carol", "dave"}
 		w.holdConfig = func(c *hold.Config) {
 			c.Public, c.AllowAllCrew = public, false
-			c.Crew = []hold.CrewMember{{Member: w.accounts["bob"].did, Permissions: []string{"blob:read"}}, {Member: w.accounts["carol"].did, Permissions: []string{"blob:write"}}}
+			c.Crew = []hold.CrewMember{{Member: w.accounts["bob"].did, Permissions: []string{"blob:read"}},
+				{Member: w.accounts["carol"].did, Permissions: []string{"blob:write"}}}
 		}
 	})
 	img := newImage(t, "one", nil)
 	subject := img.manifest.Descriptor()
 	empty := ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: digest.FromString("{}"), Size: 2}
-	artifact := parse(t, ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/x", Config: empty, Layers: []ocispec.Descriptor{empty}, Subject: &subject})
+	artifact := parse(t, ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		ArtifactType: "application/x", Config: empty, Layers: []ocispec.Descriptor{empty}, Subject: &subject})
 	w.push("app", img, "v1")
 	must(t, upload(t.Context(), w.repo("alice", "alice", "app"), []byte("{}")))
 	must(t, w.repo("alice", "alice", "app").PutManifest(t.Context(), artifact, nil))
@@ -126,7 +128,7 @@ func TestPrivateHold(t *testing.T) {
 	wantKind(t, err, registry.ErrManifestUnknown)
 }
 
-// TestSilentPDS answers from the copy, with a warning, while the owner's PDS is silent, and refuses pushes with its name.
+// TestSilentPDS returns from the copy, with a warning, while the owner's PDS is silent, and refuses pushes with its name.
 func TestSilentPDS(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, devnetPDS, func(w *world) {

@@ -20,7 +20,7 @@ type place struct {
 	Size int64 // 0 when the record didn't say
 }
 
-// Blob answers from what manifests and uploads told of where blobs lie. For the owner the present hold is asked
+// Blob returns from what manifests and uploads told of where blobs lie. For the owner the present hold is asked
 // first, which leases the blob: a push that is told "it exists" relies on it.
 func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, error) {
 	v, err := r.reader(ctx)
@@ -198,7 +198,7 @@ func (r *repository) Mount(ctx context.Context, d digest.Digest, from string) (o
 	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: p.Size}, nil
 }
 
-// mountable tells whether the actor may read a manifest of the other repository that names the blob and lies in hold.
+// mountable reports whether the actor may read a manifest of the other repository that names the blob and lies in hold.
 func (r *repository) mountable(ctx context.Context, d digest.Digest, from, hold string) (bool, error) {
 	id, name, err := splitName(from)
 	if err != nil {

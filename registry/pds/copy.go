@@ -68,7 +68,7 @@ func (b *Backend) read(ctx context.Context, o owner) (view, error) {
 	return v, err
 }
 
-// stale answers from what is known when err says that the PDS does not answer.
+// stale returns from what is known when err says that the PDS does not answer.
 func (b *Backend) stale(v view, row ownerRow, err error) (view, error) {
 	if errors.Is(err, errRepoGone) {
 		return v, registry.ErrNameUnknown.With("the PDS %s has no such account any more", v.PDS).Wrap(err)

@@ -32,7 +32,8 @@ func ownTokens(t *testing.T) holdclient.TokenFunc {
 	var h atomic.Pointer[http.Handler]
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*h.Load()).ServeHTTP(w, r) }))
 	t.Cleanup(srv.Close)
-	id, err := identity.LoadOrCreateDID(t.Context(), identity.Config{Dir: t.TempDir(), PublicURL: srv.URL, KeyType: "p256", TestMode: true, Log: quiet()})
+	id, err := identity.LoadOrCreateDID(t.Context(), identity.Config{Dir: t.TempDir(), PublicURL: srv.URL, KeyType: "p256",
+		TestMode: true, Log: quiet()})
 	must(t, err)
 	served := identity.WellKnown(id)
 	h.Store(&served)
@@ -53,7 +54,8 @@ func (w *world) pull(as, name, tag string) {
 func (w *world) pullCount(name string) int {
 	w.t.Helper()
 	var page struct{ Records []anyRecord }
-	get(w.t, w.holdDirect(), "com.atproto.repo.listRecords", url.Values{"repo": {w.holdServer.DID()}, "collection": {"io.atcr.hold.stats"}}, &page)
+	get(w.t, w.holdDirect(), "com.atproto.repo.listRecords",
+		url.Values{"repo": {w.holdServer.DID()}, "collection": {"io.atcr.hold.stats"}}, &page)
 	for _, r := range page.Records {
 		if r.Value["repository"] == name {
 			n, ok := r.Value["pullCount"].(float64)
@@ -234,7 +236,7 @@ func TestAnonymousPullsUpstream(t *testing.T) {
 	}
 }
 
-// One owner's pulls, which anybody can make, leave room for those of others.
+// One owner's pulls, which anybody can make, leave places for those of others.
 func TestPullsOfOneOwner(t *testing.T) {
 	t.Parallel()
 	self := ownTokens(t)

@@ -34,7 +34,7 @@
 //
 // A manifest, tag, referrer or layer is answered to those who may read the hold that the record names: everyone when
 // its captain record says public, else its captain and crew. Tokens of a puller go to a hold only after
-// it answered 401 or 403 without one, since a stranger's record chose its address.
+// it answered 401 or 403 without one, since an untrusted record chose its address.
 //
 // # Counting
 //

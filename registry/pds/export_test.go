@@ -21,7 +21,7 @@ func (b *Backend) SendPulls() {
 	b.work.Wait()
 }
 
-// Disproved answers how many records were refused because the owner's signed repository does not hold them, by the metric.
+// Disproved returns how many records were refused because the owner's signed repository does not hold them, by the metric.
 func (b *Backend) Disproved() int64 {
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(b.Metrics()...)

@@ -187,7 +187,8 @@ func TestDeleteFails(t *testing.T) {
 func testDeleteFails(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
 	for i, step := range []struct{ server, method string }{
-		{"pds", "com.atproto.repo.applyWrites"}, {"pds", "com.atproto.sync.getLatestCommit"}, {"pds", "com.atproto.repo.getRecord"}, {"hold", "io.atcr.hold.notifyManifest"},
+		{"pds", "com.atproto.repo.applyWrites"}, {"pds", "com.atproto.sync.getLatestCommit"}, {"pds",
+			"com.atproto.repo.getRecord"}, {"hold", "io.atcr.hold.notifyManifest"},
 	} {
 		for j, k := range kinds {
 			t.Run(step.method+"/"+k.name, func(t *testing.T) {
@@ -223,7 +224,8 @@ func testDeleteFails(t *testing.T, start func(*world)) {
 				w.clock.advance(3 * time.Minute)
 				w.settled()
 				if err != nil {
-					if err := w.repo("alice", "alice", name).DeleteManifest(t.Context(), img.manifest.Digest); err != nil && !errors.Is(err, registry.ErrNameUnknown) {
+					if err := w.repo("alice", "alice", name).DeleteManifest(t.Context(), img.manifest.Digest); err != nil &&
+						!errors.Is(err, registry.ErrNameUnknown) {
 						t.Error(err)
 					}
 				}
@@ -247,7 +249,8 @@ func testTooManyRequests(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
 	img := newImage(t, "one", nil)
 	for _, method := range []string{"uploadBlob", "applyWrites"} {
-		fault := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Fail, Status: http.StatusTooManyRequests, RetryAfter: 17 * time.Second, Path: "com.atproto.repo." + method})
+		fault := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Fail, Status: http.StatusTooManyRequests, RetryAfter: 17 * time.Second,
+			Path: "com.atproto.repo." + method})
 		err := push(t.Context(), w.repo("alice", "alice", "app"), img, "v1")
 		if e := wantKind(t, err, registry.ErrTooManyRequests); e.RetryAfter != 17*time.Second {
 			t.Errorf("Retry-After %v", e.RetryAfter)

@@ -249,7 +249,8 @@ func (s *sessions) Do(ctx context.Context, session string, req *http.Request) (*
 }
 
 func (s *sessions) ServiceToken(ctx context.Context, session, aud, lxm string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/xrpc/com.atproto.server.getServiceAuth?"+url.Values{"aud": {aud}, "lxm": {lxm}}.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/xrpc/com.atproto.server.getServiceAuth?"+
+		url.Values{"aud": {aud}, "lxm": {lxm}}.Encode(), nil)
 	if err != nil {
 		return "", err
 	}

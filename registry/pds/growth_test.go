@@ -32,11 +32,13 @@ func TestLookupsUseIndexes(t *testing.T) {
 	err = sqlx.InTx(ctx, db.Write(), func(tx *sql.Tx) error {
 		for i := range 2000 {
 			d := digest.FromString(fmt.Sprint(i))
-			m := manifestRow{RKey: d.Encoded(), CID: "c", Repository: "app", Digest: d, Hold: "did:web:h", LayersKnown: true, Layers: []layer{{d, 1}}}
+			m := manifestRow{RKey: d.Encoded(), CID: "c", Repository: "app", Digest: d, Hold: "did:web:h", LayersKnown: true,
+				Layers: []layer{{d, 1}}}
 			if err := writeManifest(ctx, tx, "did:plc:a", 1, 1, m); err != nil {
 				return err
 			}
-			if err := writeTag(ctx, tx, "did:plc:a", 1, tagRow{RKey: fmt.Sprint("app_", i), Repository: "app", Tag: fmt.Sprint(i), ManifestRKey: m.RKey}); err != nil {
+			if err := writeTag(ctx, tx, "did:plc:a", 1, tagRow{RKey: fmt.Sprint("app_", i), Repository: "app", Tag: fmt.Sprint(i),
+				ManifestRKey: m.RKey}); err != nil {
 				return err
 			}
 		}
@@ -60,7 +62,8 @@ func TestLookupsUseIndexes(t *testing.T) {
 		"known name":   `select did from pds_name where name = $1`,
 		"cached bytes": `select body from pds_bytes where digest = $1`,
 	} {
-		rows, err := db.Read().QueryContext(ctx, `explain query plan `+strings.Replace(q, "delete from", "select * from", 1), "did:plc:a", "app", "1", 10)
+		rows, err := db.Read().QueryContext(ctx, `explain query plan `+strings.Replace(q, "delete from", "select * from", 1), "did:plc:a",
+			"app", "1", 10)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

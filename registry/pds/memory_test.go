@@ -33,10 +33,11 @@ func (m many) Lookup(_ context.Context, id syntax.AtIdentifier) (*indigo.Identit
 	if err != nil {
 		return nil, indigo.ErrHandleNotFound
 	}
-	return &indigo.Identity{DID: did, Services: map[string]indigo.ServiceEndpoint{"atproto_pds": {Type: "AtprotoPersonalDataServer", URL: m.pds}}}, nil
+	return &indigo.Identity{DID: did, Services: map[string]indigo.ServiceEndpoint{"atproto_pds": {Type: "AtprotoPersonalDataServer",
+		URL: m.pds}}}, nil
 }
 
-// A stranger with many accounts and pages as long as we take: all of them listed at once, for anonymous readers, must not cost the
+// An attacker with many accounts and pages as long as we take: all of them listed at once, for anonymous readers, must not cost the
 // memory of all pages.
 func TestLongPagesOfStrangers(t *testing.T) {
 	const owners, page = 32, 15 << 20
@@ -64,14 +65,16 @@ func TestLongPagesOfStrangers(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "appview.db"))
 	must(t, err)
 	defer db.Close()
-	b, err := pds.New(t.Context(), pds.Options{DB: db, Directory: many{pds: srv.URL}, HTTP: &http.Client{}, DefaultHold: "did:web:hold.test", Log: quiet()})
+	b, err := pds.New(t.Context(), pds.Options{DB: db, Directory: many{pds: srv.URL}, HTTP: &http.Client{},
+		DefaultHold: "did:web:hold.test", Log: quiet()})
 	must(t, err)
 	defer b.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
 	for i := range owners {
-		r, err := b.Repository(ctx, registry.Actor{}, fmt.Sprintf("did-plc-%s/app", strings.Repeat(string(rune('a'+i%26)), 22)+string(rune('a'+i/26))+"a"))
+		r, err := b.Repository(ctx, registry.Actor{}, fmt.Sprintf("did-plc-%s/app",
+			strings.Repeat(string(rune('a'+i%26)), 22)+string(rune('a'+i/26))+"a"))
 		must(t, err)
 		wg.Go(func() { _, _ = r.Manifest(ctx, registry.Ref{Tag: "v1"}) })
 	}

@@ -49,7 +49,7 @@ type Options struct {
 	DB *sqldb.DB
 	// Directory resolves owners, holds and the actors' PDSes.
 	Directory identity.Directory
-	// HTTP asks PDSes and holds, whose addresses strangers chose. Nil is a client that connects to public addresses only;
+	// HTTP asks PDSes and holds, whose addresses are untrusted. Nil is a client that connects to public addresses only;
 	// one of your own should have such a guard, too, and no timeout over the whole exchange (layers pass through it; calls
 	// that are short are bounded here).
 	HTTP *http.Client

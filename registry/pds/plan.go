@@ -22,7 +22,7 @@ type push struct {
 	blobCID    string
 }
 
-// current answers the record of the manifest, and whether nothing about it has to change.
+// current returns the record of the manifest, and whether nothing about it has to change.
 func (b *Backend) current(ctx context.Context, p *push) (row manifestRow, exists, same bool, err error) {
 	row, exists, err = manifestByDigest(ctx, b.db.Read(), p.owner.DID, p.repository, p.manifest.Digest)
 	same = exists && row.Hold == p.hold && row.Blob == p.blobCID && row.MediaType == p.manifest.MediaType
@@ -177,7 +177,7 @@ func (b *Backend) recordNow(ctx context.Context, o owner, collection, rkey strin
 	return true, nil
 }
 
-// cidOf answers the CID that a record will have; empty when foreign fields of an older one keep us from telling.
+// cidOf returns the CID that a record will have; empty when foreign fields of an older one keep us from telling.
 func cidOf(r atcr.Record) (string, error) {
 	raw, err := json.Marshal(r)
 	if err != nil {

@@ -18,7 +18,7 @@ type prepared struct {
 
 func newPrepared(db *sql.DB) *prepared { return &prepared{db: db, stmts: map[string]*sql.Stmt{}} }
 
-// stmt answers nil when the query can't be prepared; asking it plainly then tells why.
+// stmt returns nil when the query can't be prepared; asking it plainly then tells why.
 func (p *prepared) stmt(ctx context.Context, query string) *sql.Stmt {
 	p.mu.RLock()
 	s := p.stmts[query]

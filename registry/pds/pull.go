@@ -34,7 +34,7 @@ const (
 		from pds_tag t where t.owner = $1 and t.repository = $2 and t.tag > $3 order by t.tag limit $4`
 )
 
-// Manifest answers a manifest from the owner's copy and the bytes kept by digest.
+// Manifest returns a manifest from the owner's copy and the bytes kept by digest.
 func (r *repository) Manifest(ctx context.Context, ref registry.Ref) (registry.Manifest, error) {
 	v, err := r.reader(ctx)
 	if err != nil {

@@ -112,7 +112,7 @@ func tagOf(owner, rkey, cid string, v *atcr.Tag) (tagRow, error) {
 
 const stampLayout = "2006-01-02T15:04:05.000000000Z"
 
-// digestOr answers a digest that we take, else an empty one.
+// digestOr returns a digest that we take, else an empty one.
 func digestOr(s string) digest.Digest {
 	m := atcr.Manifest{Digest: s}
 	return m.OCIDigest()

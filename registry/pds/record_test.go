@@ -20,10 +20,14 @@ func TestReadTag(t *testing.T) {
 		digest           digest.Digest
 		bad              string
 	}{
-		{"newest", `{"repository":"a/b","tag":"v1","manifest":"at://` + did + `/io.atcr.manifest/abc","updatedAt":"2025-01-01T00:00:00Z"}`, "abc", "", ""},
-		{"oldest", `{"repository":"a","tag":"v1","manifestDigest":"sha256:` + someHex + `","createdAt":"2025-01-01T00:00:00Z"}`, "", "sha256:" + someHex, ""},
-		{"both", `{"repository":"a","tag":"v1","manifest":"at://` + did + `/io.atcr.manifest/abc","manifestDigest":"sha256:` + someHex + `"}`, "abc", "sha256:" + someHex, ""},
-		{"another's", `{"repository":"a","tag":"v1","manifest":"at://did:plc:bbbbbbbbbbbbbbbbbbbbbbbb/io.atcr.manifest/abc"}`, "", "", "no manifest"},
+		{"newest", `{"repository":"a/b","tag":"v1","manifest":"at://` + did +
+			`/io.atcr.manifest/abc","updatedAt":"2025-01-01T00:00:00Z"}`, "abc", "", ""},
+		{"oldest", `{"repository":"a","tag":"v1","manifestDigest":"sha256:` + someHex + `","createdAt":"2025-01-01T00:00:00Z"}`, "",
+			"sha256:" + someHex, ""},
+		{"both", `{"repository":"a","tag":"v1","manifest":"at://` + did + `/io.atcr.manifest/abc","manifestDigest":"sha256:` + someHex +
+			`"}`, "abc", "sha256:" + someHex, ""},
+		{"another's", `{"repository":"a","tag":"v1","manifest":"at://did:plc:bbbbbbbbbbbbbbbbbbbbbbbb/io.atcr.manifest/abc"}`, "", "",
+			"no manifest"},
 		{"another collection", `{"repository":"a","tag":"v1","manifest":"at://` + did + `/io.atcr.tag/abc"}`, "", "", "no manifest"},
 		{"no tag", `{"repository":"a","tag":"-x"}`, "", "", "tag"},
 		{"no repository", `{"repository":"A//b","tag":"v1"}`, "", "", "repository"},
@@ -62,8 +66,10 @@ func TestTagOrder(t *testing.T) {
 }
 
 func FuzzReadManifest(f *testing.F) {
-	f.Add([]byte(`{"repository":"a","digest":"sha256:` + someHex + `","mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2,"holdDid":"did:web:h.example"}`))
-	f.Add([]byte(`{"repository":"a","digest":"sha256:` + someHex + `","holdEndpoint":"https://h.example","config":{"digest":"x","size":-1},"layers":[{}],"subject":null,"manifestBlob":{"cid":"x"}}`))
+	f.Add([]byte(`{"repository":"a","digest":"sha256:` + someHex +
+		`","mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2,"holdDid":"did:web:h.example"}`))
+	f.Add([]byte(`{"repository":"a","digest":"sha256:` + someHex +
+		`","holdEndpoint":"https://h.example","config":{"digest":"x","size":-1},"layers":[{}],"subject":null,"manifestBlob":{"cid":"x"}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		m, err := readManifest("k", "c", value)
 		if err == nil && (!validRepository(m.Repository) || m.Digest == "" || !strings.HasPrefix(m.Hold, "did:")) {

@@ -19,7 +19,7 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-// putBlob puts bytes into an account's PDS by its own hand and answers the reference.
+// putBlob puts bytes into an account's PDS by its own hand and returns the reference.
 func (w *world) putBlob(name, mediaType string, b []byte) map[string]any {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "/xrpc/com.atproto.repo.uploadBlob", bytes.NewReader(b))
@@ -40,7 +40,8 @@ func (w *world) putBlob(name, mediaType string, b []byte) map[string]any {
 func (w *world) putRecord(name, collection, rkey string, record map[string]any) {
 	w.t.Helper()
 	record["$type"] = collection
-	w.write(name, "com.atproto.repo.putRecord", map[string]any{"repo": w.accounts[name].did, "collection": collection, "rkey": rkey, "record": record})
+	w.write(name, "com.atproto.repo.putRecord", map[string]any{"repo": w.accounts[name].did, "collection": collection, "rkey": rkey,
+		"record": record})
 }
 
 // manifestRecord is a record of an image as some program wrote it.
@@ -71,7 +72,8 @@ func testForeignRecords(t *testing.T, start func(*world)) {
 	delete(rec, "holdDid")
 	rec["holdEndpoint"] = w.holdProxy.URL
 	w.putRecord("alice", "io.atcr.manifest", "3abcdefghijk2", rec)
-	w.putRecord("alice", "io.atcr.tag", "some-key", map[string]any{"repository": "app", "tag": "old", "manifestDigest": old.manifest.Digest.String(), "createdAt": "2025-01-01T00:00:00Z"})
+	w.putRecord("alice", "io.atcr.tag", "some-key", map[string]any{"repository": "app", "tag": "old",
+		"manifestDigest": old.manifest.Digest.String(), "createdAt": "2025-01-01T00:00:00Z"})
 	// No manifestBlob: rebuilt from its fields.
 	rec = w.manifestRecord("alice", "app", plain, nil)
 	desc := func(d ocispec.Descriptor) map[string]any {
@@ -79,9 +81,11 @@ func testForeignRecords(t *testing.T, start func(*world)) {
 	}
 	rec["config"], rec["layers"] = desc(*plain.manifest.Config), []any{desc(plain.manifest.Layers[0])}
 	w.putRecord("alice", "io.atcr.manifest", plain.manifest.Digest.Encoded(), rec)
-	w.putRecord("alice", "io.atcr.tag", "app_plain", map[string]any{"repository": "app", "tag": "plain", "manifest": "at://" + alice.did + "/io.atcr.manifest/" + plain.manifest.Digest.Encoded(), "updatedAt": "2025-01-01T00:00:00Z"})
+	w.putRecord("alice", "io.atcr.tag", "app_plain", map[string]any{"repository": "app", "tag": "plain", "manifest": "at://" +
+		alice.did + "/io.atcr.manifest/" + plain.manifest.Digest.Encoded(), "updatedAt": "2025-01-01T00:00:00Z"})
 	// The digest of one, the bytes of another.
-	w.putRecord("alice", "io.atcr.manifest", lying.manifest.Digest.Encoded(), w.manifestRecord("alice", "app", lying, w.putBlob("alice", "application/json", old.manifest.Bytes)))
+	w.putRecord("alice", "io.atcr.manifest", lying.manifest.Digest.Encoded(),
+		w.manifestRecord("alice", "app", lying, w.putBlob("alice", "application/json", old.manifest.Bytes)))
 	// A web page.
 	page := []byte("<html><script>alert(1)</script></html>")
 	rec = w.manifestRecord("alice", "app", html, w.putBlob("alice", "text/html", page))
@@ -92,8 +96,10 @@ func testForeignRecords(t *testing.T, start func(*world)) {
 	w.putRecord("alice", "io.atcr.manifest", "broken2", map[string]any{"repository": "../etc", "digest": "sha256:00"})
 	w.putRecord("alice", "io.atcr.tag", "broken", map[string]any{"repository": "app", "tag": "no tag"})
 	// Tags that point elsewhere.
-	w.putRecord("alice", "io.atcr.tag", "app_bob", map[string]any{"repository": "app", "tag": "bob", "manifest": "at://" + w.accounts["bob"].did + "/io.atcr.manifest/" + old.manifest.Digest.Encoded(), "updatedAt": "2025-01-01T00:00:00Z"})
-	w.putRecord("alice", "io.atcr.tag", "app_gone", map[string]any{"repository": "app", "tag": "gone", "manifest": "at://" + alice.did + "/io.atcr.manifest/nothing", "updatedAt": "2025-01-01T00:00:00Z"})
+	w.putRecord("alice", "io.atcr.tag", "app_bob", map[string]any{"repository": "app", "tag": "bob", "manifest": "at://" +
+		w.accounts["bob"].did + "/io.atcr.manifest/" + old.manifest.Digest.Encoded(), "updatedAt": "2025-01-01T00:00:00Z"})
+	w.putRecord("alice", "io.atcr.tag", "app_gone", map[string]any{"repository": "app", "tag": "gone", "manifest": "at://" +
+		alice.did + "/io.atcr.manifest/nothing", "updatedAt": "2025-01-01T00:00:00Z"})
 
 	anon := w.repo("", "alice", "app")
 	for tag, img := range map[string]image{"old": old, "plain": plain} {
@@ -228,7 +234,8 @@ func testSameDigestTwoRepositories(t *testing.T, start func(*world)) {
 		}
 	}
 	hex := img.manifest.Digest.Encoded()
-	for _, k := range []string{"io.atcr.manifest/" + hex, "io.atcr.manifest/" + hex + "~a_b", "io.atcr.manifest/" + hex + "~stream~cache", "io.atcr.tag/a_b_c", "io.atcr.tag/a_b:c", "io.atcr.tag/stream~cache_v1"} {
+	for _, k := range []string{"io.atcr.manifest/" + hex, "io.atcr.manifest/" + hex + "~a_b", "io.atcr.manifest/" + hex +
+		"~stream~cache", "io.atcr.tag/a_b_c", "io.atcr.tag/a_b:c", "io.atcr.tag/stream~cache_v1"} {
 		if !keys[k] {
 			t.Errorf("no record %s among %v", k, keys)
 		}
@@ -252,7 +259,8 @@ func TestIndexAndReferrers(t *testing.T) {
 func testIndexAndReferrers(t *testing.T, start func(*world)) {
 	w := newWorld(t, start)
 	img := newImage(t, "one", nil)
-	index := parse(t, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{img.manifest.Descriptor()}})
+	index := parse(t, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []ocispec.Descriptor{img.manifest.Descriptor()}})
 	r := w.repo("alice", "alice", "app")
 	e := wantKind(t, r.PutManifest(t.Context(), index, []string{"multi"}), registry.ErrManifestBlobUnknown)
 	if fmt.Sprint(e.Detail) == "" {
@@ -354,7 +362,7 @@ func testManyPushers(t *testing.T, start func(*world)) {
 	}
 	stop := make(chan struct{})
 	done := make(chan struct{}, 1)
-	// Each change of ours has the stranger write into the middle of another, however slow the machine is.
+	// Each change of ours has another program write into the middle of another, however slow the machine is.
 	next := func() {
 		select {
 		case done <- struct{}{}:

@@ -23,7 +23,7 @@ var (
 	_ registry.Repository = (*repository)(nil)
 )
 
-// Repository answers the repository IDENTITY/REPOSITORY. Nothing is asked yet.
+// Repository returns the repository IDENTITY/REPOSITORY. Nothing is asked yet.
 func (b *Backend) Repository(_ context.Context, actor registry.Actor, name string) (registry.Repository, error) {
 	id, repository_, err := splitName(name)
 	if err != nil {
@@ -41,7 +41,7 @@ func (b *Backend) Repositories(context.Context, registry.Actor, string) iter.Seq
 		"its repositories are those of all accounts of the AT Protocol. List the tags of one by /v2/HANDLE/REPOSITORY/tags/list"))
 }
 
-// DeleteBlob answers ErrUnsupported: layers go when no manifest names them.
+// DeleteBlob returns ErrUnsupported: layers go when no manifest names them.
 func (r *repository) DeleteBlob(context.Context, digest.Digest) error {
 	return registry.ErrUnsupported.With("layers go from a hold when no manifest names them: delete the manifest")
 }
@@ -73,7 +73,7 @@ func (r *repository) writer(ctx context.Context) (owner, error) {
 	return o, nil
 }
 
-// isOwner tells whether the actor could push here.
+// isOwner reports whether the actor could push here.
 func (r *repository) isOwner(o owner) bool {
 	return r.actor.ID != "" && r.actor.ID == o.DID && r.actor.Session != ""
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-// tarpit is a stranger's hold that takes every call and answers none, but shows its DID. caught counts the calls.
+// tarpit is an untrusted hold that takes every call and answers none, but shows its DID. caught counts the calls.
 func tarpit(t *testing.T) (did string, caught *atomic.Int64) {
 	t.Helper()
 	caught = &atomic.Int64{}
@@ -30,7 +30,8 @@ func tarpit(t *testing.T) (did string, caught *atomic.Int64) {
 	var srv *httptest.Server
 	srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/.well-known/did.json" {
-			_ = json.NewEncoder(w).Encode(map[string]any{"id": did, "service": []any{map[string]string{"id": "#atcr_hold", "type": "AtcrHoldService", "serviceEndpoint": srv.URL}}})
+			_ = json.NewEncoder(w).Encode(map[string]any{"id": did,
+				"service": []any{map[string]string{"id": "#atcr_hold", "type": "AtcrHoldService", "serviceEndpoint": srv.URL}}})
 			return
 		}
 		caught.Add(1)
@@ -56,7 +57,8 @@ func (w *world) table() *sql.DB {
 
 // toldOf waits until the hold knows the layers of an image: less than the two minutes for which one try may hang.
 func (w *world) toldOf(img image) error {
-	want := fmt.Sprint("at://", w.accounts["alice"].did, "/io.atcr.manifest/", img.manifest.Digest.Encoded(), " ", img.manifest.Layers[0].Digest)
+	want := fmt.Sprint("at://", w.accounts["alice"].did, "/io.atcr.manifest/", img.manifest.Digest.Encoded(), " ",
+		img.manifest.Layers[0].Digest)
 	return realtest.WaitFor(time.Minute, func() error {
 		if w.layerRecords()[want] != 1 {
 			return fmt.Errorf("the hold was not told of %s", want)
@@ -65,7 +67,7 @@ func (w *world) toldOf(img image) error {
 	})
 }
 
-// One stranger's silent hold must not keep other holds from being told.
+// One silent hold must not keep other holds from being told.
 func TestSilentHoldStopsNobodyElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, devnetPDS)
@@ -128,7 +130,8 @@ func TestMediaTypeThatBytesDoNotSay(t *testing.T) {
 	r := w.repo("alice", "alice", "app")
 	must(t, upload(t.Context(), r, []byte("{}")))
 	empty := ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: digest.FromString("{}"), Size: 2}
-	raw, err := json.Marshal(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, Config: empty, Layers: []ocispec.Descriptor{empty}})
+	raw, err := json.Marshal(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, Config: empty,
+		Layers: []ocispec.Descriptor{empty}})
 	must(t, err)
 	m, err := registry.ParseManifest(oci.MediaTypeDockerManifest, raw, "")
 	must(t, err)

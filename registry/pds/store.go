@@ -197,7 +197,7 @@ func found[T any](v T, err error) (T, bool, error) {
 	return v, err == nil, sqlx.Wrap(err)
 }
 
-// resolveTag answers the manifest that a tag record points to: by its at-uri, else by the old digest field.
+// resolveTag returns the manifest that a tag record points to: by its at-uri, else by the old digest field.
 func resolveTag(ctx context.Context, q querier, owner string, t tagRow) (manifestRow, bool, error) {
 	if t.ManifestRKey != "" {
 		m, ok, err := manifestByKey(ctx, q, owner, t.ManifestRKey)

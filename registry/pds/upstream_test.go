@@ -16,10 +16,12 @@ import (
 // TestUpstreamHold pushes to, pulls from and deletes at a hold without our extensions, in each form of its answers.
 func TestUpstreamHold(t *testing.T) {
 	t.Parallel()
-	for name, form := range map[string]upstreamhold.Form{"redirect": upstreamhold.Redirect, "url": upstreamhold.URLJSON, "bytes": upstreamhold.Bytes} {
+	for name, form := range map[string]upstreamhold.Form{"redirect": upstreamhold.Redirect, "url": upstreamhold.URLJSON,
+		"bytes": upstreamhold.Bytes} {
 		for _, public := range []bool{true, false} {
 			for _, redirect := range []pds.Redirect{pds.RedirectAuto, pds.RedirectNever} {
-				if os.Getenv("ATCR_LONG") == "" && (public != (form == upstreamhold.Redirect) || (redirect == pds.RedirectAuto) != (form != upstreamhold.Bytes)) {
+				if os.Getenv("ATCR_LONG") == "" && (public != (form == upstreamhold.Redirect) ||
+					(redirect == pds.RedirectAuto) != (form != upstreamhold.Bytes)) {
 					continue // the short lane: each form once
 				}
 				t.Run(fmt.Sprint(name, "/public=", public, "/", redirect), func(t *testing.T) { upstream(t, form, public, redirect) })
@@ -33,7 +35,8 @@ func upstream(t *testing.T, form upstreamhold.Form, public bool, redirect pds.Re
 	w := newWorld(t, devnetPDS, func(w *world) {
 		w.options = func(o *pds.Options) {
 			if h == nil {
-				h = upstreamhold.Start(t, upstreamhold.Options{Owner: w.accounts["bob"].did, Directory: w.directory, Public: public, AllowAllCrew: true, GetBlob: form})
+				h = upstreamhold.Start(t, upstreamhold.Options{Owner: w.accounts["bob"].did, Directory: w.directory, Public: public,
+					AllowAllCrew: true, GetBlob: form})
 			}
 			o.DefaultHold, o.Redirect = h.DID, redirect
 		}

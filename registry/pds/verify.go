@@ -68,7 +68,7 @@ var (
 	errNoProofs    = errors.New("the PDS knows no proofs")
 )
 
-// believed looks a manifest up and answers it when the actor may read it and its records are proved as far as [Verify] asks. When
+// believed looks a manifest up and returns it when the actor may read it and its records are proved as far as [Verify] asks. When
 // the repository says otherwise than the copy, it looks once more in a copy that was just confirmed.
 func (r *repository) believed(ctx context.Context, v view, look func() (manifestRow, *tagRow, error)) (view, manifestRow, error) {
 	for last := false; ; last = true {
@@ -167,7 +167,7 @@ func (p *prover) prove(ctx context.Context, v view, m manifestRow, t *tagRow, la
 
 func noAnswer(did string) string { return "proofs " + did }
 
-// sample tells whether this pull is one that is looked into.
+// sample reports whether this pull is one that is looked into.
 func (p *prover) sample(did string) bool {
 	now := p.clock()
 	if _, ok := p.sampled.Get(did, now); ok {
@@ -203,7 +203,7 @@ func (c claim) key(did string) string {
 	return "proof " + did + "/" + c.collection + "/" + c.rkey + "/" + c.cid + "/" + hex.EncodeToString(says[:])
 }
 
-// same tells whether the record says what the row says.
+// same reports whether the record says what the row says.
 func (c claim) same(value []byte) bool {
 	fields, err := c.read(value)
 	return err == nil && slices.Equal(fields, c.fields)

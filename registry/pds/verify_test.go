@@ -113,7 +113,8 @@ func TestProofNewerThanCopy(t *testing.T) {
 	}
 	moved.Value["manifest"] = other.Value["manifest"]
 	w.write("alice", "com.atproto.repo.putRecord", map[string]any{
-		"repo": w.accounts["alice"].did, "collection": "io.atcr.tag", "rkey": moved.URI[strings.LastIndexByte(moved.URI, '/')+1:], "record": moved.Value,
+		"repo": w.accounts["alice"].did, "collection": "io.atcr.tag", "rkey": moved.URI[strings.LastIndexByte(moved.URI,
+			'/')+1:], "record": moved.Value,
 	})
 	if got, err := pull(w, "v1"); err != nil || !bytes.Equal(got, two.manifest.Bytes) {
 		t.Errorf("%s, %v", got, err)
@@ -188,10 +189,11 @@ func lies(t *testing.T, start func(*world), mode pds.Verify) {
 		"a proof of another account":                      proves(foreignProof(t, w.accounts["bob"].did, "io.atcr.tag", rkey, value)),
 		"no CAR at all":                                   proves([]byte("<html>")),
 		"an empty answer":                                 proves(nil),
-		"a tag that is not in the repository": {Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
-			b = bytes.ReplaceAll(b, []byte(rkey), []byte("app_v9"))
-			return bytes.ReplaceAll(b, []byte(`"tag":"v1"`), []byte(`"tag":"v9"`))
-		}},
+		"a tag that is not in the repository": {Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1,
+			Rewrite: func(b []byte) []byte {
+				b = bytes.ReplaceAll(b, []byte(rkey), []byte("app_v9"))
+				return bytes.ReplaceAll(b, []byte(`"tag":"v1"`), []byte(`"tag":"v9"`))
+			}},
 	} {
 		t.Run(string(mode)+"/"+name, func(t *testing.T) {
 			defer w.in(t)()
@@ -244,17 +246,18 @@ func listedAnew(t *testing.T, noCID bool) {
 	}
 	ofTags := func(r *http.Request) bool { return r.URL.Query().Get("collection") == "io.atcr.tag" }
 	var anew atomic.Bool
-	lists := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1, Rewrite: func(b []byte) []byte {
-		for _, c := range cids {
-			if noCID {
-				b = bytes.ReplaceAll(b, []byte(c), nil)
+	lists := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Rewrite, Path: "listRecords", Match: ofTags, Times: -1,
+		Rewrite: func(b []byte) []byte {
+			for _, c := range cids {
+				if noCID {
+					b = bytes.ReplaceAll(b, []byte(c), nil)
+				}
 			}
-		}
-		if anew.Load() {
-			b = bytes.ReplaceAll(b, []byte(byTag["v1"]), []byte(byTag["v2"]))
-		}
-		return b
-	}})
+			if anew.Load() {
+				b = bytes.ReplaceAll(b, []byte(byTag["v1"]), []byte(byTag["v2"]))
+			}
+			return b
+		}})
 	proof := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Rewrite, Path: proofPath, Match: ofTags, Rewrite: func(car []byte) []byte {
 		anew.Store(true)
 		w.write("alice", "com.atproto.repo.putRecord", map[string]any{
@@ -285,11 +288,14 @@ func TestNoProofs(t *testing.T) {
 		fault  realtest.Fault
 		always error
 	}{
-		"not implemented": {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotImplemented, Body: `{"error":"MethodNotImplemented","message":"no"}`}, registry.ErrDenied},
-		"not found":       {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotFound, Body: "nothing here"}, registry.ErrDenied},
-		"failing":         {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1}, registry.ErrUnavailable},
-		"slowed down":     {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusTooManyRequests}, registry.ErrTooManyRequests},
-		"dropped":         {realtest.Fault{Kind: realtest.Drop, Path: proofPath, Times: -1}, registry.ErrUnavailable},
+		"not implemented": {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotImplemented,
+			Body: `{"error":"MethodNotImplemented","message":"no"}`}, registry.ErrDenied},
+		"not found": {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotFound,
+			Body: "nothing here"}, registry.ErrDenied},
+		"failing": {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1}, registry.ErrUnavailable},
+		"slowed down": {realtest.Fault{Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusTooManyRequests},
+			registry.ErrTooManyRequests},
+		"dropped": {realtest.Fault{Kind: realtest.Drop, Path: proofPath, Times: -1}, registry.ErrUnavailable},
 	} {
 		for _, mode := range []pds.Verify{pds.VerifyAlways, pds.VerifySampled} {
 			t.Run(string(mode)+"/"+name, func(t *testing.T) {
@@ -317,12 +323,13 @@ func TestNoProofs(t *testing.T) {
 	}
 }
 
-// Pulls of strangers don't become questions to a PDS that can't answer.
+// Anonymous pulls don't become questions to a PDS that can't answer.
 func TestNoProofsAskedSeldom(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]realtest.Fault{
-		"not implemented": {Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotImplemented, Body: `{"error":"MethodNotImplemented","message":"no"}`},
-		"failing":         {Kind: realtest.Fail, Path: proofPath, Times: -1},
+		"not implemented": {Kind: realtest.Fail, Path: proofPath, Times: -1, Status: http.StatusNotImplemented,
+			Body: `{"error":"MethodNotImplemented","message":"no"}`},
+		"failing": {Kind: realtest.Fail, Path: proofPath, Times: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, devnetPDS, verifying(pds.VerifyAlways), func(w *world) { w.clock.freeze() })

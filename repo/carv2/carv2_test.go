@@ -77,7 +77,8 @@ func ways(t testing.TB, b []byte) map[string]io.Reader {
 	if _, err := f.Seek(int64(len("skipped")), io.SeekStart); err != nil { // it is read from where it stands
 		t.Fatal(err)
 	}
-	return map[string]io.Reader{"file": f, "memory": bytes.NewReader(b), "pipe": io.MultiReader(bytes.NewReader(b)), "slow pipe": oneByte{bytes.NewReader(b)}}
+	return map[string]io.Reader{"file": f, "memory": bytes.NewReader(b), "pipe": io.MultiReader(bytes.NewReader(b)),
+		"slow pipe": oneByte{bytes.NewReader(b)}}
 }
 
 type oneByte struct{ r io.Reader }
@@ -164,7 +165,8 @@ func TestRefused(t *testing.T) {
 				want = test.piped
 			}
 			e := (*repo.CARError)(nil)
-			if !errors.Is(err, repo.ErrInvalidCAR) || !errors.As(err, &e) || e.Name != "x.car" || want != 0 && e.Offset != want || !strings.Contains(err.Error(), test.contains) ||
+			if !errors.Is(err, repo.ErrInvalidCAR) || !errors.As(err, &e) || e.Name != "x.car" || want != 0 && e.Offset != want ||
+				!strings.Contains(err.Error(), test.contains) ||
 				!strings.Contains(err.Error(), fmt.Sprintf("x.car at byte %d: ", e.Offset)) {
 				t.Errorf("%s, %s: %v; want %q at %d", test.name, way, err, test.contains, want)
 			}

@@ -105,7 +105,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// ServeHTTP answers a subscription; it returns when the connection has ended.
+// ServeHTTP returns a subscription; it returns when the connection has ended.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cursor, live, err := parseCursor(r)
 	if err != nil {
@@ -225,7 +225,7 @@ func (s *Server) trim() {
 	}
 }
 
-// ready answers frames after an event, at most some size of them, and the last one's number; ok is false when they are
+// ready returns frames after an event, at most some size of them, and the last one's number; ok is false when they are
 // no longer in memory.
 func (s *Server) ready(after int64, most int) (out [][]byte, last int64, ok bool) {
 	s.mu.RLock()

@@ -7,7 +7,7 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 )
 
-// Store runs the whole suite. open answers a new, empty store each time; it closes it with t.Cleanup.
+// Store runs the whole suite. open returns a new, empty store each time; it closes it with t.Cleanup.
 func Store(t *testing.T, open func(t *testing.T) repo.Store) {
 	t.Run("Rows", func(t *testing.T) { rows(t, open) })
 	t.Run("Bulk", func(t *testing.T) { bulk(t, open(t)) })

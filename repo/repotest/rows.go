@@ -19,7 +19,8 @@ func rows(t *testing.T, open func(t *testing.T) repo.Store) {
 		t.Fatalf("head of a new store: %v", err)
 	}
 	head := repo.Head{CID: id("c"), Rev: 5, Root: id("r"), Height: 2, Records: 3, Seq: 9, Block: []byte("block")}
-	order := []repo.Place{{Fence: "", Height: 3}, {Fence: "", Height: 0}, {Fence: "a.b.c.d/x", Height: 1}, {Fence: "a.b.c/x", Height: 2}, {Fence: "a.b.c/x", Height: 0}}
+	order := []repo.Place{{Fence: "", Height: 3}, {Fence: "", Height: 0}, {Fence: "a.b.c.d/x", Height: 1},
+		{Fence: "a.b.c/x", Height: 2}, {Fence: "a.b.c/x", Height: 0}}
 	c := &repo.Changes{Head: &head}
 	for i, at := range slices.Backward(order) {
 		c.PutNodes = append(c.PutNodes, repo.Node{Place: at, CID: id(at.Fence), Rev: repo.TID(i), Data: []byte{byte(i)}})
@@ -43,7 +44,8 @@ func rows(t *testing.T, open func(t *testing.T) repo.Store) {
 	if err := update(c, nil); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := r.Head(); err != nil || h.CID != head.CID || h.Rev != 5 || h.Root != head.Root || h.Height != 2 || h.Records != 3 || h.Seq != 9 || string(h.Block) != "block" {
+	if h, err := r.Head(); err != nil || h.CID != head.CID || h.Rev != 5 || h.Root != head.Root || h.Height != 2 || h.Records != 3 ||
+		h.Seq != 9 || string(h.Block) != "block" {
 		t.Fatalf("head %+v, %v", h, err)
 	}
 	var places []repo.Place
@@ -100,7 +102,7 @@ func rows(t *testing.T, open func(t *testing.T) repo.Store) {
 	}
 }
 
-// ways checks that a store answers the whole way to a key, if it answers any; places are all there are.
+// ways checks that a store returns the whole way to a key, if it returns any; places are all there are.
 func ways(r repo.Reader, places []repo.Place) error {
 	for _, key := range []string{"a", "a.b.c.d/y", "a.b.c/x", "a.b.c/y"} {
 		for top := range 4 {

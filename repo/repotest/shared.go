@@ -26,7 +26,8 @@ func shared(t *testing.T, s repo.Store) {
 		}
 		finds(t, one, uint64(n+1))
 	}
-	if _, err := one.Apply(ctx, []repo.Write{{Action: repo.Create, Collection: coll, RKey: "two", Record: record(t, `{"$type":%q}`, coll)}}); !errors.Is(err, repo.ErrExists) {
+	if _, err := one.Apply(ctx, []repo.Write{{Action: repo.Create, Collection: coll, RKey: "two",
+		Record: record(t, `{"$type":%q}`, coll)}}); !errors.Is(err, repo.ErrExists) {
 		t.Fatalf("a create of what the other wrote: %v", err)
 	}
 	Check(t, one, s)

@@ -82,26 +82,29 @@ func apply(t *testing.T, s repo.Store) {
 	r := Open(t, s, repo.Options{})
 	first := must[repo.Commit](t)(r.Head(ctx))
 	c := must[repo.Commit](t)(r.Apply(ctx, []repo.Write{put(t, "a", 1), {Action: repo.Create, Collection: coll, Record: record(t, `{}`)}}))
-	if c.Rev <= first.Rev || c.Since != first.Rev || c.Prev != first.Data || len(c.Results) != 2 || c.Results[0].Action != repo.Create || c.Results[1].RKey == "" {
+	if c.Rev <= first.Rev || c.Since != first.Rev || c.Prev != first.Data || len(c.Results) != 2 ||
+		c.Results[0].Action != repo.Create || c.Results[1].RKey == "" {
 		t.Fatalf("commit %+v after %+v", c, first)
 	}
 	for name, bad := range map[string]struct {
 		w    repo.Write
 		kind error
 	}{
-		"create existing":  {repo.Write{Action: repo.Create, Collection: coll, RKey: "a", Record: record(t, `{}`)}, repo.ErrExists},
-		"update missing":   {repo.Write{Action: repo.Update, Collection: coll, RKey: "zz", Record: record(t, `{}`)}, repo.ErrNotFound},
-		"delete missing":   {repo.Write{Action: repo.Delete, Collection: coll, RKey: "zz"}, repo.ErrNotFound},
-		"no collection":    {repo.Write{Action: repo.Put, RKey: "a", Record: record(t, `{}`)}, repo.ErrInvalidRecord},
-		"bad key":          {repo.Write{Action: repo.Put, Collection: coll, RKey: "a/b", Record: record(t, `{}`)}, repo.ErrInvalidRecord},
-		"dots":             {repo.Write{Action: repo.Put, Collection: coll, RKey: "..", Record: record(t, `{}`)}, repo.ErrInvalidRecord},
-		"not a map":        {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: []byte{0x80}}, repo.ErrInvalidRecord},
-		"trailing":         {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: []byte{0xa0, 0}}, repo.ErrInvalidRecord},
-		"no record":        {repo.Write{Action: repo.Put, Collection: coll, RKey: "b"}, repo.ErrInvalidRecord},
-		"unknown action":   {repo.Write{Action: "move", Collection: coll, RKey: "b"}, repo.ErrInvalidRecord},
-		"too large":        {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: make([]byte, repo.MaxRecordSize+1)}, repo.ErrTooLarge},
-		"put without key":  {repo.Write{Action: repo.Put, Collection: coll, Record: record(t, `{}`)}, repo.ErrInvalidRecord},
-		"blob not present": {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: blobRecord(t, []byte("nowhere"))}, repo.ErrBlobMissing},
+		"create existing": {repo.Write{Action: repo.Create, Collection: coll, RKey: "a", Record: record(t, `{}`)}, repo.ErrExists},
+		"update missing":  {repo.Write{Action: repo.Update, Collection: coll, RKey: "zz", Record: record(t, `{}`)}, repo.ErrNotFound},
+		"delete missing":  {repo.Write{Action: repo.Delete, Collection: coll, RKey: "zz"}, repo.ErrNotFound},
+		"no collection":   {repo.Write{Action: repo.Put, RKey: "a", Record: record(t, `{}`)}, repo.ErrInvalidRecord},
+		"bad key":         {repo.Write{Action: repo.Put, Collection: coll, RKey: "a/b", Record: record(t, `{}`)}, repo.ErrInvalidRecord},
+		"dots":            {repo.Write{Action: repo.Put, Collection: coll, RKey: "..", Record: record(t, `{}`)}, repo.ErrInvalidRecord},
+		"not a map":       {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: []byte{0x80}}, repo.ErrInvalidRecord},
+		"trailing":        {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: []byte{0xa0, 0}}, repo.ErrInvalidRecord},
+		"no record":       {repo.Write{Action: repo.Put, Collection: coll, RKey: "b"}, repo.ErrInvalidRecord},
+		"unknown action":  {repo.Write{Action: "move", Collection: coll, RKey: "b"}, repo.ErrInvalidRecord},
+		"too large": {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: make([]byte, repo.MaxRecordSize+1)},
+			repo.ErrTooLarge},
+		"put without key": {repo.Write{Action: repo.Put, Collection: coll, Record: record(t, `{}`)}, repo.ErrInvalidRecord},
+		"blob not present": {repo.Write{Action: repo.Put, Collection: coll, RKey: "b", Record: blobRecord(t, []byte("nowhere"))},
+			repo.ErrBlobMissing},
 	} {
 		_, err := r.Apply(ctx, []repo.Write{put(t, "ok", 1), bad.w})
 		if !errors.Is(err, bad.kind) {
@@ -178,7 +181,8 @@ func blobs(t *testing.T, s repo.Store) {
 	write := func(key string, data []byte, bs ...repo.Blob) repo.Write {
 		return repo.Write{Action: repo.Put, Collection: coll, RKey: key, Record: blobRecord(t, data), Blobs: bs}
 	}
-	must[repo.Commit](t)(r.Apply(ctx, []repo.Write{write("a", one), write("b", one), write("c", two, repo.Blob{MediaType: "text/x", Data: two})}))
+	must[repo.Commit](t)(r.Apply(ctx, []repo.Write{write("a", one), write("b", one),
+		write("c", two, repo.Blob{MediaType: "text/x", Data: two})}))
 	if b := must[repo.Blob](t)(r.GetBlob(ctx, info.CID)); string(b.Data) != "one" || b.MediaType != "text/plain" {
 		t.Fatalf("blob %+v", b)
 	}

@@ -2,7 +2,7 @@ package sqlstore
 
 import "time"
 
-// SetLimits sets how long an Update on PostgreSQL may take, and how long its outcome is asked for; it answers a function that
+// SetLimits sets how long an Update on PostgreSQL may take, and how long its outcome is asked for; it returns a function that
 // sets them back.
 func (s *Store) SetLimits(update, settle time.Duration) (back func()) {
 	u, e := s.update, s.settling

@@ -100,7 +100,8 @@ func TestFlatMemory(t *testing.T) {
 func TestImportOfLargeBlobs(t *testing.T) {
 	const blobs, size = 60, 1 << 20
 	ctx := t.Context()
-	from, to := repotest.Open(t, openStore(t, filepath.Join(t.TempDir(), "one.db")), repo.Options{}), repotest.Open(t, openStore(t, filepath.Join(t.TempDir(), "two.db")), repo.Options{})
+	from, to := repotest.Open(t, openStore(t, filepath.Join(t.TempDir(), "one.db")), repo.Options{}), repotest.Open(t,
+		openStore(t, filepath.Join(t.TempDir(), "two.db")), repo.Options{})
 	blob := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, size) }
 	which := map[repo.CID]int{}
 	for i := range blobs {
@@ -110,7 +111,8 @@ func TestImportOfLargeBlobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := repo.Write{Action: repo.Put, Collection: "io.atcr.tag", RKey: fmt.Sprint("k", i), Record: v, Blobs: []repo.Blob{{MediaType: "text/plain", Data: blob(i)}}}
+		w := repo.Write{Action: repo.Put, Collection: "io.atcr.tag", RKey: fmt.Sprint("k", i), Record: v,
+			Blobs: []repo.Blob{{MediaType: "text/plain", Data: blob(i)}}}
 		if _, err := from.Apply(ctx, []repo.Write{w}); err != nil {
 			t.Fatal(err)
 		}

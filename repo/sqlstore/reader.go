@@ -80,7 +80,7 @@ func rows[T any](r *reader, query string, args []any, scan func(*sql.Rows) (T, e
 	}
 }
 
-// bytes answers what was scanned, for as long as an iterator keeps it: rows of a page outlive their query.
+// bytes returns what was scanned, for as long as an iterator keeps it: rows of a page outlive their query.
 func (r *reader) bytes(b sql.RawBytes) []byte {
 	if r.cursors == nil {
 		return b

@@ -57,7 +57,8 @@ func TestGetBlocks(t *testing.T) {
 		t.Fatalf("%d, %d bytes", status, len(car))
 	}
 	for name, id := range map[string]repo.CID{"a blob": blob, "nothing": repo.RecordCID(nil)} {
-		if status, body := ask(head.CID, id); status != 400 || !bytes.Contains(body, []byte("BlockNotFound")) || !bytes.Contains(body, []byte(id.String())) {
+		if status, body := ask(head.CID, id); status != 400 || !bytes.Contains(body, []byte("BlockNotFound")) ||
+			!bytes.Contains(body, []byte(id.String())) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}

@@ -63,7 +63,7 @@ func ToError(err error) *Error {
 	return Errorf(http.StatusInternalServerError, "InternalServerError", "Internal Server Error")
 }
 
-// WriteError answers with an error. One that becomes a 5xx is logged; nil log is slog.Default().
+// WriteError returns with an error. One that becomes a 5xx is logged; nil log is slog.Default().
 func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	e := ToError(err)
 	if e.Status >= 500 && !errors.Is(err, context.Canceled) {
@@ -75,7 +75,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 	WriteJSON(w, e.Status, e)
 }
 
-// WriteJSON answers with a JSON body.
+// WriteJSON returns with a JSON body.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {

@@ -38,7 +38,8 @@ func TestExportsThatNobodyReads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{ExportGrace: 3 * time.Second, ExportRate: 4 << 20}))
+	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}),
+		&xrpc.Options{ExportGrace: 3 * time.Second, ExportRate: 4 << 20}))
 	t.Cleanup(srv.Close)
 	status := map[int]int{}
 	for range 20 {
@@ -71,7 +72,8 @@ func TestExportsThatNobodyReads(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		code, _, car := get(t, url)
 		if code == http.StatusOK {
-			if info, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: bytes.NewReader(car), DID: did, Key: r.PublicKey()}); err != nil || info.Records != 24 {
+			if info, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: bytes.NewReader(car), DID: did,
+				Key: r.PublicKey()}); err != nil || info.Records != 24 {
 				t.Fatalf("%+v, %v", info, err)
 			}
 			break

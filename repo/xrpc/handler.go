@@ -77,7 +77,7 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 // Methods is a handler for each method, by NSID.
 func (h *Handler) Methods() map[string]http.Handler { return maps.Clone(h.methods) }
 
-// ServeHTTP answers /xrpc/NSID; a method it doesn't know is 501 MethodNotImplemented.
+// ServeHTTP returns /xrpc/NSID; a method it doesn't know is 501 MethodNotImplemented.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m, ok := h.methods[strings.TrimPrefix(r.URL.Path, "/xrpc/")]; ok {
 		m.ServeHTTP(w, r)
@@ -91,12 +91,12 @@ func NotImplemented() *Error {
 	return Errorf(http.StatusNotImplemented, "MethodNotImplemented", "Method Not Implemented")
 }
 
-// Query makes a handler of a read: GET and HEAD only; the error that f answers is written.
+// Query makes a handler of a read: GET and HEAD only; the error that f returns is written.
 func Query(log *slog.Logger, f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return method(log, f, "GET", http.MethodGet, http.MethodHead)
 }
 
-// Procedure makes a handler of a call by POST; the error that f answers is written.
+// Procedure makes a handler of a call by POST; the error that f returns is written.
 func Procedure(log *slog.Logger, f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return method(log, f, "POST", http.MethodPost)
 }
@@ -147,7 +147,7 @@ func (q query) limit(normal, most int) (int, error) {
 	return n, nil
 }
 
-// did answers the account of the parameter did, which must be a DID and active.
+// did returns the account of the parameter did, which must be a DID and active.
 func (h *Handler) did(q query) (Account, error) {
 	a, err := h.anyDID(q)
 	if err == nil && a.Status != "" {
@@ -180,7 +180,7 @@ func (h *Handler) anyDID(q query) (Account, error) {
 	return a, err
 }
 
-// actor answers the account of the parameter repo, a DID or a handle. missing is the error's name where there is none.
+// actor returns the account of the parameter repo, a DID or a handle. missing is the error's name where there is none.
 func (h *Handler) actor(q query, missing string) (Account, error) {
 	id, err := q.required("repo")
 	if err != nil {

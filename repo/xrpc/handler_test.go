@@ -62,7 +62,8 @@ func filled(t *testing.T) (*repo.Repo, repo.CID) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ws = append(ws, repo.Write{Action: repo.Put, Collection: coll, RKey: fmt.Sprintf("k%03d", i), Record: v, Blobs: []repo.Blob{{MediaType: "text/html", Data: blob}}})
+		ws = append(ws, repo.Write{Action: repo.Put, Collection: coll, RKey: fmt.Sprintf("k%03d", i), Record: v,
+			Blobs: []repo.Blob{{MediaType: "text/html", Data: blob}}})
 	}
 	if _, err := r.Apply(t.Context(), ws); err != nil {
 		t.Fatal(err)
@@ -126,7 +127,9 @@ func TestSync(t *testing.T) {
 		t.Fatalf("%d, %v", status, err)
 	}
 	status, head, body := get(t, url+"com.atproto.sync.getBlob?did="+did+"&cid="+blob.String())
-	if status != 200 || string(body) != "blob" || head.Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(head.Get("Content-Disposition"), "attachment") || head.Get("Content-Security-Policy") != "default-src 'none'; sandbox" {
+	if status != 200 || string(body) != "blob" || head.Get("X-Content-Type-Options") != "nosniff" ||
+		!strings.HasPrefix(head.Get("Content-Disposition"), "attachment") ||
+		head.Get("Content-Security-Policy") != "default-src 'none'; sandbox" {
 		t.Fatalf("%d %v %s", status, head, body)
 	}
 	c, err := r.Head(t.Context())

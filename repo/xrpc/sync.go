@@ -52,7 +52,7 @@ func (h *Handler) getRepoStatus(w http.ResponseWriter, q query) error {
 	return nil
 }
 
-// proveRecord answers a CAR: with the record, or with the proof that it isn't there.
+// proveRecord returns a CAR: with the record, or with the proof that it isn't there.
 func (h *Handler) proveRecord(w http.ResponseWriter, q query) error {
 	a, err := h.did(q)
 	if err != nil {
@@ -96,8 +96,9 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 		defer func() { <-h.exports }()
 	default:
 		w.Header().Set("Retry-After", "30")
-		// Not by WriteError: strangers cause it at will, and it is no trouble of ours to be logged.
-		WriteJSON(w, http.StatusServiceUnavailable, Errorf(http.StatusServiceUnavailable, "NotEnoughResources", "%d exports run already: try again later", cap(h.exports)))
+		// Not by WriteError: anybody causes it at will, and it is no trouble of ours to be logged.
+		WriteJSON(w, http.StatusServiceUnavailable, Errorf(http.StatusServiceUnavailable, "NotEnoughResources",
+			"%d exports run already: try again later", cap(h.exports)))
 		return nil
 	}
 	w.Header().Set("Content-Type", carType)
@@ -120,7 +121,7 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 	return nil
 }
 
-// getBlocks answers blocks by CID. Most callers ask for what a proof or an event just named; see [repo.Repo.Blocks].
+// getBlocks returns blocks by CID. Most callers ask for what a proof or an event just named; see [repo.Repo.Blocks].
 func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
 	a, err := h.did(q)
 	if err != nil {
@@ -188,7 +189,7 @@ func (h *Handler) getBlob(w http.ResponseWriter, q query) error {
 	return nil
 }
 
-// ServeBlob answers with a blob, with ranges and ETag, and with the headers that keep a browser from running it.
+// ServeBlob returns with a blob, with ranges and ETag, and with the headers that keep a browser from running it.
 func ServeBlob(w http.ResponseWriter, r *http.Request, c repo.CID, b repo.Blob) {
 	head := w.Header()
 	kind := b.MediaType

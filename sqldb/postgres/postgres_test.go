@@ -31,7 +31,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestPools: what the rooms rely on.
+// TestPools: what the packages rely on.
 func TestPools(t *testing.T) {
 	ctx := t.Context()
 	url := realtest.Postgres(t).Database(t)

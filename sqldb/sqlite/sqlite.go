@@ -97,7 +97,8 @@ func common(o Options) []string {
 // writes more from then on. The setting is for temporary tables and sorts, too, of which the writer has none that grow: a migration
 // that indexes a large table must put it back meanwhile.
 func writerPragmas(o Options) []string {
-	return append(common(o), "synchronous(FULL)", "temp_store(memory)", "wal_autocheckpoint(1000)", fmt.Sprintf("journal_size_limit(%d)", 16<<20))
+	return append(common(o), "synchronous(FULL)", "temp_store(memory)", "wal_autocheckpoint(1000)",
+		fmt.Sprintf("journal_size_limit(%d)", 16<<20))
 }
 
 func readerPragmas(o Options) []string {

@@ -184,7 +184,8 @@ func TestRefused(t *testing.T) {
 	if err := sqlx.Migrate(ctx, db, older, "room_version"); err == nil {
 		t.Error("a database newer than the program")
 	}
-	if err := sqlx.Migrate(ctx, db, fstest.MapFS{"00001_c.sql": {Data: []byte("-- +goose Up\ncreate table c (a);")}}, "other_version"); err != nil {
-		t.Errorf("another room in the same file: %v", err)
+	if err := sqlx.Migrate(ctx, db, fstest.MapFS{"00001_c.sql": {Data: []byte("-- +goose Up\ncreate table c (a);")}},
+		"other_version"); err != nil {
+		t.Errorf("another package in the same file: %v", err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // ErrClosed: the store was closed.
 var ErrClosed = errors.New("filestore is closed")
 
-// isMissing is true also where a stranger's file stands in the place of a folder.
+// isMissing is true also where somebody else's file stands in the place of a folder.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }

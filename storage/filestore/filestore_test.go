@@ -87,7 +87,8 @@ func TestStrangersFiles(t *testing.T) {
 	id := s.ids.newID(digest.SHA256, time.Now())
 	files := []string{
 		filepath.Join(s.blobs, "README"), filepath.Join(s.blobs, "md5", "x"), filepath.Join(shard, "zz", "x"),
-		filepath.Join(shard, "ab", "data"), filepath.Join(shard, "ab", hex[:63], "data"), filepath.Join(shard, "ab", strings.ToUpper(hex), "data"),
+		filepath.Join(shard, "ab", "data"), filepath.Join(shard, "ab", hex[:63], "data"), filepath.Join(shard, "ab", strings.ToUpper(hex),
+			"data"),
 		filepath.Join(shard, "00", hex, "data"), // right name, wrong shard
 		filepath.Join(shard, "ab", hex[:62]+"00", "other"),
 		filepath.Join(shard, "ab", hex[:62]+"01"), // a file in the place of a blob's folder
@@ -125,7 +126,7 @@ func TestStrangersFiles(t *testing.T) {
 	}
 	for _, f := range files {
 		if _, err := os.Stat(f); err != nil {
-			t.Errorf("a stranger's file is gone: %v", err)
+			t.Errorf("somebody else's file is gone: %v", err)
 		}
 	}
 }

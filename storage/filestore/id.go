@@ -68,7 +68,7 @@ func (s *signer) mac(body []byte) []byte {
 	return m.Sum(body)[:idSize]
 }
 
-// isID tells whether a name could be an id, signed by this store or not.
+// isID reports whether a name could be an id, signed by this store or not.
 func isID(name string) bool {
 	if len(name) != idText.EncodedLen(idSize) {
 		return false

@@ -29,7 +29,7 @@ import (
 const (
 	killDirEnv   = "ATCR_TEST_KILL_DIR"
 	killSeedEnv  = "ATCR_TEST_KILL_SEED"
-	killPointEnv = "ATCR_TEST_KILL_SEAM" // "SEAM N": the child kills itself there
+	killPointEnv = "ATCR_TEST_KILL_POINT" // "POINT N": the child kills itself there
 )
 
 // stream is the endless content number seed.

@@ -11,7 +11,7 @@ import (
 // Reader reads the blobs of a folder, also while another process has it open as a [Store]. It writes nothing and needs no Close.
 type Reader struct{ s Store }
 
-// NewReader answers a reader of the folder's blobs; of the options only Prefix matters.
+// NewReader returns a reader of the folder's blobs; of the options only Prefix matters.
 func NewReader(dir string, opts *Options) (*Reader, error) {
 	prefix := ""
 	if opts != nil {

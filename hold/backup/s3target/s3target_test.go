@@ -99,7 +99,8 @@ func carry(t *testing.T, to backup.Target) {
 
 // What a kill leaves of an upload in parts is ended by the next backup.
 func parts(t *testing.T, s *realtest.S3Server) {
-	client, err := minio.New(strings.TrimPrefix(s.Endpoint, "http://"), &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1"})
+	client, err := minio.New(strings.TrimPrefix(s.Endpoint, "http://"),
+		&minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,8 @@ func parts(t *testing.T, s *realtest.S3Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := core.PutObjectPart(t.Context(), s.Bucket, "half/layers/x", id, 1, bytes.NewReader(make([]byte, 100)), 100, minio.PutObjectPartOptions{}); err != nil {
+	if _, err := core.PutObjectPart(t.Context(), s.Bucket, "half/layers/x", id, 1, bytes.NewReader(make([]byte, 100)), 100,
+		minio.PutObjectPartOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(t, s, "/half").Clean(t.Context()); err != nil {

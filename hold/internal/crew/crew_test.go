@@ -30,7 +30,8 @@ func record(t *testing.T, rkey, json string) repo.Record {
 // TestWrites: a change keeps what it does not name, finds a member under whatever key, and does nothing twice.
 func TestWrites(t *testing.T) {
 	own := atcr.CrewRKey(alice)
-	full := `{"$type":"io.atcr.hold.crew","member":"` + alice + `","role":"member","permissions":["blob:read"],"tier":"deckhand","addedAt":"2026-01-01T00:00:00.000Z","more":18446744073709}`
+	full := `{"$type":"io.atcr.hold.crew","member":"` + alice +
+		`","role":"member","permissions":["blob:read"],"tier":"deckhand","addedAt":"2026-01-01T00:00:00.000Z","more":18446744073709}`
 	at := record(t, own, full)
 	elsewhere := record(t, "3abc", full)
 	other := record(t, "x", `{"$type":"io.atcr.hold.crew","member":"`+bob+`"}`)
@@ -43,14 +44,19 @@ func TestWrites(t *testing.T) {
 		did  string
 		want []string // action, key and what the record holds
 	}{
-		{"new", []repo.Record{other, broken}, Change{Member: alice}, "added", []string{"create " + own + ` "addedAt":"2026-05-01T00:00:00.000Z" "permissions":["blob:read","blob:write"] "role":"member" "member":"` + alice + `"`}},
-		{"new with rights", nil, Change{Member: alice, Permissions: []string{"crew:admin"}, Tier: "bosun"}, "added", []string{"create " + own + ` "permissions":["crew:admin"] "tier":"bosun"`}},
+		{"new", []repo.Record{other, broken}, Change{Member: alice}, "added",
+			[]string{"create " + own + ` "addedAt":"2026-05-01T00:00:00.000Z" "permissions":["blob:read","blob:write"] "role":"member" "member":"` + alice + `"`}},
+		{"new with rights", nil, Change{Member: alice, Permissions: []string{"crew:admin"}, Tier: "bosun"}, "added",
+			[]string{"create " + own + ` "permissions":["crew:admin"] "tier":"bosun"`}},
 		{"nothing named", []repo.Record{at}, Change{Member: alice}, "unchanged", nil},
 		{"as it is", []repo.Record{at}, Change{Member: alice, Tier: "deckhand", Permissions: []string{"blob:read"}}, "unchanged", nil},
-		{"tier", []repo.Record{other, at}, Change{Member: alice, Tier: "bosun"}, "changed", []string{"update " + own + ` "tier":"bosun" "permissions":["blob:read"] "more":18446744073709 2026-01-01`}},
+		{"tier", []repo.Record{other, at}, Change{Member: alice, Tier: "bosun"}, "changed",
+			[]string{"update " + own + ` "tier":"bosun" "permissions":["blob:read"] "more":18446744073709 2026-01-01`}},
 		{"elsewhere", []repo.Record{elsewhere}, Change{Member: alice, Tier: "bosun"}, "changed", []string{`update 3abc "tier":"bosun"`}},
-		{"own key counts", []repo.Record{elsewhere, at}, Change{Member: alice, Tier: "bosun"}, "changed", []string{"update " + own + ` "tier":"bosun"`}},
-		{"remove all", []repo.Record{elsewhere, other, at}, Change{Member: alice, Remove: true}, "removed", []string{"delete 3abc", "delete " + own}},
+		{"own key counts", []repo.Record{elsewhere, at}, Change{Member: alice, Tier: "bosun"}, "changed",
+			[]string{"update " + own + ` "tier":"bosun"`}},
+		{"remove all", []repo.Record{elsewhere, other, at}, Change{Member: alice, Remove: true}, "removed",
+			[]string{"delete 3abc", "delete " + own}},
 		{"nobody", []repo.Record{other, broken}, Change{Member: alice, Remove: true}, "absent", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -208,7 +208,8 @@ func TestTooMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *Error
-	if _, err := f.Begin(t.Context(), alice, ""); !errors.Is(err, ErrTooMany) || !errors.As(err, &refused) || !strings.Contains(refused.Message, alice) {
+	if _, err := f.Begin(t.Context(), alice, ""); !errors.Is(err, ErrTooMany) || !errors.As(err, &refused) ||
+		!strings.Contains(refused.Message, alice) {
 		t.Errorf("one more: %v", err)
 	}
 	if _, err := f.Begin(t.Context(), "did:web:bob.test", ""); err != nil {

@@ -59,7 +59,8 @@ func TestKeyPermissions(t *testing.T) {
 	for _, c := range []struct {
 		file, dir fs.FileMode
 		remedy    string
-	}{{0o640, 0o700, "chmod 600 " + path}, {0o604, 0o700, "chmod 600"}, {0o600, 0o770, "chmod 700 " + filepath.Dir(path)}, {0o600, 0o755, ""}} {
+	}{{0o640, 0o700, "chmod 600 " + path}, {0o604, 0o700, "chmod 600"}, {0o600, 0o770, "chmod 700 " + filepath.Dir(path)}, {0o600,
+		0o755, ""}} {
 		_ = os.Chmod(path, c.file)
 		_ = os.Chmod(filepath.Dir(path), c.dir)
 		_, err := LoadKey(path)
@@ -91,7 +92,8 @@ func TestParseKey(t *testing.T) {
 
 // badKeys are no keys: nothing, zero, the order of the curve and beyond, other curves, torn and encrypted PEM.
 var badKeys = []string{
-	"", "z", "zzzz", strings.Repeat("0", 64), strings.Repeat("\x00", 32), strings.Repeat("g", 64), strings.Repeat("\xff", 32), strings.Repeat("f", 64),
+	"", "z", "zzzz", strings.Repeat("0", 64), strings.Repeat("\x00", 32), strings.Repeat("g", 64), strings.Repeat("\xff",
+		32), strings.Repeat("f", 64),
 	"fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme",
 	"-----BEGIN KEY-----", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
 	"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n", "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme",

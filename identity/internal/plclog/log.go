@@ -62,7 +62,7 @@ func (l *Log) Head() *didplc.LogEntry {
 	return &l.Entries[0]
 }
 
-// Find answers the entry of an operation, or nil.
+// Find returns the entry of an operation, or nil.
 func (l *Log) Find(cid string) *didplc.LogEntry {
 	for i := range l.Entries {
 		if l.Entries[i].CID == cid {

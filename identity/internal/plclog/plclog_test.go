@@ -37,7 +37,8 @@ func TestWantedAliases(t *testing.T) {
 
 func TestWithRecovery(t *testing.T) {
 	for _, c := range []struct{ now, want string }{
-		{"ours", "rec ours"}, {"rec ours", "rec ours"}, {"ours rec", "rec ours"}, {"a ours b", "a rec ours b"}, {"a b", "rec a b"}, {"rec a ours", "rec a ours"}, {"a ours rec b", "a rec ours b"},
+		{"ours", "rec ours"}, {"rec ours", "rec ours"}, {"ours rec", "rec ours"}, {"a ours b", "a rec ours b"}, {"a b",
+			"rec a b"}, {"rec a ours", "rec a ours"}, {"a ours rec b", "a rec ours b"},
 	} {
 		now := strings.Fields(c.now)
 		if got := strings.Join(withRecovery(now, "ours", "rec"), " "); got != c.want {
@@ -133,17 +134,21 @@ func badLogs(t testing.TB) (did syntax.DID, bad map[string][]byte) {
 		})
 	}
 	return did, map[string][]byte{
-		"empty":                 []byte("[]"),
-		"no list":               []byte(`{"message":"not found"}`),
-		"a page":                []byte("<html>"),
-		"cut":                   good[:len(good)/2],
-		"another DID's":         theirs,
-		"another DID's renamed": alter(theirs, func(e []didplc.LogEntry) []didplc.LogEntry { e[0].DID, e[1].DID = did.String(), did.String(); return e }),
-		"without its genesis":   alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return e[1:] }),
-		"genesis twice":         alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return append(e, e[0]) }),
-		"out of order":          alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return []didplc.LogEntry{e[1], e[0]} }),
-		"mixed with another's":  alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { e[1].DID = other.String(); return e }),
-		"an entry without one":  []byte(`[{"did":"` + did.String() + `","operation":null}]`),
+		"empty":         []byte("[]"),
+		"no list":       []byte(`{"message":"not found"}`),
+		"a page":        []byte("<html>"),
+		"cut":           good[:len(good)/2],
+		"another DID's": theirs,
+		"another DID's renamed": alter(theirs, func(e []didplc.LogEntry) []didplc.LogEntry {
+			e[0].DID, e[1].DID = did.String(),
+				did.String()
+			return e
+		}),
+		"without its genesis":  alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return e[1:] }),
+		"genesis twice":        alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return append(e, e[0]) }),
+		"out of order":         alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { return []didplc.LogEntry{e[1], e[0]} }),
+		"mixed with another's": alter(good, func(e []didplc.LogEntry) []didplc.LogEntry { e[1].DID = other.String(); return e }),
+		"an entry without one": []byte(`[{"did":"` + did.String() + `","operation":null}]`),
 		"CID lies": second(func(e *didplc.LogEntry, _ *didplc.RegularOp) {
 			e.CID = "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454"
 		}),
@@ -249,7 +254,8 @@ func TestFuzzSeedsAreGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := log.History(); len(h) != 2 || !slices.Equal(h[1].Changes, []string{"also known as: at://h.test -> at://i.test"}) || h[1].Rank != 1 {
+	if h := log.History(); len(h) != 2 || !slices.Equal(h[1].Changes, []string{"also known as: at://h.test -> at://i.test"}) ||
+		h[1].Rank != 1 {
 		t.Errorf("%+v", h)
 	}
 }

@@ -81,7 +81,8 @@ func (r *crewRun) change(ctx context.Context, std *cli.IO, member string, c data
 		return err
 	}
 	fmt.Fprintln(std.Out, map[string]string{
-		"added": "added " + who.String(), "changed": "changed " + who.String(), "unchanged": who.String() + " is a member already; nothing changed",
+		"added": "added " + who.String(), "changed": "changed " + who.String(), "unchanged": who.String() +
+			" is a member already; nothing changed",
 		"removed": "removed " + who.String(), "absent": who.String() + " is no member; nothing changed",
 	}[did])
 	for _, m := range r.settled.Registration.Crew {
@@ -91,7 +92,8 @@ func (r *crewRun) change(ctx context.Context, std *cli.IO, member string, c data
 		if c.Remove {
 			fmt.Fprintf(std.Err, "warning: registration.crew of the configuration names %s: the hold adds it again when it starts; take it out there, too\n", m.Member)
 		} else {
-			fmt.Fprintf(std.Err, "warning: registration.crew of the configuration names %s: when the hold starts, what it says there wins\n", m.Member)
+			fmt.Fprintf(std.Err, "warning: registration.crew of the configuration names %s: when the hold starts, what it says there wins\n",
+				m.Member)
 		}
 	}
 	return nil
@@ -120,7 +122,8 @@ func (c *crewLsCommand) Run(ctx context.Context, std *cli.IO, all *CrewCommands)
 	}
 	members := []crewMember{}
 	for _, m := range crew {
-		members = append(members, crewMember{m.Member, r.net.handle(ctx, m.Member), m.Role, append([]string{}, m.Permissions...), m.Tier, string(m.AddedAt)})
+		members = append(members, crewMember{m.Member, r.net.handle(ctx, m.Member), m.Role, append([]string{}, m.Permissions...), m.Tier,
+			string(m.AddedAt)})
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -133,7 +136,8 @@ func (c *crewLsCommand) Run(ctx context.Context, std *cli.IO, all *CrewCommands)
 		w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "HANDLE\tDID\tPERMISSIONS\tTIER\tSINCE")
 		for _, m := range members {
-			fmt.Fprintln(w, strings.Join([]string{orDash(m.Handle), m.DID, orDash(strings.Join(m.Permissions, " ")), orDash(m.Tier), orDash(m.AddedAt)}, "\t"))
+			fmt.Fprintln(w, strings.Join([]string{orDash(m.Handle), m.DID, orDash(strings.Join(m.Permissions, " ")), orDash(m.Tier),
+				orDash(m.AddedAt)}, "\t"))
 		}
 		return w.Flush()
 	})

@@ -43,7 +43,8 @@ func (c *RepoCommands) write(ctx context.Context, std *cli.IO, f func(*datadir.O
 	return c.with(ctx, std, datadir.OpenRepo, f)
 }
 
-func (c *RepoCommands) with(ctx context.Context, std *cli.IO, open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*datadir.OfflineRepo) error) error {
+func (c *RepoCommands) with(ctx context.Context, std *cli.IO,
+	open func(context.Context, datadir.Config) (*datadir.OfflineRepo, error), f func(*datadir.OfflineRepo) error) error {
 	settled, h, err := c.load(std)
 	if err != nil {
 		return err
@@ -148,7 +149,8 @@ func (o *repoImportCommand) importCARs(ctx context.Context, std *cli.IO, all *Re
 		}
 		srcs = append(srcs, src)
 	}
-	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: net.keyOf, Progress: func(done, total int64) { bar.Count("records", done, total) }}
+	im := repo.Importer{DryRun: o.DryRun, AnyKey: o.AnyKey, KeyOf: net.keyOf,
+		Progress: func(done, total int64) { bar.Count("records", done, total) }}
 	if o.Blobs != "" {
 		im.Blob = func(c repo.CID) ([]byte, error) {
 			data, err := os.ReadFile(filepath.Join(o.Blobs, c.String()))

@@ -165,12 +165,14 @@ func (r *network) verifyAccount(ctx context.Context, bar *cli.Progress, did stri
 		_ = json.Unmarshal(body, &e)
 		return none, fmt.Errorf("com.atproto.sync.getRepo of %s answers %d %.100q %.200q", server, resp.StatusCode, e.Error, e.Message)
 	}
-	return repo.VerifyCAR(ctx, repo.Source{Reader: bar.File(ctx, "read "+server, io.LimitReader(resp.Body, maxFetched)), Name: "the repository from " + server, DID: did, Key: key})
+	return repo.VerifyCAR(ctx, repo.Source{Reader: bar.File(ctx, "read "+server, io.LimitReader(resp.Body, maxFetched)),
+		Name: "the repository from " + server, DID: did, Key: key})
 }
 
 func (c *repoVerifyCommand) verified(std *cli.IO, i repo.CARInfo, signature string) error {
 	return c.Print(std, CARJSON(i, signature), func() error {
-		_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev, i.Commit, i.Records, i.Nodes, i.Blobs, signature)
+		_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev,
+			i.Commit, i.Records, i.Nodes, i.Blobs, signature)
 		return err
 	})
 }

@@ -56,7 +56,8 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	err = WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
 		dir.DB = db
 		bar := std.Progress()
-		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun, Progress: Progress(bar)})
+		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun,
+			Progress: Progress(bar)})
 		bar.Done(err)
 		return err
 	})

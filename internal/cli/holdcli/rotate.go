@@ -64,8 +64,8 @@ func (r *rotateRun) offline(ctx context.Context, m *plc.Manager) error {
 
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both
 // share, so that it may run in another container of this machine. On another one, with the folder on a network share, only where locks
-// reach there (durable.LockDir): else this is never called, and the key is rotated as if the hold were stopped. The hold takes such a key over at
-// its next look at the directory (plc.Manager.CompleteRotations), hours later.
+// reach there (durable.LockDir): else this is never called, and the key is rotated as if the hold were stopped. The hold
+// takes such a key over at its next look at the directory (plc.Manager.CompleteRotations), hours later.
 func (r *rotateRun) rotateBeside(ctx context.Context, m *plc.Manager, busy *durable.LockedError) error {
 	if _, err := m.Rotate(ctx, r.rotation(true)); err != nil {
 		return err // nothing is asked of it that can't be done

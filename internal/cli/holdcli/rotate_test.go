@@ -27,7 +27,8 @@ import (
 func TestRotateBesideNoHold(t *testing.T) {
 	ctx := t.Context()
 	r := &rotateRun{&identityRun{conf: config.DefaultHold(), std: &cli.IO{Out: &bytes.Buffer{}}}, &rotateCommand{Signing: true, Type: "k256"}}
-	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true, Log: slog.New(slog.DiscardHandler)}
+	cfg := hold.Config{Dir: t.TempDir(), PublicURL: "http://localhost:1", OwnerDID: "did:web:owner.test", TestMode: true,
+		Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if r.dir, err = cfg.DataDir(); err != nil {
 		t.Fatal(err)
@@ -51,7 +52,8 @@ func TestRotateBesideNoHold(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
 	err = r.run(short, m)
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprintf("(process %d) has not taken it into use", os.Getpid())) {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(),
+		fmt.Sprintf("(process %d) has not taken it into use", os.Getpid())) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(r.dir.Dir, "keys", "signing.key.next")

@@ -1,6 +1,6 @@
-// Package holdcli has the verbs of atcr-hold but for serve and config, as structs that kong reads, and what they have in common: the parts of a
-// hold as a configuration describes them, secrets from files and the environment, accounts of the network, and how things are printed.
-// What the verbs do is in packages that others can use: hold/datadir, hold/backup, identity/plc, repo.
+// Package holdcli has the verbs of atcr-hold but for serve and config, as structs that kong reads, and what they have in
+// common: the parts of a hold as a configuration describes them, secrets from files and the environment, accounts of the
+// network, and how things are printed. What the verbs do is in packages that others can use: hold/datadir, hold/backup, identity/plc, repo.
 package holdcli
 
 import (

@@ -57,7 +57,8 @@ type Checker struct {
 
 // New returns a checker that found nothing yet.
 func New(o Options) *Checker {
-	client := httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: o.TestMode, Allow: o.Allow}, Timeout: wait, UserAgent: o.Program})
+	client := httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: o.TestMode, Allow: o.Allow}, Timeout: wait,
+		UserAgent: o.Program})
 	return &Checker{opts: o, http: client, dir: identity.NewResolver(identity.ResolverOptions{
 		HTTP: client, PLCURL: o.PLCURL, HandleResolverURL: o.HandleResolverURL, TestMode: o.TestMode, Log: slog.New(slog.DiscardHandler),
 	})}
@@ -176,7 +177,8 @@ func (c *Checker) healthy(ctx context.Context, addr string) bool {
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	client := httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: true, Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}, Timeout: wait})
+	client := httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: true,
+		Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}, Timeout: wait})
 	defer client.CloseIdleConnections()
 	var out struct{ Status string }
 	return get(ctx, client, "http://"+net.JoinHostPort(host, port)+"/health", &out) == nil && out.Status == "ok"

@@ -128,8 +128,10 @@ func check(t testing.TB, db *sqldb.DB, n int) {
 		var number int64
 		var flag bool
 		var maybe sql.NullString
-		err := db.Read().QueryRowContext(ctx, `select path, body, n, flag, maybe from a_row where id = $1`, want[0]).Scan(&path, &body, &number, &flag, &maybe)
-		if err != nil || path != want[1] || !bytes.Equal(body, want[2].([]byte)) || number != want[3] || flag != (want[4] == int64(1)) || maybe.Valid != (want[5] != nil) {
+		err := db.Read().QueryRowContext(ctx, `select path, body, n, flag, maybe from a_row where id = $1`, want[0]).Scan(&path, &body,
+			&number, &flag, &maybe)
+		if err != nil || path != want[1] || !bytes.Equal(body, want[2].([]byte)) || number != want[3] || flag != (want[4] == int64(1)) ||
+			maybe.Valid != (want[5] != nil) {
 			t.Fatalf("row %v is %q %q %d %v %v, %v", want[0], path, body, number, flag, maybe, err)
 		}
 	}
@@ -217,7 +219,8 @@ func TestBothSides(t *testing.T) {
 		_, err := db.Write().ExecContext(ctx, `insert into b_row values ('other', 'x')`)
 		must(t, err)
 		err = move.Files(ctx, db, files(dir), slog.New(slog.DiscardHandler))
-		if !errors.Is(err, move.ErrBothSides) || !strings.Contains(err.Error(), filepath.Join(dir, "b.db")) || !strings.Contains(err.Error(), "table b_row of ") {
+		if !errors.Is(err, move.ErrBothSides) || !strings.Contains(err.Error(), filepath.Join(dir, "b.db")) ||
+			!strings.Contains(err.Error(), "table b_row of ") {
 			t.Errorf("refused with: %v", err)
 		}
 		if db.Dialect() == sqldb.Postgres && !strings.Contains(err.Error(), "of schema test") {

@@ -19,7 +19,7 @@ func TestMemo(t *testing.T) {
 	if v, ok := m.Get(1, now.Add(time.Second)); v != "" || ok {
 		t.Errorf("after its end: %q %v", v, ok)
 	}
-	m.Put(1, "uno", now.Add(time.Second)) // no room is needed
+	m.Put(1, "uno", now.Add(time.Second)) // no place is needed
 	m.Put(2, "two", now.Add(time.Second))
 	m.Put(3, "three", now.Add(time.Second))
 	n := 0
