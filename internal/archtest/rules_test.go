@@ -1,11 +1,11 @@
 package archtest
 
-// A rule is one room's: what of this module it may import, and how many packages
+// A rule is one package's: what of this module it may import, and how many packages
 // from other modules may come with it, directly or not.
 type rule struct {
-	room   string   // folder in the module; "room/..." is all below it too
-	may    []string // rooms of ours; "x/..." is x and all below it
-	budget int      // foreign packages in the room's closure
+	folder string   // folder in the module; "pkg/..." is all below it too
+	may    []string // packages of ours; "x/..." is x and all below it
+	budget int      // third-party packages in the closure
 }
 
 // rules is the allow-list. The first line that fits a package holds for it, so
@@ -109,14 +109,14 @@ var rules = []rule{
 	{"e2e/...", nil, 0},
 }
 
-// onlyBy: these may be imported by the named rooms alone.
-var onlyBy = []struct{ pkg, room, why string }{
+// onlyBy: these may be imported by the named packages alone.
+var onlyBy = []struct{ pkg, folder, why string }{
 	{"modernc.org/sqlite", "sqldb/sqlite", "one package links SQLite"},
 	{"github.com/jackc/pgx", "sqldb/postgres", "one package links PostgreSQL's driver"},
 }
 
-// notDirectly: what the named rooms must not import themselves, whatever comes with others.
-var notDirectly = []struct{ room, pkg, why string }{
+// notDirectly: what the named packages must not import themselves, whatever comes with others.
+var notDirectly = []struct{ folder, pkg, why string }{
 	{"hold/internal/ledger", "net/http", "who asks over HTTP gives the ledger what it learned"},
 	{"hold/internal/ledger", modulePath + "/identity", "whom a DID belongs to is not the ledger's to find out"},
 	{"hold/internal/gc", "net/http", "a collector reaches no token and no network"},
@@ -124,8 +124,8 @@ var notDirectly = []struct{ room, pkg, why string }{
 	{"hold/internal/upload", "net/http", "uploads take readers"},
 }
 
-// notIn: what a room's closure must not hold.
-var notIn = []struct{ room, pkg, why string }{
+// notIn: what a package's closure must not hold.
+var notIn = []struct{ folder, pkg, why string }{
 	{"repo", "modernc.org/sqlite", "repo works on any store"},
 	{"repo", "database/sql", "repo works on any store"},
 	{"repo", "github.com/ipld/go-car", "CARv2 is unwrapped in repo/carv2"},

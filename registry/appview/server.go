@@ -109,7 +109,7 @@ func (s *Server) moveFile(ctx context.Context) error {
 	return nil
 }
 
-// openNetwork makes the clients that ask addresses which strangers chose. What may be asked beyond the public internet is what
+// openNetwork makes the clients that ask untrusted addresses. What may be asked beyond the public internet is what
 // the configuration names.
 func (s *Server) openNetwork(context.Context) error {
 	s.guard = httpx.Guard{Allow: s.cfg.AllowNetworks}

@@ -11,16 +11,16 @@ import (
 
 const (
 	settleEvery = time.Second
-	houseEvery  = 10 * time.Minute
+	upkeepEvery = 10 * time.Minute
 	closeGrace  = 5 * time.Second
 )
 
 // Run settles open intents at once and from then on when they are due, counts pulls, discards old uploads and trims
 // the cache, until ctx ends. One Run at a time. It returns nil when ctx ended.
 func (b *Backend) Run(ctx context.Context) error {
-	settle, house := time.NewTicker(settleEvery), time.NewTicker(houseEvery)
+	settle, upkeep := time.NewTicker(settleEvery), time.NewTicker(upkeepEvery)
 	defer settle.Stop()
-	defer house.Stop()
+	defer upkeep.Stop()
 	b.keepHouse(ctx)
 	for {
 		if _, err := b.Settle(ctx); err != nil && ctx.Err() == nil {
@@ -31,7 +31,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-settle.C:
-		case <-house.C:
+		case <-upkeep.C:
 			b.keepHouse(ctx)
 		}
 	}
