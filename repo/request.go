@@ -173,7 +173,7 @@ func checkPath(collection, rkey string) error {
 		return fmt.Errorf("collection %q: want an NSID, as in io.atcr.tag", clip(collection))
 	}
 	if _, err := syntax.ParseRecordKey(rkey); err != nil {
-		return fmt.Errorf("record key %q: want 1 to 512 characters of A-Z a-z 0-9 . _ ~ : -, and neither . nor ..", clip(rkey))
+		return fmt.Errorf("record key %q: want 1 to 512 characters of A-Z, a-z, 0-9 and . _ ~ : -, but neither . nor .. alone", clip(rkey))
 	}
 	return nil
 }

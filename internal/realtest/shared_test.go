@@ -53,7 +53,8 @@ func TestSharedEnds(t *testing.T) {
 	Need(t, tools.ATProto, tools.PostgreSQL)
 	if os.Getenv(sharedChild) != "" {
 		server := Postgres(t)
-		if Postgres(t) != server || server.Database(t) == server.Database(t) {
+		first, second := server.Database(t), server.Database(t)
+		if Postgres(t) != server || first == second {
 			t.Error("want one cluster, and a schema for each who asks")
 		}
 		n := Network(t, NetworkOptions{Accounts: []string{"alice"}})

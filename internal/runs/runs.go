@@ -22,7 +22,7 @@ func (c *Calls) Begin(ctx context.Context) (_ context.Context, ended func(), err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, nil, fmt.Errorf("Run after Close: %w", http.ErrServerClosed)
+		return nil, nil, fmt.Errorf("run after Close: %w", http.ErrServerClosed)
 	}
 	ctx, end := context.WithCancel(ctx)
 	c.ends = append(c.ends, end)
