@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -202,6 +204,9 @@ func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (o
 	return row, e
 }
 
+// errNoText: PostgreSQL keeps no NUL.
+var errNoText = errors.New("a text has a NUL in it")
+
 func (b *Backend) writePage(ctx context.Context, tx *sql.Tx, did, collection string, gen, now int64, records []record) error {
 	for _, r := range records {
 		rkey, ok := strings.CutPrefix(r.URI, "at://"+did+"/"+collection+"/")
@@ -209,10 +214,20 @@ func (b *Backend) writePage(ctx context.Context, tx *sql.Tx, did, collection str
 			b.skip(did, collection, r.URI, errors.New("it lies in another repository or collection"))
 			continue
 		}
-		var err error
+		_, err := syntax.ParseRecordKey(rkey)
+		if err == nil && strings.Contains(r.CID, "\x00") {
+			err = errNoText
+		}
+		if err != nil { // no PDS has it; PostgreSQL would refuse the whole page
+			b.skip(did, collection, rkey, err)
+			continue
+		}
 		if collection == atcr.NSIDManifest {
 			var m manifestRow
-			if m, err = readManifest(rkey, r.CID, r.Value); err == nil {
+			if m, err = readManifest(rkey, r.CID, r.Value); err == nil && strings.Contains(m.MediaType, "\x00") {
+				err = errNoText
+			}
+			if err == nil {
 				if err := writeManifest(ctx, tx, did, gen, now, m); err != nil {
 					return err
 				}

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -413,4 +414,26 @@ func testManyPushers(t *testing.T, start func(*world)) {
 	stranger.Wait()
 	w.settled()
 	w.check("alice", "app")
+}
+
+// A PDS that lists what no database keeps as text, under a key that no record has: it is left out, and the others are served.
+func TestRecordsThatAreNoText(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devnetPDS)
+	img := newImage(t, "one", nil)
+	w.push("app", img, "v1")
+	w.push("app", newImage(t, "two", nil), "v2")
+	w.settled()
+	w.forget()
+	fault := w.pdsProxy.Inject(realtest.Fault{Kind: realtest.Rewrite, Path: "listRecords", Times: -1, Rewrite: func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte(`io.atcr.tag/app_v2"`), []byte(`io.atcr.tag/app_v2\u0000"`))
+	}})
+	m, err := w.repo("", "alice", "app").Manifest(t.Context(), registry.Ref{Tag: "v1"})
+	must(t, err)
+	if !bytes.Equal(m.Bytes, img.manifest.Bytes) {
+		t.Error("other bytes")
+	}
+	if skipped, _ := w.backend.Skipped(); skipped != 1 || fault.Fired() == 0 {
+		t.Errorf("skipped %d, changed %d", skipped, fault.Fired())
+	}
 }
