@@ -152,7 +152,8 @@ func (p *pusher) putBlob(ctx context.Context, repo string, b []byte, d digest.Di
 		return err
 	}
 	if patch {
-		if resp, err = p.do(ctx, http.MethodPatch, resp.Header.Get("Location"), "application/octet-stream", b, http.StatusAccepted); err != nil {
+		if resp, err = p.do(ctx, http.MethodPatch, resp.Header.Get("Location"), "application/octet-stream", b,
+			http.StatusAccepted); err != nil {
 			return err
 		}
 		b = nil

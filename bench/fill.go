@@ -65,7 +65,8 @@ func (b *bench) fillOurs(ctx context.Context, data string) (err error) {
 			return err
 		}
 		record := atcr.NewManifest(atcr.ManifestInput{
-			Repository: fullRepo, Digest: m.Digest, MediaType: m.MediaType, SchemaVersion: m.SchemaVersion, Config: m.Config, Layers: m.Layers,
+			Repository: fullRepo, Digest: m.Digest, MediaType: m.MediaType, SchemaVersion: m.SchemaVersion,
+			Config: m.Config, Layers: m.Layers,
 			Annotations: m.Annotations, CreatedAt: now,
 			Blob: &atcr.Blob{CID: records.BlobCID(body).String(), MimeType: m.MediaType, Size: int64(len(body))},
 		})

@@ -46,7 +46,8 @@ func readRows() []row {
 	three := []string{ours, dist, bare}
 	return []row{
 		{
-			name: "get-digest", what: "GET manifest by digest, 16 clients", unit: "per s", servers: three, goals: []goal{{dist, 5}, {bare, 0.7}},
+			name: "get-digest", what: "GET manifest by digest, 16 clients", unit: "per s", servers: three, goals: []goal{{dist, 5},
+				{bare, 0.7}},
 			prepare: pushImage, measure: getManifest(func(m []byte) string { return digest.FromBytes(m).String() }),
 		},
 		{
@@ -54,7 +55,8 @@ func readRows() []row {
 			prepare: pushImage, measure: getManifest(func([]byte) string { return "v1" }),
 		},
 		{
-			name: "get-layer", what: "GET of a 256 MiB layer, 2 clients", unit: "MB/s", servers: three, goals: []goal{{bare, 0.95}, {dist, 0}},
+			name: "get-layer", what: "GET of a 256 MiB layer, 2 clients", unit: "MB/s", servers: three, goals: []goal{{bare, 0.95},
+				{dist, 0}},
 			prepare: pushLayer, measure: getLayer,
 		},
 	}
@@ -64,7 +66,8 @@ func writeRows() []row {
 	two := []string{ours, dist}
 	return []row{
 		{
-			name: "put-layer", what: "PUT of a 256 MiB layer: POST, PUT", unit: "MB/s", disk: true, servers: two, goals: []goal{{dist, 1.3}},
+			name: "put-layer", what: "PUT of a 256 MiB layer: POST, PUT", unit: "MB/s", disk: true, servers: two,
+			goals:   []goal{{dist, 1.3}},
 			measure: putLayer(false),
 		},
 		{
@@ -91,8 +94,9 @@ func fullRows() []row {
 	two := []string{ours, dist}
 	return []row{
 		{
-			name: "put-manifest-tags", what: "PUT manifest in a repository with 100 000 tags", unit: "per s", disk: true, filled: true, servers: two,
-			goals: []goal{{dist, 1.2}}, prepare: fillTags, measure: putManifest(fullRepo),
+			name: "put-manifest-tags", what: "PUT manifest in a repository with 100 000 tags", unit: "per s", disk: true, filled: true,
+			servers: two,
+			goals:   []goal{{dist, 1.2}}, prepare: fillTags, measure: putManifest(fullRepo),
 		},
 		{
 			name: "get-tag-many", what: "GET manifest by any of 100 000 tags, 16 clients", unit: "per s", filled: true, servers: two,

@@ -45,8 +45,8 @@
 // What is stored stays; it is never derived from the configuration again.
 //
 //   - A [Config.DID] other than the stored one is refused with [ErrContradiction], which names both and what can be done.
-//   - So are files of different identities in one folder: did.txt and genesis.json of two DIDs, or, while there is no did.txt, a genesis.json
-//     that names other keys than the stored ones.
+//   - So are files of different identities in one folder: did.txt and genesis.json of two DIDs, or, while there is no did.txt, a
+//     genesis.json that names other keys than the stored ones.
 //   - A [Config.Method] other than the stored DID's is logged as a warning: it is for a DID that is made.
 //   - A [Config.PublicURL] that is not a did:web's host is logged as a warning: others find the service only while that
 //     host leads to it. In the directory of a did:plc EnsurePLCCurrent puts the new URL in place of the old one.

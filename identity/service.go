@@ -74,7 +74,8 @@ type Identity struct {
 	Services []Service
 	TestMode bool
 	// Registered reports whether others can find the DID: the directory has shown the log of a did:plc at least once. A did:web needs no
-	// directory: true. While it is false, [EnsurePLCCurrent] submits what the directory does not have; nil from it says that it is there now.
+	// directory: true. While it is false, [EnsurePLCCurrent] submits what the directory does not have; nil from it says
+	// that it is there now.
 	Registered bool
 }
 

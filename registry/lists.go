@@ -73,7 +73,8 @@ func (h *Handler) listReferrers(w http.ResponseWriter, r *http.Request, req requ
 		w.Header()["Oci-Filters-Applied"] = []string{"artifactType"}
 	}
 	if more {
-		w.Header()["Link"] = []string{nextLink("/v2/"+escapeName(req.asked)+"/referrers/"+req.digest.String(), query, h.limit(req.page), last)}
+		w.Header()["Link"] = []string{nextLink("/v2/"+escapeName(req.asked)+"/referrers/"+req.digest.String(), query,
+			h.limit(req.page), last)}
 	}
 	body, err := json.Marshal(struct {
 		specs.Versioned

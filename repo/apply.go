@@ -62,7 +62,8 @@ func (r *Repo) writeGroup(first *request) {
 		r.last.Store(&end)
 		r.owed = owed
 	case errors.Is(err, ErrUnsettled):
-		r.log.Error("a repository transaction ended without an answer; it may have been kept", "did", r.did, "applies", len(in), "error", err)
+		r.log.Error("a repository transaction ended without an answer; it may have been kept", "did", r.did, "applies", len(in),
+			"error", err)
 	default:
 		r.log.Error("a repository transaction failed; nothing of it was kept", "did", r.did, "applies", len(in), "error", err)
 	}
@@ -281,7 +282,8 @@ func (g *group) commit(req *request, t *tree, results []Result, mine *overlay) e
 		g.r.nodes.put(n)
 	}
 	if g.r.keepEvents > 0 {
-		ev := change{did: g.r.did, commit: head.CID, block: head.Block, rev: rev, since: g.head.Rev, prev: g.head.Root, time: now, nodes: d.alive}
+		ev := change{did: g.r.did, commit: head.CID, block: head.Block, rev: rev, since: g.head.Rev, prev: g.head.Root, time: now,
+			nodes: d.alive}
 		for i, w := range req.writes {
 			if results[i].CID == results[i].Prev {
 				continue // it wrote what was there, which is no operation: it can't be undone

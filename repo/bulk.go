@@ -224,5 +224,6 @@ func (r *Repo) bulkHead(b *bulk, old Head, root CID, height int, records int64) 
 		end.Events = []Event{{Seq: h.Seq, Rev: b.rev, Body: ev.syncFrame(h.Seq)}}
 		end.KeepEvents = r.keepEvents
 	}
-	return Commit{CID: h.CID, Rev: b.rev.String(), Data: root, Prev: old.Root, Since: old.Rev.String(), Seq: h.Seq, Time: b.now}, b.finish(end)
+	return Commit{CID: h.CID, Rev: b.rev.String(), Data: root, Prev: old.Root, Since: old.Rev.String(), Seq: h.Seq,
+		Time: b.now}, b.finish(end)
 }

@@ -72,7 +72,8 @@ func (w *carWalk) walk(ctx context.Context, root CID, src carBlocks) error {
 	if w.record == nil {
 		w.named = map[CID]blobRef{}
 	}
-	w.info = CARInfo{DID: c.did, Rev: c.rev.String(), Commit: root, Data: c.data, Blocks: 1, at: b.at, block: append([]byte(nil), b.data...)}
+	w.info = CARInfo{DID: c.did, Rev: c.rev.String(), Commit: root, Data: c.data, Blocks: 1, at: b.at,
+		block: append([]byte(nil), b.data...)}
 	stack := []step{{cid: c.data, from: b.at, height: -1}}
 	for len(stack) > 0 {
 		s := stack[len(stack)-1]

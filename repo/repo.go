@@ -137,7 +137,8 @@ func (r *Repo) checkHead(h Head) error {
 	}
 	switch {
 	case c.did != r.did:
-		return fmt.Errorf("%w: the store holds the repository of %s, not of %s: open it by that DID, or another store", ErrCorrupt, c.did, r.did)
+		return fmt.Errorf("%w: the store holds the repository of %s, not of %s: open it by that DID, or another store", ErrCorrupt,
+			c.did, r.did)
 	case RecordCID(h.Block) != h.CID || c.rev != h.Rev || c.data != h.Root:
 		return fmt.Errorf("%w: the stored head of %s does not match its commit block", ErrCorrupt, r.did)
 	}

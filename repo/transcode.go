@@ -270,7 +270,8 @@ func plainObject(dst []byte, members []member) bool {
 		return true
 	}
 	// In the order of DAG-CBOR.
-	if len(members) != 4 || members[0].key != "ref" || members[1].key != "size" || members[2].key != "$type" || members[3].key != "mimeType" {
+	if len(members) != 4 || members[0].key != "ref" || members[1].key != "size" || members[2].key != "$type" ||
+		members[3].key != "mimeType" {
 		return false
 	}
 	return dst[members[0].from]>>5 == majorTag && dst[members[1].from]>>5 == majorUint && dst[members[3].from]>>5 == majorText

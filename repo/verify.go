@@ -85,7 +85,8 @@ type CAR struct {
 // OpenCAR verifies a CAR and keeps it readable until Close. Errors are those of [VerifyCAR].
 func OpenCAR(ctx context.Context, src Source) (*CAR, error) {
 	if src.Key == nil && !src.AnyKey && src.Reader != nil {
-		return nil, fmt.Errorf("%w: Source.Key is missing, by which the signature is checked; set Source.AnyKey to do without", ErrInvalidOptions)
+		return nil, fmt.Errorf("%w: Source.Key is missing, by which the signature is checked; set Source.AnyKey to do without",
+			ErrInvalidOptions)
 	}
 	return openCAR(ctx, src)
 }

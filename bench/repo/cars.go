@@ -167,7 +167,8 @@ func measureLargeExport(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.Within(rounds.Row{What: fmt.Sprintf("export %d records", b.large), To: fmt.Sprintf("%d records", b.records), Unit: "ms"}, out.MS, few.MS)
+	b.Within(rounds.Row{What: fmt.Sprintf("export %d records", b.large), To: fmt.Sprintf("%d records", b.records), Unit: "ms"},
+		out.MS, few.MS)
 	b.Memory(fmt.Sprintf("export of %d records", b.large), 64, out.KiB)
 	return nil
 }

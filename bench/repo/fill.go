@@ -57,8 +57,9 @@ func layer(i int) (repo.Write, error) {
 	l := &atcr.Layer{
 		Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(fmt.Appendf(nil, "layer %d", i))), Size: int64(1000 + i),
 		MediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
-		Manifest:  fmt.Sprintf("at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/io.atcr.manifest/%x", sha256.Sum256(fmt.Appendf(nil, "manifest %d", i/5))),
-		UserDID:   "did:plc:ewvi7nxzyoun6zhxrhs64oiz", CreatedAt: atcr.Datetime("2026-11-24T12:00:00.000Z"),
+		Manifest: fmt.Sprintf("at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/io.atcr.manifest/%x",
+			sha256.Sum256(fmt.Appendf(nil, "manifest %d", i/5))),
+		UserDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", CreatedAt: atcr.Datetime("2026-11-24T12:00:00.000Z"),
 	}
 	value, err := repo.RecordFrom(l)
 	return repo.Write{Action: repo.Create, Collection: l.NSID(), RKey: layerKey(i), Record: value}, err

@@ -185,7 +185,8 @@ func measureFirehose(ctx context.Context, b *bench) (err error) {
 		}
 	}
 	b.Note(rounds.Row{
-		What: fmt.Sprintf("firehose to %d consumers, events of 4 to 5 KB", consumers), To: "plain TCP", Least: 0.5, Unit: "events per s to each",
+		What: fmt.Sprintf("firehose to %d consumers, events of 4 to 5 KB",
+			consumers), To: "plain TCP", Least: 0.5, Unit: "events per s to each",
 	}, plain/ours, float64(f.Events)/ours*1000)
 	return nil
 }

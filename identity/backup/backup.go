@@ -53,7 +53,8 @@ func places(cfg identity.Config) map[string]string {
 	if rotation == "" {
 		rotation = filepath.Join(cfg.Dir, "keys", "rotation.key")
 	}
-	return map[string]string{"signing": signing, "signing.next": signing + ".next", "rotation": rotation, "rotation.next": rotation + ".next"}
+	return map[string]string{"signing": signing, "signing.next": signing + ".next", "rotation": rotation,
+		"rotation.next": rotation + ".next"}
 }
 
 const (

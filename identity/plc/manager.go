@@ -286,7 +286,8 @@ func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) 
 		bad := log.Find(o.Undo)
 		switch {
 		case bad == nil:
-			return nil, nil, fmt.Errorf("%w: %s has no operation %s; its history shows them", identity.ErrPLCRefused, log.DID, plclog.Clip(o.Undo))
+			return nil, nil, fmt.Errorf("%w: %s has no operation %s; its history shows them", identity.ErrPLCRefused, log.DID,
+				plclog.Clip(o.Undo))
 		case bad.Nullified:
 			return nil, nil, nil
 		case bad.Operation.AsOperation().IsGenesis():
@@ -322,7 +323,8 @@ func (m *Manager) apply(ctx context.Context, key atcrypto.PrivateKey, dryRun boo
 	if key == nil {
 		key = self.Rotation
 	}
-	c, err := m.folder.Apply(ctx, self.DID, key, dryRun, func(log *plclog.Log) (didplc.Operation, []string, error) { return plan(log, self) })
+	c, err := m.folder.Apply(ctx, self.DID, key, dryRun,
+		func(log *plclog.Log) (didplc.Operation, []string, error) { return plan(log, self) })
 	return planOf(c), err
 }
 

@@ -75,7 +75,8 @@ func parse(s string) (*token, error) {
 	switch strings.ToLower(t.header.Typ) {
 	case "", "jwt":
 	default: // an access or refresh token of a PDS, or a DPoP proof
-		return nil, &Error{Kind: BadToken, Message: fmt.Sprintf("typ %.32q is no service token: ask com.atproto.server.getServiceAuth for one", t.header.Typ)}
+		return nil, &Error{Kind: BadToken, Message: fmt.Sprintf("typ %.32q is no service token: ask "+
+			"com.atproto.server.getServiceAuth for one", t.header.Typ)}
 	}
 	if t.header.Alg != "ES256" && t.header.Alg != "ES256K" {
 		return nil, &Error{Kind: BadToken, Message: fmt.Sprintf("alg %.32q: service tokens are signed by ES256 or ES256K", t.header.Alg)}

@@ -35,7 +35,8 @@ func explain(err error, folders []Folder) error {
 			continue
 		}
 		if uid, ok := owner(st); ok && uid != os.Geteuid() {
-			return fmt.Errorf("%s (%s) belongs to user %s, and this runs as user %s: run it as the first, or give it the folder (chown -R): %w",
+			return fmt.Errorf("%s (%s) belongs to user %s, and this runs as user %s: run it as the first, or give it the "+
+				"folder (chown -R): %w",
 				f.Path, f.Key, named(uid), named(os.Geteuid()), err)
 		}
 	}

@@ -94,7 +94,8 @@ func (p *problems) testMode(on bool, path, value string) {
 	case u.Scheme == "https":
 		p.add("server.test_mode", "is refused while %s is https (%s): it switches protections off; remove one of the two", path, value)
 	case !localHost(u.Hostname()):
-		p.add("server.test_mode", "is refused while %s is %s, which is neither loopback, nor a private address, nor under .test", path, value)
+		p.add("server.test_mode", "is refused while %s is %s, which is neither loopback, nor a private address, nor under .test",
+			path, value)
 	}
 }
 

@@ -147,7 +147,8 @@ func (q *Quota) check(p *problems) {
 func (c *Hold) warnings() []string {
 	for _, t := range c.Quota.Tiers {
 		if t.Quota != "" {
-			return []string{"quota.tiers: the tiers are named and given, but their quotas are not enforced yet: everybody's use is unlimited"}
+			return []string{"quota.tiers: the tiers are named and given, but their quotas are not enforced yet: " +
+				"everybody's use is unlimited"}
 		}
 	}
 	return nil
@@ -212,7 +213,8 @@ func (c *Hold) check() []problem {
 	}
 	p.url("server.handle_resolver_url", c.Server.HandleResolverURL, false)
 	if c.Registration.OwnerDID == "" {
-		p.add("registration.owner_did", "is required: set it, or %s, to the DID of the captain", EnvName(HoldPrefix, "registration.owner_did"))
+		p.add("registration.owner_did", "is required: set it, or %s, to the DID of the captain",
+			EnvName(HoldPrefix, "registration.owner_did"))
 	}
 	for path, did := range map[string]string{"registration.owner_did": c.Registration.OwnerDID, "server.successor": c.Server.Successor,
 		"server.appview_did": c.Server.AppViewDID, "identity.did": c.Identity.DID} {
@@ -257,8 +259,10 @@ func (b *Backup) check(p *problems, testMode bool) {
 		p.add("backup.endpoint", "must be https; http works under server.test_mode only")
 	}
 	if strings.HasPrefix(b.To, "s3:") {
-		if u, err := url.Parse(b.To); err != nil || u.Scheme != "s3" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			p.add("backup.to", "%q is no bucket: write s3://bucket/prefix, and keys in backup.access_key and backup.secret_key", Shown(b.To))
+		if u, err := url.Parse(b.To); err != nil || u.Scheme != "s3" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
+			u.Fragment != "" {
+			p.add("backup.to", "%q is no bucket: write s3://bucket/prefix, and keys in backup.access_key and backup.secret_key",
+				Shown(b.To))
 		}
 	} else if scheme, _, ok := strings.Cut(b.To, "://"); ok {
 		p.add("backup.to", "%s is not supported: name a folder, or s3://bucket/prefix", scheme)
@@ -277,6 +281,7 @@ func (b *Backup) check(p *problems, testMode bool) {
 		p.add("backup.to", "is required with backup.every: name a folder, or s3://bucket/prefix")
 	}
 	if b.Recipient == "" {
-		p.add("backup.recipient", "is required with backup.every: write the public key (age1…) that may read the hold's keys, or none to keep them elsewhere yourself")
+		p.add("backup.recipient", "is required with backup.every: write the public key (age1…) that may read the hold's keys, or "+
+			"none to keep them elsewhere yourself")
 	}
 }

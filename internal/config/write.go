@@ -44,7 +44,8 @@ func Write(w io.Writer, format Format, c any) error {
 	}
 	prefix := Prefix(c)
 	out.comment("", fmt.Sprintf("Configuration of %s. Every key is here with its default. An environment variable wins over this "+
-		"file: %s_ and the path of the key in capitals, as in %s for server.addr. An empty variable counts as unset.", title, prefix, EnvName(prefix, "server.addr")))
+		"file: %s_ and the path of the key in capitals, as in %s for server.addr. An empty variable counts as "+
+		"unset.", title, prefix, EnvName(prefix, "server.addr")))
 	out.fields(reflect.ValueOf(c).Elem(), "", "", false)
 	return out.Flush()
 }

@@ -26,7 +26,8 @@ type body struct {
 // Keys that we read. Go's own JSON decoder, which most clients use, takes them in any capitals, so other spellings are refused:
 // two readers of the same bytes must not see two manifests.
 var (
-	bodyKeys       = []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject", "annotations"}
+	bodyKeys = []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject",
+		"annotations"}
 	descriptorKeys = []string{"mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"}
 	platformKeys   = []string{"architecture", "os", "os.version", "os.features", "variant"}
 )

@@ -1,7 +1,8 @@
 // Package auth is what docker knows of signing in: the token endpoint, the keys that its tokens are checked by, and the
 // registry.Authorizer that checks them. It keeps the sessions by which a backend then acts at an account's own server (PDS).
 //
-//	a, err := auth.New(ctx, auth.Options{DB: db, Directory: dir, BaseURL: "https://registry.example.com", KeyPath: "auth/private-key.pem"})
+//	a, err := auth.New(ctx, auth.Options{DB: db, Directory: dir, BaseURL: "https://registry.example.com",
+//		KeyPath: "auth/private-key.pem"})
 //	mux.Handle("/auth/", a.Handler())
 //	mux.Handle("/v2/", registry.NewHandler(backend, &registry.Options{Authorizer: a}))
 //	// the backend acts for signed-in accounts by a.Sessions()

@@ -191,7 +191,8 @@ func rebuilds(value []byte) [][]byte {
 			forms = append(forms, index)
 		} else if v.Config != nil {
 			forms = append(forms, ocispec.Manifest{
-				Versioned: version, MediaType: mediaType, Config: *v.Config, Layers: v.Layers, Subject: v.Subject, Annotations: v.Annotations,
+				Versioned: version, MediaType: mediaType, Config: *v.Config, Layers: v.Layers, Subject: v.Subject,
+				Annotations: v.Annotations,
 			})
 		}
 	}
@@ -218,7 +219,8 @@ func (b *bodies) keepHot(d digest.Digest, c body) {
 
 func (b *bodies) cached(ctx context.Context, d digest.Digest) (body, bool, error) {
 	var c body
-	err := b.db.Read().QueryRowContext(ctx, `select media_type, body from pds_bytes where digest = $1`, string(d)).Scan(&c.mediaType, &c.bytes)
+	err := b.db.Read().QueryRowContext(ctx, `select media_type, body from pds_bytes where digest = $1`,
+		string(d)).Scan(&c.mediaType, &c.bytes)
 	return found(c, err)
 }
 

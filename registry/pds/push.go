@@ -113,7 +113,8 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		case err != nil:
 			return holds.Error(hold, err)
 		case q.Limit != nil && q.TotalSize > *q.Limit:
-			return registry.ErrDenied.With("the quota at the hold %s is used up: %d of %d bytes; delete images or ask its captain for a larger tier",
+			return registry.ErrDenied.With("the quota at the hold %s is used up: %d of %d bytes; delete images or ask "+
+				"its captain for a larger tier",
 				hold, q.TotalSize, *q.Limit).
 				WithDetail(map[string]any{"usage": q.TotalSize, "limit": *q.Limit, "tier": q.Tier})
 		}

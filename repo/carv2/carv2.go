@@ -95,7 +95,8 @@ func fromFile(src repo.Source, file *io.SectionReader) (repo.Source, error) {
 	}
 	at, size := outer.Header.DataOffset, outer.Header.DataSize
 	if at > uint64(file.Size()) || size > uint64(file.Size())-at {
-		return src, wrong(headerAt, "a CARv2 whose CARv1 would be the %d bytes from byte %d, beyond its end at byte %d", size, at, file.Size())
+		return src, wrong(headerAt, "a CARv2 whose CARv1 would be the %d bytes from byte %d, beyond its end at byte %d", size, at,
+			file.Size())
 	}
 	inner, err := outer.DataReader()
 	if err != nil {

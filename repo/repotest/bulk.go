@@ -17,7 +17,8 @@ func bulk(t *testing.T, s repo.Store) {
 		return s.Bulk(ctx, func(r repo.Reader, part func(*repo.Changes) error) error {
 			for i := range 3 {
 				path := fmt.Sprintf("a.b.c/%d", i)
-				if err := part(&repo.Changes{PutRecords: []repo.StoredRecord{{Path: path, CID: id, Rev: 1, Value: []byte(path)}}}); err != nil {
+				if err := part(&repo.Changes{PutRecords: []repo.StoredRecord{{Path: path, CID: id, Rev: 1,
+					Value: []byte(path)}}}); err != nil {
 					return err
 				}
 				if rec, err := r.Record(path); err != nil || string(rec.Value) != path {

@@ -27,7 +27,8 @@ func exports(t *testing.T, s repo.Store) {
 	for n := range 5 {
 		before := must[repo.Commit](t)(r.Head(ctx))
 		middle := &within{do: func() {
-			ws := []repo.Write{put(t, fmt.Sprintf("k%d", n), -n-1), {Action: repo.Delete, Collection: coll, RKey: fmt.Sprintf("k%d", 499-n)},
+			ws := []repo.Write{put(t, fmt.Sprintf("k%d", n), -n-1),
+				{Action: repo.Delete, Collection: coll, RKey: fmt.Sprintf("k%d", 499-n)},
 				put(t, fmt.Sprintf("new%d", n), n)}
 			must[repo.Commit](t)(r.Apply(ctx, ws))
 		}}

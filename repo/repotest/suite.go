@@ -271,7 +271,8 @@ func concurrent(t *testing.T, s repo.Store) {
 					return
 				}
 				_, failed := r.Apply(ctx, []repo.Write{put(t, "never", 1)}, repo.SwapCommit(repo.RecordCID(nil)))
-				_, once := r.Apply(ctx, []repo.Write{{Action: repo.Create, Collection: coll, RKey: fmt.Sprintf("once%d", i), Record: record(t, `{}`)}})
+				_, once := r.Apply(ctx, []repo.Write{{Action: repo.Create, Collection: coll, RKey: fmt.Sprintf("once%d", i),
+					Record: record(t, `{}`)}})
 				mu.Lock()
 				if revs[c.Rev] || !errors.Is(failed, repo.ErrInvalidSwap) || (once != nil && !errors.Is(once, repo.ErrExists)) {
 					t.Errorf("rev %s twice: %v; %v; %v", c.Rev, revs[c.Rev], failed, once)

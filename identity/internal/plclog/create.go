@@ -109,7 +109,8 @@ func (f *Folder) Adopt(
 	case err != nil:
 		return nil, nil, configDID("%w", err)
 	case log.Tombstoned():
-		return nil, nil, configDID("%w: %s; leave it empty to get a new DID, or undo the tombstone with a higher rotation key within 72 hours",
+		return nil, nil, configDID("%w: %s; leave it empty to get a new DID, or undo the tombstone with a higher "+
+			"rotation key within 72 hours",
 			ErrTombstone, did)
 	}
 	ours := MayRotate(log, rotation)

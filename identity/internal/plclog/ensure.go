@@ -51,7 +51,8 @@ func (f *Folder) EnsureCurrent(ctx context.Context, id *Self) (*Status, error) {
 	}
 	if !s.MayUpdate {
 		f.Log.Warn("the PLC directory differs from this service and no rotation key may change it: "+
-			"others may not find it, or refuse its signatures. Put a rotation key of this DID into the file, or update the DID where the key is",
+			"others may not find it, or refuse its signatures. Put a rotation key of this DID into the file, or update "+
+			"the DID where the key is",
 			"did", id.DID, "file", f.RotationKeyPath, "differences", lines)
 		return s, nil
 	}

@@ -237,7 +237,8 @@ func (f *Folder) ReadLog(ctx context.Context, did syntax.DID) (*Log, error) {
 	log, err := f.client().Log(ctx, did)
 	switch {
 	case errors.Is(err, ErrNotFound) && !f.Registered(did):
-		return nil, fmt.Errorf("%w, and has never been seen there: the next start of the service, or identity.EnsurePLCCurrent, submits it", err)
+		return nil, fmt.Errorf("%w, and has never been seen there: the next start of the service, or "+
+			"identity.EnsurePLCCurrent, submits it", err)
 	case err != nil:
 		return nil, f.forbidden(err)
 	}

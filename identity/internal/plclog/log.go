@@ -79,7 +79,8 @@ func (l *Log) Tombstoned() bool { return l.Head().Operation.Tombstone != nil }
 func (l *Log) continues(old *Log) error {
 	for i, e := range old.Entries {
 		if i >= len(l.Entries) {
-			return fmt.Errorf("%w: %s: the directory shows %d operations, before it showed %d", ErrLog, l.DID, len(l.Entries), len(old.Entries))
+			return fmt.Errorf("%w: %s: the directory shows %d operations, before it showed %d", ErrLog, l.DID, len(l.Entries),
+				len(old.Entries))
 		}
 		if now := l.Entries[i]; now.CID != e.CID {
 			return fmt.Errorf("%w: %s is forked: operation %d is %s, before it was %s", ErrLog, l.DID, i+1, now.CID, e.CID)

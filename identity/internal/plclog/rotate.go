@@ -61,7 +61,8 @@ func (f *Folder) rotateWeb(ctx context.Context, id *Self, key atcrypto.PrivateKe
 	if err != nil {
 		return nil, err
 	}
-	c := &Change{DID: id.DID, Differences: []string{"key #" + signingName + ": " + old.DIDKey() + " -> " + pub.DIDKey()}, Submitted: !dryRun}
+	c := &Change{DID: id.DID, Differences: []string{"key #" + signingName + ": " + old.DIDKey() + " -> " + pub.DIDKey()},
+		Submitted: !dryRun}
 	if dryRun {
 		return c, nil
 	}
@@ -119,7 +120,8 @@ func (f *Folder) RotateRotationKey(
 // replaceable: the rotation key is one in whose place another can be put.
 func (f *Folder) replaceable(id *Self) error {
 	if f.RotationKey != "" {
-		return &ConfigError{"RotationKey", errors.New("the rotation key is a value of the configuration, where no new one can be written: " +
+		return &ConfigError{"RotationKey", errors.New("the rotation key is a value of the configuration, where no new " +
+			"one can be written: " +
 			"put it into a file and configure that")}
 	}
 	if id.Rotation == nil {

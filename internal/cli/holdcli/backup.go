@@ -25,7 +25,8 @@ func OpenTarget(to string, b config.Backup) (backup.Target, error) {
 	case to == "":
 		return nil, cli.Usagef("name a folder or s3://bucket/prefix, or set backup.to")
 	case strings.HasPrefix(to, "s3:"):
-		t, err := s3target.Open(to, s3target.Options{Endpoint: b.Endpoint, Region: b.Region, AccessKey: b.AccessKey, SecretKey: b.SecretKey})
+		t, err := s3target.Open(to, s3target.Options{Endpoint: b.Endpoint, Region: b.Region, AccessKey: b.AccessKey,
+			SecretKey: b.SecretKey})
 		if err != nil {
 			return nil, fmt.Errorf("backups (backup.endpoint, backup.region, backup.access_key, backup.secret_key): %w", err)
 		}
@@ -54,7 +55,8 @@ func Recipient(o *backup.Options, from, text string) error {
 		return nil
 	case config.NoRecipient:
 		o.Recipients, o.NoIdentity = nil, true
-		o.Log.Warn("the identity is left out of the backup: without an export of your own (atcr-hold identity export) a lost hold does not come back as itself")
+		o.Log.Warn("the identity is left out of the backup: without an export of your own (atcr-hold identity export) a lost hold " +
+			"does not come back as itself")
 		return nil
 	}
 	to, err := age.ParseRecipients(strings.NewReader(text))
@@ -169,7 +171,8 @@ func PrintRestored(std *cli.IO, res *backup.Restored, dir string, dryRun bool) {
 		fmt.Fprintf(std.Out, "layers: %d brought, %d were there\n", res.Layers, res.Present)
 	}
 	if res.Missing > 0 {
-		fmt.Fprintf(std.Err, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n", res.Missing)
+		fmt.Fprintf(std.Err, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n",
+			res.Missing)
 		for _, d := range res.First {
 			fmt.Fprintln(std.Err, " ", d)
 		}

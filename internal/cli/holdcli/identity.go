@@ -161,7 +161,8 @@ func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCo
 	return r.alter(c.DryRun, func() error {
 		confirm := ""
 		if !c.DryRun {
-			fmt.Fprintf(r.says(), "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it back.\nType the DID to confirm: ", m.Identity().DID)
+			fmt.Fprintf(r.says(), "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it "+
+				"back.\nType the DID to confirm: ", m.Identity().DID)
 			var err error
 			if confirm, err = FirstLine(std.In); err != nil {
 				return err
@@ -246,7 +247,8 @@ func (r *identityRun) revocable(ctx context.Context, m *plc.Manager, key atcrypt
 	}
 	return r.flag.Print(r.std, append([]plc.Event{}, events...), func() error {
 		if len(events) == 0 {
-			return errors.New("nothing to recover: there is no operation that this key may undo now. It must stand higher in the list than the key " +
+			return errors.New("nothing to recover: there is no operation that this key may undo now. It must stand higher in the " +
+				"list than the key " +
 				"that signed, within 72 hours; another key is given by --key")
 		}
 		fmt.Fprintln(r.std.Out, "name one by --undo:")

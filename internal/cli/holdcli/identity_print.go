@@ -67,7 +67,8 @@ func printIdentity(out io.Writer, rep *plc.Report) error {
 	}
 	line("differs", rep.Drift...)
 	if rep.Pending {
-		line("pending", "a key rotation is not finished: the hold goes on with it when it runs; its log says what is in the way. Or stop it, and call rotate-key again")
+		line("pending", "a key rotation is not finished: the hold goes on with it when it runs; its log says what is in the way. "+
+			"Or stop it, and call rotate-key again")
 	}
 	line("warning", rep.Warnings...)
 	return w.Flush()
@@ -149,7 +150,8 @@ func (c *exportCommand) Run(std *cli.IO, all *IdentityCommands, work *Scrypt) er
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(r.std.Out, "written: %s. It is all that is needed to be this hold, and to change who it is: keep it where the hold is not.\n", c.File)
+	_, err = fmt.Fprintf(r.std.Out, "written: %s. It is all that is needed to be this hold, and to change who it is: keep it "+
+		"where the hold is not.\n", c.File)
 	return err
 }
 

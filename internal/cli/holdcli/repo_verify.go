@@ -63,7 +63,8 @@ func (r *network) keyOf(ctx context.Context, did string) (atcrypto.PublicKey, er
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		fmt.Fprintf(r.stderr, "warning: the signing key of %s can't be found, so the signature was not checked (--key names it): %v\n", did, err)
+		fmt.Fprintf(r.stderr, "warning: the signing key of %s can't be found, so the signature was not checked (--key "+
+			"names it): %v\n", did, err)
 		return nil, nil
 	}
 	return doc.PublicKey()

@@ -69,7 +69,8 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	}
 	PrintRestored(std, res, dir.Dir, c.DryRun)
 	if !own && !c.DryRun {
-		fmt.Fprintf(std.Out, "its configuration: sets/%s/config.yaml of %s; keep a copy, set what is secret and its section backup, then: atcr-hold serve --config FILE\n", res.Manifest.Name, t)
+		fmt.Fprintf(std.Out, "its configuration: sets/%s/config.yaml of %s; keep a copy, set what is secret and its section "+
+			"backup, then: atcr-hold serve --config FILE\n", res.Manifest.Name, t)
 	}
 	return nil
 }

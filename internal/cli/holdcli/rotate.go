@@ -90,8 +90,10 @@ func (r *rotateRun) rotateBeside(ctx context.Context, m *plc.Manager, busy *dura
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the new key %s waits in its file, beside the old one with the suffix .next: the running hold (process %d) has not taken it into use so far, and its log says why. "+
-				"It goes on trying, and so does its next start. Or stop it, and call rotate-key again: %w", next.DIDKey(), busy.PID, ctx.Err())
+			return fmt.Errorf("the new key %s waits in its file, beside the old one with the suffix .next: the running hold (process "+
+				"%d) has not taken it into use so far, and its log says why. "+
+				"It goes on trying, and so does its next start. Or stop it, and call rotate-key again: %w",
+				next.DIDKey(), busy.PID, ctx.Err())
 		case <-time.After(rotateLook):
 		}
 	}

@@ -57,8 +57,9 @@ func Settings(c *config.Hold, log *slog.Logger) hold.Config {
 // Keys are the configuration keys of the fields that errors of package identity name.
 func Keys() map[string]string {
 	return map[string]string{
-		"identity.Config.Dir": "database.path", "identity.Config.PublicURL": "server.public_url", "identity.Config.Method": "identity.did_method",
-		"identity.Config.DID": "identity.did", "identity.Config.PLCURL": "identity.plc_directory_url",
+		"identity.Config.Dir": "database.path", "identity.Config.PublicURL": "server.public_url",
+		"identity.Config.Method": "identity.did_method",
+		"identity.Config.DID":    "identity.did", "identity.Config.PLCURL": "identity.plc_directory_url",
 		"identity.Config.RotationKey": "identity.rotation_key", "identity.Config.RecoveryDIDKey": "identity.recovery_did_key",
 	}
 }

@@ -63,7 +63,8 @@ func (t *target) empty(ctx context.Context, s *source, name string) error {
 	if err != nil {
 		return fmt.Errorf("look into %s: %w", name, sqlx.Wrap(err))
 	}
-	return fmt.Errorf("%w: the file %s has %d rows, and table %s of %s has some that are not from there; move the file away if the database's "+
+	return fmt.Errorf("%w: the file %s has %d rows, and table %s of %s has some that are not from there; move the file away if "+
+		"the database's "+
 		"count, or name an empty schema or database if the file's do", ErrBothSides, s.Path, s.rows, name, t.name(ctx))
 }
 
