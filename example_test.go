@@ -23,8 +23,7 @@ func ExampleParseReference() {
 	// Output:
 	// registry.example.com did:plc:ewvi7nxzyoun6zhxrhs64oiz stream/cache v1
 	// registry.example.com/did-plc-ewvi7nxzyoun6zhxrhs64oiz/stream/cache:v1
-	// reference "alice.example.com/App": invalid reference: invalid repository name: component "App": use lower-case letters
-	// and digits, joined by '.', '_', '__' or '-'
+	// reference "alice.example.com/App": invalid reference: invalid repository name: component "App": use lower-case letters and digits, joined by '.', '_', '__' or '-'
 }
 
 func ExampleParseIdentity() {
