@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -39,7 +40,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXAMPLE", example)
 			return err
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets, "wrapcar": wrapCAR},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets, "wrapcar": wrapCAR,
+			"isjson": isJSON},
 	})
 }
 
@@ -115,8 +117,16 @@ func TestIdentity(t *testing.T) {
 			env.Setenv("RECOVERY", pub.DIDKey())
 			return os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord, "shows": shows},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord, "shows": shows,
+			"isjson": isJSON},
 	})
+}
+
+// isJSON makes sure that a file is one value of JSON and nothing else: isjson FILE.
+func isJSON(ts *testscript.TestScript, _ bool, args []string) {
+	if text := ts.ReadFile(args[0]); !json.Valid([]byte(text)) {
+		ts.Fatalf("%s is not JSON alone: %s", args[0], text)
+	}
 }
 
 // firstWord puts the first word of a file's line into a variable: firstword NAME FILE LINE; line -1 is the last.

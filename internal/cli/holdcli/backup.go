@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
@@ -160,21 +162,45 @@ func Progress(bar *cli.Progress) backup.Progress {
 	}
 }
 
-// PrintRestored prints what a restore into a folder did, or would do.
-func PrintRestored(std *cli.IO, res *backup.Restored, dir string, dryRun bool) {
+// restoredJSON is what `restore --json` prints.
+func restoredJSON(res *backup.Restored, dir string, dryRun bool) any {
+	out := struct {
+		DryRun   bool             `json:"dryRun"`
+		Folder   string           `json:"folder"`
+		Manifest *backup.Manifest `json:"manifest"`
+		Commit   string           `json:"commit,omitempty"` // that the restore made
+		Rev      string           `json:"rev,omitempty"`
+		Layers   int64            `json:"layers"`  // brought, or to be brought
+		Present  int64            `json:"present"` // were there
+		Missing  int64            `json:"missing"`
+		First    []digest.Digest  `json:"firstMissing"` // the first hundred
+	}{DryRun: dryRun, Folder: dir, Manifest: res.Manifest, Layers: res.Layers, Present: res.Present, Missing: res.Missing,
+		First: append([]digest.Digest{}, res.First...)}
+	if res.Commit.CID.Defined() {
+		out.Commit, out.Rev = res.Commit.CID.String(), res.Commit.Rev
+	}
+	return out
+}
+
+// printRestored prints what a restore into a folder did, or would do.
+func printRestored(out io.Writer, res *backup.Restored, dir string, dryRun bool) error {
 	done := "restored"
 	if dryRun {
 		done = "dry run; this would be restored"
 	}
-	fmt.Fprintf(std.Out, "%s into %s: %s\n", done, dir, Describe(res.Manifest))
-	if res.Layers+res.Present > 0 {
-		fmt.Fprintf(std.Out, "layers: %d brought, %d were there\n", res.Layers, res.Present)
+	_, err := fmt.Fprintf(out, "%s into %s: %s\n", done, dir, Describe(res.Manifest))
+	if err == nil && res.Layers+res.Present > 0 {
+		_, err = fmt.Fprintf(out, "layers: %d brought, %d were there\n", res.Layers, res.Present)
 	}
-	if res.Missing > 0 {
-		fmt.Fprintf(std.Err, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n",
-			res.Missing)
-		for _, d := range res.First {
-			fmt.Fprintln(std.Err, " ", d)
-		}
+	return err
+}
+
+func warnMissing(w io.Writer, res *backup.Restored) {
+	if res.Missing == 0 {
+		return
+	}
+	fmt.Fprintf(w, "warning: %d layers that records name are not in the storage; images with them can't be pulled:\n", res.Missing)
+	for _, d := range res.First {
+		fmt.Fprintln(w, " ", d)
 	}
 }

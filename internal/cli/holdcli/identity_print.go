@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/identity/backup"
 	"github.com/atcr-dev/atcr/identity/plc"
@@ -156,6 +157,7 @@ func (c *exportCommand) Run(std *cli.IO, all *IdentityCommands, work *Scrypt) er
 }
 
 type importCommand struct {
+	cli.JSONFlag
 	DryRun bool `help:"Say who would be imported; change nothing."`
 	Unlock
 	File string `arg:"" help:"File of an export; - is standard input."`
@@ -186,16 +188,25 @@ func (c *importCommand) Run(std *cli.IO, all *IdentityCommands) error {
 }
 
 func (c *importCommand) take(r *identityRun, in io.Reader, keys []age.Identity) error {
+	var did syntax.DID
+	var err error
+	text := "imported %s into %s\n"
 	if c.DryRun {
-		did, _, err := backup.Check(in, keys...)
-		if err == nil {
-			_, err = fmt.Fprintf(r.std.Out, "dry run; this would become %s in %s\n", did, r.dir.Dir)
-		}
+		text = "dry run; this would become %s in %s\n"
+		did, _, err = backup.Check(in, keys...)
+	} else {
+		did, err = backup.Import(in, r.cfg, keys...)
+	}
+	if err != nil {
 		return err
 	}
-	did, err := backup.Import(in, r.cfg, keys...)
-	if err == nil {
-		_, err = fmt.Fprintf(r.std.Out, "imported %s into %s\n", did, r.dir.Dir)
-	}
-	return err
+	got := struct {
+		DryRun bool       `json:"dryRun"`
+		DID    syntax.DID `json:"did"`
+		Folder string     `json:"folder"`
+	}{c.DryRun, did, r.dir.Dir}
+	return c.Print(r.std, got, func() error {
+		_, err := fmt.Fprintf(r.std.Out, text, did, r.dir.Dir)
+		return err
+	})
 }

@@ -46,28 +46,61 @@ func ImportedJSON(got repo.Imported, dryRun bool) any {
 	return out
 }
 
-// RecordsJSON prints records as they come, as a list of path and CID.
-func RecordsJSON(w io.Writer, records iter.Seq2[repo.Record, error]) error {
+// jsonList prints a list of JSON as its items come, one a line.
+type jsonList struct {
+	out  *bufio.Writer
+	some bool
+}
+
+func newJSONList(w io.Writer) *jsonList {
 	out := bufio.NewWriter(w)
 	_, _ = out.WriteString("[") // the Flush tells
+	return &jsonList{out: out}
+}
+
+func (l *jsonList) add(item any) error {
+	line, err := json.Marshal(item)
+	if err != nil {
+		return err
+	}
 	sep := "\n  "
+	if l.some {
+		sep = ",\n  "
+	}
+	l.some = true
+	_, err = l.out.WriteString(sep + string(line))
+	return err
+}
+
+func (l *jsonList) close() error {
+	if l.some {
+		_ = l.out.WriteByte('\n')
+	}
+	_, _ = l.out.WriteString("]\n")
+	return l.out.Flush()
+}
+
+// RecordsJSON prints records as they come, as a list of path and CID.
+func RecordsJSON(w io.Writer, records iter.Seq2[repo.Record, error]) error {
+	list := newJSONList(w)
 	for rec, err := range records {
 		if err != nil {
 			return err
 		}
-		line, err := json.Marshal(struct {
+		err := list.add(struct {
 			Path string `json:"path"`
 			CID  string `json:"cid"`
 		}{rec.Path(), rec.CID.String()})
 		if err != nil {
 			return err
 		}
-		_, _ = out.WriteString(sep + string(line))
-		sep = ",\n  "
 	}
-	if sep != "\n  " {
-		_ = out.WriteByte('\n')
-	}
-	_, _ = out.WriteString("]\n")
-	return out.Flush()
+	return list.close()
+}
+
+// recordDiff is a record that differs between A and B, as `repo diff --json` prints it.
+type recordDiff struct {
+	Path string `json:"path"`
+	A    string `json:"a,omitempty"` // CID; empty: not in A
+	B    string `json:"b,omitempty"`
 }

@@ -264,6 +264,7 @@ func (c *repoGetCommand) get(ctx context.Context, std *cli.IO, from *repo.Repo, 
 }
 
 type RepoDiffCommand struct {
+	cli.JSONFlag
 	A string `arg:"" help:"CAR."`
 	B string `arg:"" help:"CAR."`
 }
@@ -290,28 +291,68 @@ func (c *RepoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
 		defer stop()
 		next[i] = n
 	}
-	out := bufio.NewWriter(std.Out)
-	a, err, moreA := next[0]()
-	b, errB, moreB := next[1]()
-	for err = errors.Join(err, errB); err == nil && (moreA || moreB); {
-		order := strings.Compare(a.Path(), b.Path())
-		switch {
-		case !moreB || moreA && order < 0:
-			fmt.Fprintln(out, "-", a.Path())
-			a, err, moreA = next[0]()
-			continue
-		case !moreA || order > 0:
-			fmt.Fprintln(out, "+", b.Path())
-			b, err, moreB = next[1]()
-			continue
-		case a.CID != b.CID:
-			fmt.Fprintln(out, "~", a.Path())
+	if c.JSON {
+		list := newJSONList(std.Out)
+		if err := diffRecords(next[0], next[1], func(a, b *repo.Record) error {
+			var d recordDiff
+			if a != nil {
+				d.Path, d.A = a.Path(), a.CID.String()
+			}
+			if b != nil {
+				d.Path, d.B = b.Path(), b.CID.String()
+			}
+			return list.add(d)
+		}); err != nil {
+			return err
 		}
-		a, err, moreA = next[0]()
-		b, errB, moreB = next[1]()
-		err = errors.Join(err, errB)
+		return list.close()
 	}
+	out := bufio.NewWriter(std.Out)
+	err := diffRecords(next[0], next[1], func(a, b *repo.Record) error {
+		var err error
+		switch {
+		case b == nil:
+			_, err = fmt.Fprintln(out, "-", a.Path())
+		case a == nil:
+			_, err = fmt.Fprintln(out, "+", b.Path())
+		default:
+			_, err = fmt.Fprintln(out, "~", a.Path())
+		}
+		return err
+	})
 	return errors.Join(err, out.Flush())
+}
+
+// diffRecords calls f for each record that differs between two repositories, in order of the paths; nil is what one of them hasn't.
+func diffRecords(nextA, nextB func() (repo.Record, error, bool), f func(a, b *repo.Record) error) error {
+	a, errA, moreA := nextA()
+	b, errB, moreB := nextB()
+	for moreA || moreB {
+		if err := errors.Join(errA, errB); err != nil {
+			return err
+		}
+		order := strings.Compare(a.Path(), b.Path())
+		onlyA, onlyB := !moreB || moreA && order < 0, !moreA || moreB && order > 0
+		var err error
+		switch {
+		case onlyA:
+			err = f(&a, nil)
+		case onlyB:
+			err = f(nil, &b)
+		case a.CID != b.CID:
+			err = f(&a, &b)
+		}
+		if err != nil {
+			return err
+		}
+		if !onlyB {
+			a, errA, moreA = nextA()
+		}
+		if !onlyA {
+			b, errB, moreB = nextB()
+		}
+	}
+	return nil
 }
 
 type repoJumpSeqCommand struct {

@@ -15,6 +15,7 @@ import (
 )
 
 type RestoreCommand struct {
+	cli.JSONFlag
 	Unlock
 	HoldFile
 	From   string `arg:"" help:"Folder or s3://bucket/prefix of the backups."`
@@ -67,9 +68,17 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return c.Opened(err)
 	}
-	PrintRestored(std, res, dir.Dir, c.DryRun)
+	err = c.Print(std, restoredJSON(res, dir.Dir, c.DryRun), func() error { return printRestored(std.Out, res, dir.Dir, c.DryRun) })
+	if err != nil {
+		return err
+	}
+	warnMissing(std.Err, res)
 	if !own && !c.DryRun {
-		fmt.Fprintf(std.Out, "its configuration: sets/%s/config.yaml of %s; keep a copy, set what is secret and its section "+
+		says := std.Out
+		if c.JSON {
+			says = std.Err
+		}
+		fmt.Fprintf(says, "its configuration: sets/%s/config.yaml of %s; keep a copy, set what is secret and its section "+
 			"backup, then: atcr-hold serve --config FILE\n", res.Manifest.Name, t)
 	}
 	return nil

@@ -164,19 +164,25 @@ func (r *rotateRun) rotateStopped(ctx context.Context, next atcrypto.PublicKey) 
 // reportRotated prints what the directory now says.
 func (r *rotateRun) reportRotated(ctx context.Context, m *plc.Manager, next atcrypto.PublicKey) error {
 	id := m.Identity()
+	done := &plc.Plan{DID: id.DID, Changes: []string{"new key: " + next.DIDKey()}, Submitted: true}
 	if id.DID.Method() != "plc" {
-		_, err := fmt.Fprintf(r.std.Out, "done: %s shows %s\n", id.DID, next.DIDKey())
-		return err
+		return r.flag.Print(r.std, done, func() error {
+			_, err := fmt.Fprintf(r.std.Out, "done: %s shows %s\n", id.DID, next.DIDKey())
+			return err
+		})
 	}
 	history, err := m.History(ctx)
 	if err != nil {
-		_, err := fmt.Fprintf(r.std.Out, "done: the hold has %s; the directory can't be asked for its log now: %v\n", next.DIDKey(), err)
-		return err
+		fmt.Fprintf(r.says(), "done: the hold has %s; the directory can't be asked for its log now: %v\n", next.DIDKey(), err)
+		return r.flag.Print(r.std, done, func() error { return nil })
 	}
 	last := history[len(history)-1]
-	for _, line := range last.Changes {
-		fmt.Fprintln(r.std.Out, line)
-	}
-	_, err = fmt.Fprintf(r.std.Out, "done: operation %s of %s\n", last.CID, id.DID)
-	return err
+	done.Changes, done.CID = last.Changes, last.CID
+	return r.flag.Print(r.std, done, func() error {
+		for _, line := range last.Changes {
+			fmt.Fprintln(r.std.Out, line)
+		}
+		_, err := fmt.Fprintf(r.std.Out, "done: operation %s of %s\n", last.CID, id.DID)
+		return err
+	})
 }
