@@ -141,6 +141,15 @@ func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 	return id, nil
 }
 
+// noIdentityError is fs.ErrNotExist, and says what to do in place of "file does not exist".
+type noIdentityError struct{ path string }
+
+func (e noIdentityError) Error() string {
+	return "there is no identity at " + e.path + " yet: start the service once, or import one"
+}
+
+func (noIdentityError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // Load returns the stored identity, makes nothing and asks nobody. Errors: fs.ErrNotExist when the folder holds no DID yet; [ConfigError];
 // ErrKeyMissing; ErrKeyPermissions; ErrKeyFile; ErrContradiction.
 func Load(cfg Config) (*Identity, error) {
@@ -153,7 +162,7 @@ func Load(cfg Config) (*Identity, error) {
 		return nil, err
 	}
 	if stored == "" {
-		return nil, fmt.Errorf("there is no identity at %s yet: start the service once, or import one: %w", f.DIDPath(), fs.ErrNotExist)
+		return nil, noIdentityError{f.DIDPath()}
 	}
 	did, _, err := cfg.chooseDID(f)
 	if err != nil {

@@ -37,6 +37,14 @@ func TestPostgres(t *testing.T) {
 			same(t, cfg, did, records, seq, h.layers)
 		})
 	}
+	t.Run("never served", func(t *testing.T) {
+		h := &made{t: t, cfg: config(filepath.Join(t.TempDir(), "hold"))}
+		h.cfg.DB = server.Open(t)
+		h.push(1)
+		if m := h.create(folder(t), o); m.Layers.Count != 1 {
+			t.Errorf("layers %+v", m.Layers)
+		}
+	})
 	t.Run("a database with another state", func(t *testing.T) {
 		h.push(1)
 		cfg := config(filepath.Join(t.TempDir(), "new"))

@@ -28,7 +28,7 @@ type Contents struct {
 	Identity identity.Config
 	// Layers are the blobs.
 	Layers LayerReader
-	// DB has the hold's tables.
+	// DB has the hold's tables; nil when none were made, because no server has run here yet.
 	DB *sqldb.DB
 
 	closers []func() error
@@ -43,6 +43,9 @@ type LayerReader interface {
 // WriteMetadata writes what the hold knows beyond its repository and can't find out again, as lines of JSON: which manifests were
 // pushed here, so that their pulls are counted. Uploads, leases and the index of layers are not among it.
 func (c *Contents) WriteMetadata(ctx context.Context, w io.Writer) error {
+	if c.DB == nil { // only a server writes what it would say
+		return nil
+	}
 	return ledger.WriteManifests(ctx, c.DB, w)
 }
 
@@ -77,7 +80,7 @@ func Read(ctx context.Context, cfg Config) (_ *Contents, err error) {
 	if c.Layers, err = cfg.Layers(); err != nil {
 		return nil, err
 	}
-	db, done, err := cfg.places().OpenTables(ctx)
+	db, done, err := cfg.places().ReadTables(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("hold: database: %w", err)
 	}

@@ -44,8 +44,12 @@ func TestWithoutAServer(t *testing.T) {
 		"ReadRepo": func() error { _, err := datadir.ReadRepo(ctx, cfg); return err },
 		"Read":     func() error { _, err := datadir.Read(ctx, cfg); return err },
 	} {
-		if err := read(); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s of a hold that was never started: %v", what, err)
+		err := read()
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("%s of a hold that was never started: %v", what, err)
+		}
+		if !strings.Contains(err.Error(), "start the hold once") || strings.Contains(err.Error(), fs.ErrNotExist.Error()) {
+			t.Errorf("%s of a hold that was never started does not say what to do: %v", what, err)
 		}
 	}
 	if _, err := datadir.ReadRepo(ctx, datadir.Config{}); err == nil || !strings.Contains(err.Error(), "Dir is empty") {
@@ -67,6 +71,17 @@ func TestWithoutAServer(t *testing.T) {
 	must(t, err)
 	must(t, r.Close())
 	must(t, o.Close())
+
+	never, err := datadir.Read(ctx, cfg) // no server has made its tables
+	must(t, err)
+	var none bytes.Buffer
+	if err := never.WriteMetadata(ctx, &none); err != nil || none.Len() > 0 || never.DB != nil {
+		t.Errorf("metadata of a hold that was never served: %q, %v", none.String(), err)
+	}
+	must(t, never.Close())
+	if _, err := os.Stat(filepath.Join(cfg.Dir, "hold.db")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reading made hold.db: %v", err)
+	}
 
 	into := config(filepath.Join(t.TempDir(), "new"))
 	d := restore(t, cfg, into)

@@ -13,6 +13,17 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 )
 
+// errNoRepo is fs.ErrNotExist, and says what to do in place of "file does not exist".
+var errNoRepo error = noRepoError{}
+
+type noRepoError struct{}
+
+func (noRepoError) Error() string {
+	return "the hold has no repository yet, so nothing has been stored: start the hold once, or restore a backup"
+}
+
+func (noRepoError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // OfflineRepo is a hold's repository without its server. Close it.
 type OfflineRepo struct {
 	Repo     *repo.Repo
@@ -65,7 +76,7 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 			return nil, err
 		}
 		if !has {
-			return nil, fmt.Errorf("the hold has no repository yet: %w", fs.ErrNotExist)
+			return nil, errNoRepo
 		}
 	}
 	if o.Identity, err = o.identity(ctx, cfg, write); err != nil {
@@ -81,7 +92,7 @@ func openOffline(ctx context.Context, cfg Config, write bool) (_ *OfflineRepo, e
 	o.closers, o.count = append(o.closers, done), store.Records
 	if !write {
 		if _, err := store.Read(ctx).Head(); errors.Is(err, repo.ErrNotFound) {
-			return nil, fmt.Errorf("the hold has no repository yet: %w", fs.ErrNotExist)
+			return nil, errNoRepo
 		}
 	}
 	o.Repo, err = disk.OpenRepo(ctx, store, repo.Options{DID: o.Identity.DID.String(), Key: o.Identity.Key, Clock: cfg.Clock, Log: cfg.Log})

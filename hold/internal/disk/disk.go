@@ -120,6 +120,29 @@ func (p Places) OpenTables(ctx context.Context) (db *sqldb.DB, done func() error
 	return p.open(ctx, tablesFile, nil)
 }
 
+// ReadTables opens it for reading; a nil db when the tables were not made yet, as where a repository was imported and no server has run.
+func (p Places) ReadTables(ctx context.Context) (db *sqldb.DB, done func() error, err error) {
+	if p.DB == nil { // opening a file creates it
+		if _, err := os.Stat(filepath.Join(p.Dir, tablesFile)); errors.Is(err, fs.ErrNotExist) {
+			return nil, func() error { return nil }, nil
+		} else if err != nil {
+			return nil, nil, err
+		}
+	}
+	db, done, err = p.OpenTables(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := schema.Made(ctx, db)
+	if err != nil {
+		return nil, nil, errors.Join(err, done())
+	}
+	if !made {
+		db = nil
+	}
+	return db, done, nil
+}
+
 // OpenStore opens where the repository lies: the database, or the file, of which mmap bytes are mapped.
 func (p Places) OpenStore(ctx context.Context, mmap int64) (*sqlstore.Store, func() error, error) {
 	db, done, err := p.open(ctx, repoFile, &sqlite.Options{Mmap: mmap})

@@ -7,6 +7,7 @@ package schema
 import (
 	"context"
 	"embed"
+	"fmt"
 	"io/fs"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -25,4 +26,17 @@ func Migrate(ctx context.Context, db *sqlx.DB) error {
 		return err
 	}
 	return sqlx.Migrate(ctx, db, migrations, VersionTable)
+}
+
+// Made reports whether the database has the tables, of whatever version.
+func Made(ctx context.Context, db *sqlx.DB) (bool, error) {
+	query := `select count(*) from sqlite_master where type = 'table' and name = 'hold_manifest'`
+	if db.Dialect() == sqlx.Postgres {
+		query = `select count(*) from information_schema.tables where table_schema = current_schema() and table_name = 'hold_manifest'`
+	}
+	n := 0
+	if err := db.Read().QueryRowContext(ctx, query).Scan(&n); err != nil {
+		return false, fmt.Errorf("look for the hold's tables: %w", sqlx.Wrap(err))
+	}
+	return n > 0, nil
 }
