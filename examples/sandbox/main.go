@@ -33,9 +33,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("sandbox", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	var want addresses
-	flags.StringVar(&want.Registry, "registry", "127.0.0.1:5000", "where the registry listens; port 0 finds a free one and keeps it in DIR")
-	flags.StringVar(&want.Hold, "hold", "127.0.0.1:8080", "where the hold listens")
-	flags.StringVar(&want.PDS, "pds", "127.0.0.1:2583", "where the PDS listens")
+	flags.StringVar(&want.Registry, "registry", "127.0.0.1:5000", "where the registry listens; port 0 picks a free one and --data keeps it")
+	flags.StringVar(&want.Hold, "hold", "127.0.0.1:8080", "where the hold listens; port 0 as above")
+	flags.StringVar(&want.PDS, "pds", "127.0.0.1:2583", "where the PDS listens; port 0 as above")
 	data := flags.String("data", "", "folder for everything that is kept (default: atcr-sandbox in the user's cache folder)")
 	asJSON := flags.Bool("json", false, "print one line of JSON in place of the commands to type")
 	private := flags.Bool("private", false, "make the hold private: only alice reads its images")

@@ -46,7 +46,7 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 	if err != nil {
 		return nil, err
 	}
-	ln, err := listen(want)
+	ln, err := listen(dir, want)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func start(ctx context.Context, dir string, want addresses, public bool, log *sl
 		Accounts: []devnet.NewAccount{{Handle: handle, Password: password}},
 	})
 	if err != nil {
-		return nil, taken("pds", want.PDS, err)
+		return nil, fmt.Errorf("start directory and PDS: %w", err)
 	}
 	err = keep(dir, addresses{
 		Registry: ln.registry.Addr().String(), Hold: ln.hold.Addr().String(), PDS: host(n.devnet.PDSURL()), PLC: host(n.devnet.PLCURL()),

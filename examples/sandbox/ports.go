@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 const addressFile = "addresses.json"
@@ -71,27 +72,42 @@ func keep(dir string, now addresses) error {
 	return os.WriteFile(filepath.Join(dir, addressFile), append(data, '\n'), 0o600)
 }
 
-// listen opens the sandbox's own listeners.
-func listen(want addresses) (_ *listeners, err error) {
+// listen opens the sandbox's own listeners, and tries the ports of the others, so that one error names all that are taken.
+func listen(dir string, want addresses) (*listeners, error) {
 	l := &listeners{}
-	defer func() {
-		if err != nil {
-			l.close()
+	var errs []error
+	var free []string
+	try := func(flag, addr string) net.Listener {
+		ln, err := net.Listen("tcp", addr)
+		if err == nil {
+			return ln
 		}
-	}()
-	for _, one := range []struct {
-		name, addr string
-		ln         *net.Listener
-	}{{"registry", want.Registry, &l.registry}, {"hold", want.Hold, &l.hold}} {
-		if *one.ln, err = net.Listen("tcp", one.addr); err != nil {
-			return nil, taken(one.name, one.addr, err)
+		what := "the DID directory, which has no flag"
+		if flag != "" {
+			what = "--" + flag
+			free = append(free, what+" 127.0.0.1:0")
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		return nil
+	}
+	l.registry, l.hold = try("registry", want.Registry), try("hold", want.Hold)
+	for _, ln := range []net.Listener{try("pds", want.PDS), try("", want.PLC)} {
+		if ln != nil {
+			ln.Close()
 		}
 	}
-	return l, nil
-}
-
-func taken(name, addr string, err error) error {
-	return fmt.Errorf("--%s %s: %w; stop what listens there, or start on another folder (--data) with another port", name, addr, err)
+	if len(errs) == 0 {
+		return l, nil
+	}
+	l.close()
+	hint := "stop what listens there, or give other ports"
+	if _, err := os.Stat(filepath.Join(dir, addressFile)); err == nil {
+		hint = "stop what listens there (another sandbox on this folder?), or start on another folder (--data), as this one keeps its ports"
+	}
+	if len(free) > 0 {
+		hint += "; port 0 picks a free one: " + strings.Join(free, " ")
+	}
+	return nil, fmt.Errorf("%w\n%s", errors.Join(errs...), hint)
 }
 
 // choose returns the address to listen on.
