@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vbauerster/cupwriter"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 )
@@ -38,11 +39,11 @@ func (std *IO) Progress() *Progress {
 	return p
 }
 
-// terminal reports whether f is one.
-func terminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
-}
+// terminal reports whether f is one; /dev/null, a character device as terminals are, is none.
+func terminal(f *os.File) bool { return cupwriter.New(f, false).IsTerminal() }
+
+// Shown reports whether anything is: what costs time to find out, as a total, need not be known otherwise.
+func (p *Progress) Shown() bool { return p.pool != nil }
 
 // Write prints lines above those of the progress, and where nothing is shown to standard error.
 func (p *Progress) Write(b []byte) (int, error) {

@@ -73,8 +73,8 @@ func (c *repoExportCommand) Run(ctx context.Context, std *cli.IO, all *RepoComma
 	return all.read(ctx, std, func(from *datadir.OfflineRepo) (err error) {
 		bar := std.Progress()
 		defer func() { bar.Done(err) }()
-		total := int64(0) // of what is newer: unknown
-		if c.Since == "" {
+		total := int64(0)                 // of what is newer: unknown
+		if c.Since == "" && bar.Shown() { // counting takes a tenth of the export's time
 			if total, err = from.Records(ctx); err != nil {
 				return err
 			}
