@@ -12,10 +12,10 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/hold/internal/keylock"
 	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/keylock"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/storage"
 )

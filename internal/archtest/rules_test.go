@@ -46,13 +46,13 @@ var rules = []rule{
 	{"hold/internal/disk", []string{"internal/sqlx/move", "hold/internal/schema", "repo", "repo/sqlstore", "storage/filestore",
 		"sqldb/...", "internal/sqlx", "internal/durable"}, 90},
 	{"hold/internal/schema", []string{"internal/sqlx"}, 20},
-	{"hold/internal/keylock", nil, 0},
 	{"hold/internal/ledger", []string{"", "repo", "internal/sqlx", "internal/crashpoint"}, 74},
 	{"hold/internal/gc", []string{"", "hold/internal/ledger", "storage", "internal/sqlx"}, 70},
-	{"hold/internal/upload", []string{"hold/internal/keylock", "storage", "internal/sqlx", "internal/durable", "internal/crashpoint"}, 25},
+	{"hold/internal/upload", []string{"internal/keylock", "storage", "internal/sqlx", "internal/durable", "internal/crashpoint"}, 25},
 	{"hold/admin", []string{"", "identity/...", "internal/webui", "internal/websession"}, 160}, // the hold by an interface of its own
 	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci",
-		"internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint", "internal/runs"}, 142},
+		"internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable",
+		"internal/crashpoint", "internal/keylock", "internal/runs"}, 142},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...",
@@ -65,7 +65,7 @@ var rules = []rule{
 	{"registry/pds/internal/settle", []string{"registry", "hold/holdclient", "internal/sqlx", "internal/crashpoint",
 		"registry/pds/internal/background", "registry/pds/internal/holds", "registry/pds/internal/keyed"}, 120},
 	{"registry/pds", []string{"registry/pds/internal/...", "registry", "internal/oci", "internal/blobhttp", "", "identity/...",
-		"hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint"}, 130},
+		"hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint", "internal/keylock"}, 130},
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
@@ -73,6 +73,7 @@ var rules = []rule{
 		"internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint", "internal/runs"}, 140},
 
 	{"internal/oci", nil, 4},
+	{"internal/keylock", nil, 0},
 	{"internal/blobhttp", []string{"internal/oci", "internal/pace"}, 4},
 	{"internal/durable", nil, 1},
 	{"internal/config", nil, 20},

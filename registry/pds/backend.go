@@ -14,6 +14,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/keylock"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry/pds/internal/background"
 	"github.com/atcr-dev/atcr/registry/pds/internal/holds"
@@ -46,7 +47,7 @@ type Backend struct {
 	work    *background.Runner
 
 	flight  singleflight.Group
-	locks   keyed.Locks
+	locks   keylock.Locks
 	silent  *keyed.Memo[string, error]  // owners whose PDS did not answer just now
 	present *keyed.Memo[string, string] // the hold that an owner's pushes go to
 	leased  *keyed.Memo[string, place]  // blobs that the present hold was asked for lately

@@ -102,7 +102,7 @@ func (b *Backend) doubt(ctx context.Context, owner string) {
 func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 	wait, cancel := context.WithTimeout(ctx, waitForOwn)
 	defer cancel()
-	release, err := b.locks.Take(wait, o.DID)
+	release, err := b.locks.Lock(wait, o.DID)
 	if err != nil {
 		return registry.ErrUnavailable.With("a write to this account is under way: try again").Wrap(err)
 	}

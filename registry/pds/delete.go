@@ -19,7 +19,7 @@ func (r *repository) DeleteManifest(ctx context.Context, d digest.Digest) error 
 	if err != nil {
 		return err
 	}
-	release, err := r.b.locks.Take(ctx, o.DID)
+	release, err := r.b.locks.Lock(ctx, o.DID)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (r *repository) DeleteTag(ctx context.Context, tag string) error {
 	if err != nil {
 		return err
 	}
-	release, err := r.b.locks.Take(ctx, o.DID)
+	release, err := r.b.locks.Lock(ctx, o.DID)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (b *Backend) presentHold(ctx context.Context, o owner, session string) (str
 
 // writeProfile makes the first profile of an owner. One that somebody else has made meanwhile stands.
 func (b *Backend) writeProfile(ctx context.Context, o owner, session, hold string) error {
-	release, err := b.locks.Take(ctx, o.DID)
+	release, err := b.locks.Lock(ctx, o.DID)
 	if err != nil {
 		return err
 	}

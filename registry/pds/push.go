@@ -44,7 +44,7 @@ func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest,
 		return err
 	}
 	p := &push{owner: o, repository: r.name, manifest: m, tags: unique(tags), hold: hold, blobCID: repo.BlobCID(m.Bytes).String()}
-	release, err := r.b.locks.Take(ctx, o.DID)
+	release, err := r.b.locks.Lock(ctx, o.DID)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/keylock"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
@@ -103,7 +104,7 @@ type prover struct {
 	refused   *keyed.Memo[string, error]    // what could not be proved just now
 	sampled   *keyed.Memo[string, struct{}] // owners of whom a pull was looked into just now
 	rekeyed   *keyed.Memo[string, struct{}] // owners whose key was asked for anew lately
-	proving   keyed.Locks                   // one proof of an owner at a time
+	proving   keylock.Locks                 // one proof of an owner at a time
 	proofs    *semaphore.Weighted           // proofs in memory
 	disproved atomic.Int64                  // records that the signed repository does not hold
 }
@@ -252,7 +253,7 @@ func (p *prover) proveOne(ctx context.Context, v view, c claim) error {
 	ch := p.flight.DoChan(c.key(v.DID), func() (any, error) {
 		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		release, err := p.proving.Take(work, v.DID)
+		release, err := p.proving.Lock(work, v.DID)
 		if err != nil {
 			return nil, silent(v.PDS, methodGetProof, err)
 		}

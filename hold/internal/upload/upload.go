@@ -30,8 +30,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/atcr-dev/atcr/hold/internal/keylock"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/keylock"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )

@@ -1,8 +1,7 @@
-// Package keyed keeps things by key in memory: what is believed for a while, and locks.
+// Package keyed keeps things by key in memory: what is believed for a while.
 package keyed
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -54,44 +53,4 @@ func (m *Memo[K, V]) Drop(k K) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.m, k)
-}
-
-// Locks serialise what is done under one key. The zero value is ready.
-type Locks struct {
-	mu sync.Mutex
-	m  map[string]*lock
-}
-
-type lock struct {
-	refs int
-	held chan struct{} // capacity 1
-}
-
-// Take waits for the lock of a key, as long as ctx lets it.
-func (l *Locks) Take(ctx context.Context, key string) (release func(), err error) {
-	l.mu.Lock()
-	if l.m == nil {
-		l.m = map[string]*lock{}
-	}
-	k := l.m[key]
-	if k == nil {
-		k = &lock{held: make(chan struct{}, 1)}
-		l.m[key] = k
-	}
-	k.refs++
-	l.mu.Unlock()
-	drop := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.refs--; k.refs == 0 {
-			delete(l.m, key)
-		}
-	}
-	select {
-	case k.held <- struct{}{}:
-		return func() { <-k.held; drop() }, nil
-	case <-ctx.Done():
-		drop()
-		return nil, ctx.Err()
-	}
 }

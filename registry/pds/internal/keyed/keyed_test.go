@@ -1,8 +1,6 @@
 package keyed_test
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -34,38 +32,5 @@ func TestMemo(t *testing.T) {
 	m.Drop(3)
 	if _, ok := m.Get(3, now); ok {
 		t.Error("it was dropped")
-	}
-}
-
-func TestLocks(t *testing.T) {
-	var l keyed.Locks
-	release, err := l.Take(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if other, err := l.Take(t.Context(), "b"); err != nil {
-		t.Error(err)
-	} else {
-		other()
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := l.Take(ended, "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a lock that is taken: %v", err)
-	}
-	next := make(chan func())
-	go func() {
-		r, err := l.Take(context.Background(), "a")
-		if err != nil {
-			t.Error(err)
-		}
-		next <- r
-	}()
-	release()
-	(<-next)()
-	if r, err := l.Take(t.Context(), "a"); err != nil {
-		t.Error(err)
-	} else {
-		r()
 	}
 }
