@@ -27,8 +27,9 @@ import (
 // workFolder, in the hold's data folder, holds the lock of its backups and what is on its way to the target.
 const workFolder = "backup"
 
-// lostTries bounds how often the repository is read again because layers were removed while they were copied.
-const lostTries = 4
+// lostTries bounds how often the repository is read again because layers were removed while they were copied. What was copied stays
+// at the target, so that another try misses only what was pushed and deleted during it.
+const lostTries = 100
 
 // Options say what is in a set. Recipients or NoIdentity is required.
 type Options struct {
@@ -218,7 +219,7 @@ func ours(t Target, sets []Set, did string) error {
 
 // read reads the repository, verifies it, and brings its layers to the target, until both agree.
 func (c *creating) read(ctx context.Context) error {
-	var before []digest.Digest
+	before := map[digest.Digest]bool{}
 	for try := 1; ; try++ {
 		named, err := c.readRepo(ctx)
 		if err != nil || !c.Layers {
@@ -231,9 +232,12 @@ func (c *creating) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(lost) > 0 && try < lostTries && !slices.Equal(lost, before) {
-			// Removed while we copied, or lost? The records of now tell.
-			before = lost
+		isNew := func(d digest.Digest) bool { return !before[d] }
+		if try < lostTries && slices.ContainsFunc(lost, isNew) {
+			// Removed while we copied, or lost? The hold has lost what the records of now still name.
+			for _, d := range lost {
+				before[d] = true
+			}
 			if err := errors.Join(c.car.drop(), c.layerList.drop()); err != nil {
 				return err
 			}

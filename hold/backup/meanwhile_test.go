@@ -1,8 +1,9 @@
 package backup_test
 
 import (
-	"os"
+	"encoding/json"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
@@ -95,34 +97,48 @@ func TestBesidePushes(t *testing.T) {
 	t.Logf("%d pushed, %d deleted", pushed.Load(), deleted.Load())
 }
 
-// A layer goes, record and blob, between the reading of the repository and the copying: it is read again.
+// A layer goes, record and blob, between the reading of the repository and the copying: it is read again, as often as that happens.
 func TestDeletedMeanwhile(t *testing.T) {
+	for _, times := range []int{1, 10} {
+		t.Run(strconv.Itoa(times), func(t *testing.T) { testDeletedMeanwhile(t, times) })
+	}
+}
+
+func testDeletedMeanwhile(t *testing.T, times int) {
 	h, to := makeHold(t, 3), folder(t)
 	_, o := keyPair(t)
 	p := h.parts()
 	w, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
 	must(t, err)
 	defer w.Close()
+	blobs, err := filestore.Open(filepath.Join(h.cfg.Dir, "blobs"), nil)
+	must(t, err)
+	defer blobs.Close()
 	fired := 0
 	remove := func() {
 		fired++
 		for rec, err := range w.Repo.List(t.Context(), atcr.NSIDLayer, "", false) {
 			must(t, err)
+			js, err := rec.JSON()
+			must(t, err)
+			var l atcr.Layer
+			must(t, json.Unmarshal(js, &l))
 			_, err = w.Repo.Apply(t.Context(), []repo.Write{{Action: repo.Delete, Collection: atcr.NSIDLayer, RKey: rec.RKey}})
 			must(t, err)
+			must(t, blobs.Delete(t.Context(), digest.Digest(l.Digest)))
 			break
 		}
-		must(t, os.Remove(layerFile(filepath.Join(h.cfg.Dir, "blobs"), h.layers[0])))
+		pushLayer(t, w.Repo, blobs, 100+fired)
 	}
 	ctx := crashpoint.With(t.Context(), func(point string) error {
-		if point == crashpoint.RepositoryRead && fired == 0 {
+		if point == crashpoint.RepositoryRead && fired < times {
 			remove()
 		}
 		return nil
 	})
 	m, err := backup.Create(ctx, to, p, o)
 	must(t, err)
-	if fired != 1 || m.Layers.Missing != 0 || m.Layers.Count != 2 {
+	if fired != times || m.Layers.Missing != 0 || m.Layers.Count != 3 {
 		t.Errorf("fired %d, %+v", fired, m.Layers)
 	}
 	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{}); err != nil {
