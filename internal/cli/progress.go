@@ -5,25 +5,26 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/vbauerster/cupwriter"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 )
 
 // Progress shows people how far a verb is: done, of how much, how fast and how long it will take. It does when standard
 // error is a terminal, and nothing otherwise. Its methods may be called by several goroutines.
 type Progress struct {
-	err  io.Writer
-	pool *mpb.Progress // nil: nothing is shown
+	err io.Writer
 
 	mu    sync.Mutex
-	what  string
+	tty   *os.File // nil: nothing is shown
+	what  string   // of the line that is shown; empty: there is none
 	done  int64
 	total int64
-	bar   *mpb.Bar
+	unit  func(float64) string
+	began time.Time
 	drawn time.Time
 }
 
@@ -33,111 +34,137 @@ const drawEvery = 100 * time.Millisecond
 // Progress begins; call Done in the end, before anything else is printed.
 func (std *IO) Progress() *Progress {
 	p := &Progress{err: std.Err}
-	if f, ok := std.Err.(*os.File); ok && terminal(f) {
-		p.pool = mpb.New(mpb.WithOutput(f), mpb.WithWidth(30), mpb.WithRefreshRate(drawEvery))
+	if f, ok := std.Err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.tty = f
 	}
 	return p
 }
 
-// terminal reports whether f is one; /dev/null, a character device as terminals are, is none.
-func terminal(f *os.File) bool { return cupwriter.New(f, false).IsTerminal() }
-
 // Shown reports whether anything is: what costs time to find out, as a total, need not be known otherwise.
-func (p *Progress) Shown() bool { return p.pool != nil }
+func (p *Progress) Shown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tty != nil
+}
+
+// clearLine goes to the line's begin and removes what is on it.
+const clearLine = "\r\x1b[K"
 
 // Write prints lines above those of the progress, and where nothing is shown to standard error.
 func (p *Progress) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pool == nil || p.bar == nil {
+	if p.what == "" {
 		return p.err.Write(b)
 	}
-	return p.pool.Write(b)
+	p.print(clearLine)
+	n, err := p.err.Write(b)
+	p.draw(false)
+	return n, err
 }
 
 // Bytes shows a number of bytes; a total of 0 or less is unknown. Another name begins another line.
-func (p *Progress) Bytes(what string, done, total int64) {
-	p.set(what, done, total, func() decor.Decorator {
-		if total > 0 {
-			return decor.Counters(decor.SizeB1024(0), "% .1f of % .1f")
-		}
-		return decor.Current(decor.SizeB1024(0), "% .1f")
-	}, func(v float64) string { return fmt.Sprintf("% .1f", decor.FmtAsSpeed(decor.SizeB1024(int64(v)))) })
-}
+func (p *Progress) Bytes(what string, done, total int64) { p.set(what, done, total, inBytes) }
 
 // Count shows a number of things.
 func (p *Progress) Count(what string, done, total int64) {
-	p.set(what, done, total, func() decor.Decorator {
-		if total > 0 {
-			return decor.CountersNoUnit("%d of %d")
-		}
-		return decor.CurrentNoUnit("%d")
-	}, func(v float64) string { return fmt.Sprintf("%.0f/s", v) })
+	p.set(what, done, total, func(n float64) string { return fmt.Sprintf("%.0f", n) })
 }
 
-func (p *Progress) set(what string, done, total int64, counter func() decor.Decorator, perSecond func(float64) string) {
-	if p.pool == nil {
-		return
+func inBytes(n float64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	for n >= 1024 && len(units) > 1 {
+		n, units = n/1024, units[1:]
 	}
+	return fmt.Sprintf("%.1f %s", n, units[0])
+}
+
+func (p *Progress) set(what string, done, total int64, unit func(float64) string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bar == nil || p.what != what {
+	if p.tty == nil {
+		return
+	}
+	if p.what != what {
 		p.end(true)
-		p.what, p.total, p.drawn = what, total, time.Time{}
-		after := []decor.Decorator{decor.Name(" "), counter(), decor.Name("  "), speed(perSecond)}
-		if total > 0 {
-			after = append(after, decor.Name("  "), decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "done"),
-				decor.OnComplete(decor.Name(" left"), ""))
-			p.bar = p.pool.New(total, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
-				mpb.PrependDecorators(decor.Name(what+" ")), mpb.AppendDecorators(after...))
-		} else {
-			p.bar = p.pool.New(0, mpb.NopStyle(), mpb.PrependDecorators(decor.Name(what)), mpb.AppendDecorators(after...))
-		}
+		p.what, p.total, p.unit, p.began, p.drawn = what, max(total, 0), unit, time.Now(), time.Time{}
 	}
 	p.done = done
 	if now := time.Now(); now.Sub(p.drawn) >= drawEvery || done == p.total {
 		p.drawn = now
-		p.bar.SetCurrent(done)
+		p.draw(false)
 	}
 }
 
-// speed is the average so far.
-func speed(text func(float64) string) decor.Decorator {
-	began, last, final := time.Now(), "", false
-	return decor.Any(func(s decor.Statistics) string {
-		if !final {
-			final = s.Completed
-			last = text(float64(s.Current) / max(time.Since(began).Seconds(), 1e-3))
+// draw puts the line where it was; it never takes two, since that would be drawn below the first the next time.
+func (p *Progress) draw(whole bool) {
+	width, _, err := term.GetSize(int(p.tty.Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	p.print(clearLine + p.line(time.Since(p.began), width-1, whole))
+}
+
+// The bar's widths: it shrinks before the name is shortened.
+const minBar, maxBar = 10, 28
+
+// line has at most width characters.
+func (p *Progress) line(took time.Duration, width int, whole bool) string {
+	after := " " + p.unit(float64(p.done))
+	if p.total > 0 {
+		after += " of " + p.unit(float64(p.total))
+	}
+	after += "  " + p.unit(float64(p.done)/max(took.Seconds(), 1e-3)) + "/s"
+	switch {
+	case p.total > 0 && (whole || p.done >= p.total):
+		after += "  done"
+	case p.total > 0 && p.done > 0:
+		left := time.Duration(float64(took) * float64(p.total-p.done) / float64(p.done))
+		after += "  " + left.Round(time.Second).String() + " left"
+	}
+	what := []rune(p.what)
+	if p.total > 0 {
+		room := min(max(width-len(what)-len(after)-3, minBar), maxBar)
+		n := int(float64(room) * min(float64(p.done)/float64(p.total), 1))
+		filled := strings.Repeat("=", n)
+		if n < room {
+			filled += ">" + strings.Repeat(" ", room-n-1)
 		}
-		return last
-	})
+		after = "[" + filled + "]" + after
+	}
+	if over := len(what) + 1 + len(after) - width; over > 0 { // the verb and the end of a path say most
+		head := slices.Index(what, ' ') + 1
+		what = slices.Concat(what[:head], []rune("…"), what[min(head+over+1, len(what)):])
+	}
+	line := []rune(string(what) + " " + after)
+	return string(line[:min(len(line), max(width, 0))])
 }
 
 // end leaves the line as it is. whole: what it shows is done.
 func (p *Progress) end(whole bool) {
-	switch {
-	case p.bar == nil:
-	case whole && p.total > 0:
-		p.bar.SetCurrent(p.total)
-	case whole:
-		p.bar.SetCurrent(p.done)
-		p.bar.SetTotal(-1, true)
-	default:
-		p.bar.Abort(false)
+	if p.what == "" {
+		return
 	}
-	p.bar = nil
+	if whole && p.total > 0 {
+		p.done = p.total
+	}
+	p.draw(whole)
+	p.print("\n")
+	p.what = ""
 }
+
+// print goes without an error: a terminal that went away is nothing to the verb.
+func (p *Progress) print(s string) { _, _ = io.WriteString(p.tty, s) }
 
 // Done ends the last line. After an error it stays where it was.
 func (p *Progress) Done(err error) {
-	if p.pool == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.tty == nil {
+		return
+	}
 	p.end(err == nil)
-	p.pool.Wait()
-	p.pool = nil
+	p.tty = nil
 }
 
 // File shows how far the reading of a file is; what can't be sought is counted without a total. The result seeks and reads at offsets where
