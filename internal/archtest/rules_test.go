@@ -92,7 +92,8 @@ var rules = []rule{
 	{"internal/sqlx/move", []string{"sqldb/...", "internal/sqlx", "internal/durable", "internal/crashpoint"}, 38},
 	{"internal/sqlx", []string{"sqldb"}, 18},
 	{"internal/devnet", []string{"", "identity/...", "repo/...", "storage/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 150},
-	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "storage/...", "internal/oci", "sqldb/..."}, 200},
+	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "repo", "storage/...", "internal/oci",
+		"sqldb/..."}, 200},
 	{"internal/archtest", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},

@@ -51,6 +51,9 @@
 // [NewFaultProxy] stands before a server and fails chosen requests, before or
 // after the server has seen them. A fault that never fired fails its test.
 //
+// Package hostile is the other side: a directory, PDSes and holds of attackers, each
+// DID misbehaving in its own way.
+//
 // Nothing here is safe for concurrent use by several tests unless it says so;
 // make one per test.
 package realtest
