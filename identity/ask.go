@@ -138,16 +138,16 @@ func (r *Resolver) askDID(ctx context.Context, key string) (*Account, error) {
 	switch kind {
 	case "plc":
 		if err := atcr.CheckDID(key); err != nil { // the key becomes part of a URL
-			return nil, fmt.Errorf("%w: %w: %w", ErrDIDResolutionFailed, errUnsupported, err)
+			return nil, unsupported(err)
 		}
 		u = r.opts.PLCURL + "/" + key
 	case "web":
 		var err error
 		if u, err = webURL(did, r.opts.TestMode); err != nil {
-			return nil, fmt.Errorf("%w: %w: %w", ErrDIDResolutionFailed, errUnsupported, err)
+			return nil, unsupported(err)
 		}
 	default:
-		return nil, fmt.Errorf("%w: %w: DID method %q of %s", ErrDIDResolutionFailed, errUnsupported, plclog.Clip(kind), plclog.Clip(key))
+		return nil, unsupported(fmt.Errorf("DID method %q of %s", plclog.Clip(kind), plclog.Clip(key)))
 	}
 	acc, err := r.fetchDocument(ctx, did, u)
 	switch {
@@ -168,7 +168,7 @@ func (r *Resolver) fetchDocument(ctx context.Context, did syntax.DID, u string) 
 	case isNXDomain(err) && did.Method() == "web":
 		return nil, fmt.Errorf("%w: %s: no such host", ErrDIDNotFound, did)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %s: %w", ErrDIDResolutionFailed, did, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrDIDResolutionFailed, did, unasked(err))
 	case status == http.StatusNotFound || status == http.StatusGone: // 410 is a did:plc tombstone
 		return nil, fmt.Errorf("%w: %s: status %d from %s", ErrDIDNotFound, did, status, hostOf(u))
 	case status != http.StatusOK:
@@ -176,7 +176,7 @@ func (r *Resolver) fetchDocument(ctx context.Context, did syntax.DID, u string) 
 	}
 	acc, err := parseDocument(body, did, r.opts.TestMode)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrDIDResolutionFailed, did, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrDIDResolutionFailed, did, &unusable{err.Error(), err})
 	}
 	return acc, nil
 }

@@ -17,6 +17,8 @@ var (
 	ErrKeyPermissions = plclog.ErrKeyPermissions
 	// ErrKeyFile: a key file holds no key.
 	ErrKeyFile = plclog.ErrKeyFile
+	// ErrKeyReplaced: the signing key is one that a newer one has followed: see [Config.AcceptKey].
+	ErrKeyReplaced = plclog.ErrKeyReplaced
 )
 
 // Errors of a did:plc.

@@ -15,7 +15,7 @@ import (
 // until then. Called again, also after a crash at any point, it returns the same DID.
 //
 // Errors: [ConfigError]; ErrContradiction when the folder holds another DID or a genesis of other keys; ErrKeyPermissions; ErrKeyFile;
-// ErrPLCForbidden; ErrPLCRefused for a genesis that no directory would take.
+// ErrKeyReplaced; ErrPLCForbidden; ErrPLCRefused for a genesis that no directory would take.
 func CreatePLCIdentity(ctx context.Context, cfg Config) (*Identity, error) {
 	f, err := cfg.open()
 	if err != nil {
@@ -45,7 +45,9 @@ func (cfg *Config) loadPLC(ctx context.Context, f *plclog.Folder, did syntax.DID
 	var key atcrypto.PrivateKeyExportable
 	var log *plclog.Log
 	if !known {
-		key, log, err = f.Adopt(ctx, did, rotation)
+		if key, log, err = f.Adopt(ctx, did, rotation); err == nil {
+			err = f.UseKey(key)
+		}
 	} else {
 		key, err = f.FinishRotations(ctx, did, &rotation)
 		if err != nil {
@@ -53,8 +55,10 @@ func (cfg *Config) loadPLC(ctx context.Context, f *plclog.Folder, did syntax.DID
 				"if the directory named it just now, else the old one", "did", did, "error", err)
 			err = nil
 		}
-		if key == nil {
-			key, err = f.SigningKey(did, true)
+		if key == nil { // else the history has it, once the file does
+			if key, err = f.SigningKey(did, true); err == nil {
+				err = f.UseKey(key)
+			}
 		}
 	}
 	if err != nil {

@@ -162,7 +162,7 @@ func (r *Resolver) LookupHandle(ctx context.Context, h syntax.Handle) (*Account,
 }
 
 // LookupDID returns the account of a DID. Its Handle is handle.invalid when the declared one does not lead back here.
-// Errors: ErrDIDNotFound, ErrDIDResolutionFailed.
+// Errors: ErrDIDNotFound; ErrDIDResolutionFailed, of which [Unusable] says whether asking again may help.
 func (r *Resolver) LookupDID(ctx context.Context, did syntax.DID) (*Account, error) {
 	acc, err := r.document(ctx, did)
 	if err != nil {

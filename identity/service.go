@@ -41,6 +41,9 @@ type Config struct {
 	// RecoveryDIDKey is a public key (did:key:…) of the operator's that stands above ours in a did:plc's rotation list, and so
 	// may undo what ours does, within 72 hours. Empty is none.
 	RecoveryDIDKey string
+	// AcceptKey takes a signing key that a newer one has followed (keys/history in Dir) and makes it the newest; otherwise it is
+	// refused. Set it for one start.
+	AcceptKey bool
 	// HTTP asks the directory; nil is a client with the address guard, opened under TestMode for loopback and PLCURL's host.
 	HTTP *http.Client
 	// Clock tells the time; nil is time.Now.
@@ -105,7 +108,7 @@ func (id *Identity) Audiences() []string {
 // key rotation that was broken off is finished.
 //
 // Errors: a [ConfigError] for a field that is wrong; ErrContradiction when configuration and disk name different DIDs; ErrKeyMissing;
-// ErrKeyPermissions; ErrKeyFile; for a did:plc ErrPLCForbidden; for one that is configured for the first time ErrPLCNotFound,
+// ErrKeyPermissions; ErrKeyFile; ErrKeyReplaced; for a did:plc ErrPLCForbidden; for one that is configured for the first time ErrPLCNotFound,
 // ErrPLCTombstone, ErrPLCLog, ErrPLCUnavailable.
 func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 	f, err := cfg.open()
@@ -127,6 +130,9 @@ func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 	}
 	key, err := f.SigningKey(did, known)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.UseKey(key); err != nil {
 		return nil, err
 	}
 	if err := f.StoreDID(did); err != nil {
@@ -151,7 +157,7 @@ func (e noIdentityError) Error() string {
 func (noIdentityError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Load returns the stored identity, makes nothing and asks nobody. Errors: fs.ErrNotExist when the folder holds no DID yet; [ConfigError];
-// ErrKeyMissing; ErrKeyPermissions; ErrKeyFile; ErrContradiction.
+// ErrKeyMissing; ErrKeyPermissions; ErrKeyFile; ErrKeyReplaced; ErrContradiction.
 func Load(cfg Config) (*Identity, error) {
 	f, err := cfg.open()
 	if err != nil {
@@ -170,6 +176,9 @@ func Load(cfg Config) (*Identity, error) {
 	}
 	key, err := f.SigningKey(did, true)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.CheckKey(key); err != nil {
 		return nil, err
 	}
 	id := cfg.identity(did, key)
@@ -200,7 +209,8 @@ func Check(cfg Config) (did syntax.DID, warnings []string, err error) {
 func (cfg *Config) open() (*plclog.Folder, error) {
 	return plclog.Folder{
 		Dir: cfg.Dir, KeyPath: cfg.KeyPath, KeyType: cfg.KeyType, RotationKeyPath: cfg.RotationKeyPath, RotationKey: cfg.RotationKey,
-		RecoveryDIDKey: cfg.RecoveryDIDKey, PLCURL: cfg.PLCURL, TestMode: cfg.TestMode, HTTP: cfg.HTTP, Clock: cfg.Clock, Log: cfg.Log,
+		RecoveryDIDKey: cfg.RecoveryDIDKey, PLCURL: cfg.PLCURL, TestMode: cfg.TestMode, AcceptKey: cfg.AcceptKey, HTTP: cfg.HTTP, Clock: cfg.Clock,
+		Log: cfg.Log,
 	}.Open()
 }
 

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -42,6 +44,7 @@ type contents struct {
 	Secrets map[string]string `json:"secrets"` // key files by their part in it
 	Genesis json.RawMessage   `json:"genesis,omitempty"`
 	Log     json.RawMessage   `json:"log,omitempty"`
+	History []string          `json:"history,omitempty"` // of signing keys, as did:key, the newest last
 }
 
 // places of the key files. The rest of the map's keys are refused.
@@ -88,6 +91,9 @@ func Export(w io.Writer, cfg identity.Config, recipients ...age.Recipient) error
 	}
 	if id.Rotation != nil && (cfg.RotationKey != "" || c.Secrets["rotation"] == "") {
 		c.Secrets["rotation"] = id.Rotation.Multibase()
+	}
+	if c.History, err = (&plclog.Folder{Dir: cfg.Dir}).KeyHistory(); err != nil {
+		return fmt.Errorf("export: %w", err)
 	}
 	for name, to := range map[string]*json.RawMessage{genesisFile: &c.Genesis, logFile: &c.Log} {
 		b, err := os.ReadFile(filepath.Join(cfg.Dir, name))
@@ -154,6 +160,9 @@ func parse(b []byte) (*contents, syntax.DID, error) {
 			return nil, "", fmt.Errorf("key %s: %w", name, err)
 		}
 	}
+	if _, err := plclog.ParseHistory([]byte(strings.Join(c.History, "\n"))); err != nil {
+		return nil, "", fmt.Errorf("its history of signing keys: %w", err)
+	}
 	if absent(c.Genesis) {
 		c.Genesis = nil
 	} else if made, err := plclog.GenesisDID(c.Genesis); err != nil {
@@ -197,6 +206,13 @@ func (c *contents) write(cfg identity.Config, did syntax.DID) error {
 	for name, secret := range c.Secrets {
 		if err := durable.ReplaceSecret(at[name], []byte(secret+"\n")); err != nil {
 			return err
+		}
+	}
+	if f := (&plclog.Folder{Dir: cfg.Dir, KeyPath: at["signing"], Log: slog.New(slog.DiscardHandler)}); len(c.History) > 0 {
+		if have, err := f.KeyHistory(); err != nil || len(have) == 0 { // what is there may be newer
+			if err := f.WriteHistory(c.History); err != nil {
+				return err
+			}
 		}
 	}
 	for name, b := range map[string][]byte{genesisFile: c.Genesis, logFile: c.Log} {

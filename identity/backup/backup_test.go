@@ -89,6 +89,13 @@ func TestExportImport(t *testing.T) {
 			if err != nil || got.DID != want.DID || !got.Key.Equal(want.Key) {
 				t.Fatalf("%+v, %v", got, err)
 			}
+			history, err := os.ReadFile(filepath.Join(cfg.Dir, "keys", "history"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if has, err := os.ReadFile(filepath.Join(fresh.Dir, "keys", "history")); err != nil || !bytes.Equal(has, history) {
+				t.Errorf("history of signing keys %q, want %q, %v", has, history, err)
+			}
 			if method == "plc" && (!got.Rotation.Equal(want.Rotation) || !exists(fresh.Dir, "genesis.json") ||
 				!exists(fresh.Dir, "keys/signing.key.next")) {
 				t.Error("rotation key, genesis or next key are lost")

@@ -42,6 +42,13 @@ func (m *Manager) Describe(ctx context.Context) (*Report, error) {
 		DID: id.DID, PublicURL: id.PublicURL, Handle: id.Handle.String(), Document: doc,
 		Pending: m.folder.Rotating(), Warnings: plclog.NameWarnings(id.DID, id.PublicURL, id.TestMode),
 	}
+	for _, file := range m.folder.Offered(id.DID) {
+		r.Warnings = append(r.Warnings, file+" waits for an operation that is signed elsewhere: call rotate-key again once the directory "+
+			"has it, or remove the file to give it up")
+	}
+	if err := m.folder.CheckKey(id.Key); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
 	pub, err := id.Key.PublicKey()
 	if err != nil {
 		return nil, err

@@ -17,6 +17,12 @@
 // nothing but the log that they read, and return the same [Plan]. A plan never holds a signature, so that it can be shown,
 // logged and sent around.
 //
+// # Keys that are kept elsewhere
+//
+// Where no rotation key is at hand the same calls with Unsigned return the plan without looking for one: [Plan.Operation] is to be
+// signed and submitted where the key is. [Manager.Rotate] then keeps the new key, in a file with the suffix .offered, and
+// Rotate, [Manager.CompleteRotations] and identity.LoadOrCreateDID take it into use once the directory names it.
+//
 // # Rotation keys
 //
 // The log lists the keys that may change the DID, the highest first. Within 72 hours ([RecoveryWindow]) a higher key can

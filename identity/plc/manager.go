@@ -91,6 +91,8 @@ type RotateOptions struct {
 	Type string
 	// DryRun returns the plan and changes nothing. The plan of a did:plc takes the directory's log, so it fails without the directory.
 	DryRun bool
+	// Unsigned returns the plan for a rotation key that is kept elsewhere (see the package comment), and keeps the new key.
+	Unsigned bool
 }
 
 // check refuses what is no key of an identity.
@@ -106,8 +108,8 @@ func (o RotateOptions) check() error {
 // it afterwards (repo.Repo.Rekey, Resign). Beside a process that runs as this identity use [Manager.RequestRotation]
 // instead.
 //
-// The plan of a dry run names a key that is made for it alone, unless a rotation was broken off. A did:web has no
-// operation: others see the new signing key as soon as the service serves the document of the new identity.
+// The plan of a dry run names a key that is made for it alone and not kept, unless a rotation was broken off: don't sign that plan
+// elsewhere, but the one of o.Unsigned. A did:web has no operation, and no plan to be signed elsewhere: others see the new signing key as soon as the service serves the document of the new identity.
 //
 // Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC] for the rotation key of a did:web.
 // Beside an error [Manager.Identity] may have a new signing key: then the directory names it, and its file could not get
@@ -126,7 +128,7 @@ func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
 	if o.Key == RotationKey {
 		rotate = m.folder.RotateRotationKey
 	}
-	key, c, err := rotate(ctx, self, o.Type, o.DryRun)
+	key, c, err := rotate(ctx, self, o.Type, modeOf(o.DryRun, o.Unsigned))
 	switch {
 	case key == nil:
 	case o.Key == RotationKey:
@@ -155,7 +157,7 @@ func (m *Manager) RequestRotation(ctx context.Context, o RotateOptions) (atcrypt
 	if o.Key == RotationKey {
 		return m.folder.RequestRotationKey(ctx, m.self(), o.Type)
 	}
-	return m.folder.RequestSigningKey(ctx, o.Type)
+	return m.folder.RequestSigningKey(ctx, m.self(), o.Type)
 }
 
 // RotationRequested returns when a rotation that is not finished was requested, the zero time when there is none. It looks
@@ -167,6 +169,8 @@ func (m *Manager) RotationRequested() time.Time { return m.folder.RotationReques
 // again, so that one which is kept elsewhere may be put in its place for the moment; the identity has it afterwards only if
 // it had one before. Sign and announce with a new signing key afterwards (repo.Repo.Rekey). It may do a part and fail: then
 // Identity has what is done.
+//
+// A new key whose operation was signed elsewhere (RotateOptions.Unsigned) is taken into use when the directory names it.
 //
 // It also compares the signing key's file with the identity: a key that was given the name by another process, or by a try
 // that failed just then, is taken over when the directory names it (of a did:web always). Don't call
@@ -194,6 +198,8 @@ type AddRecoveryKeyOptions struct {
 	// DIDKey is the public key, as did:key:z…. Its private half is kept off the service's machine.
 	DIDKey string
 	DryRun bool
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere.
+	Unsigned bool
 }
 
 // AddRecoveryKey puts a public key first in the list of rotation keys, above all others. Errors: those of identity.EnsurePLCCurrent;
@@ -202,7 +208,7 @@ func (m *Manager) AddRecoveryKey(ctx context.Context, o AddRecoveryKeyOptions) (
 	if _, err := atcrypto.ParsePublicDIDKey(o.DIDKey); err != nil {
 		return nil, fmt.Errorf("%q is no public key as did:key:z…: %w", plclog.Clip(o.DIDKey), err)
 	}
-	return m.apply(ctx, nil, o.DryRun, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
+	return m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		return plclog.Next(log, func(now didplc.RegularOp) (didplc.RegularOp, error) {
 			if i := slices.Index(now.RotationKeys, o.DIDKey); i != 0 {
 				rest := slices.DeleteFunc(slices.Clone(now.RotationKeys), func(k string) bool { return k == o.DIDKey })
@@ -218,6 +224,8 @@ type MoveOptions struct {
 	// PublicURL is the new address, as in identity.Config.
 	PublicURL string
 	DryRun    bool
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere.
+	Unsigned bool
 }
 
 // Move names another public URL in the directory: the address of the services, and the handle. identity.Config.PublicURL
@@ -229,11 +237,11 @@ func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
 	}
 	url := strings.TrimRight(o.PublicURL, "/")
 	handle := plclog.HandleOf(url)
-	p, err := m.apply(ctx, nil, o.DryRun, func(log *plclog.Log, moved *plclog.Self) (didplc.Operation, []string, error) {
+	p, err := m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, moved *plclog.Self) (didplc.Operation, []string, error) {
 		moved.PublicURL, moved.Handle = url, handle
 		return moved.Wants(m.folder.RecoveryDIDKey)(log)
 	})
-	if err == nil && !o.DryRun {
+	if err == nil && !o.DryRun && !o.Unsigned {
 		m.change(func(id *identity.Identity) { id.PublicURL, id.Handle = url, handle })
 	}
 	return p, err
@@ -241,9 +249,11 @@ func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
 
 // TombstoneOptions are of [Manager.Tombstone].
 type TombstoneOptions struct {
-	// Confirm must be the DID itself, but for a dry run.
+	// Confirm must be the DID itself where something is submitted.
 	Confirm string
 	DryRun  bool
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere.
+	Unsigned bool
 }
 
 // Tombstone gives the DID up: nobody finds it any more, and after 72 hours nothing brings it back. Errors: those of
@@ -253,10 +263,10 @@ func (m *Manager) Tombstone(ctx context.Context, o TombstoneOptions) (*Plan, err
 	if err := self.PLCOnly(); err != nil {
 		return nil, err
 	}
-	if o.Confirm != self.DID.String() && !o.DryRun {
+	if o.Confirm != self.DID.String() && !o.DryRun && !o.Unsigned {
 		return nil, fmt.Errorf("not confirmed: %q is not %s; nothing was changed", plclog.Clip(o.Confirm), self.DID)
 	}
-	return m.apply(ctx, nil, o.DryRun, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
+	return m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		if log.Tombstoned() {
 			return nil, nil, nil
 		}
@@ -271,6 +281,9 @@ type RecoverOptions struct {
 	// Key is the rotation key that signs; nil is the identity's own. See [LoadKey].
 	Key    atcrypto.PrivateKey
 	DryRun bool
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere, and whether that one may undo the
+	// operation is not looked at.
+	Unsigned bool
 }
 
 // Recover undoes an operation, and all after it, by one that follows the operation before it and says what that said. The
@@ -282,7 +295,7 @@ func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) 
 		return nil, fmt.Errorf("%w: RecoverOptions.Undo is empty: want the CID of an operation, as History and Revocable show them",
 			identity.ErrPLCRefused)
 	}
-	return m.apply(ctx, o.Key, o.DryRun, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
+	return m.apply(ctx, o.Key, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		bad := log.Find(o.Undo)
 		switch {
 		case bad == nil:
@@ -307,10 +320,20 @@ func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) 
 	})
 }
 
+func modeOf(dryRun, unsigned bool) plclog.Mode {
+	switch {
+	case unsigned:
+		return plclog.Unsigned
+	case dryRun:
+		return plclog.DryRun
+	}
+	return plclog.Submit
+}
+
 type planner func(*plclog.Log, *plclog.Self) (didplc.Operation, []string, error)
 
 // apply makes one change of a did:plc. A nil key is the identity's own.
-func (m *Manager) apply(ctx context.Context, key atcrypto.PrivateKey, dryRun bool, plan planner) (*Plan, error) {
+func (m *Manager) apply(ctx context.Context, key atcrypto.PrivateKey, mode plclog.Mode, plan planner) (*Plan, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -323,7 +346,7 @@ func (m *Manager) apply(ctx context.Context, key atcrypto.PrivateKey, dryRun boo
 	if key == nil {
 		key = self.Rotation
 	}
-	c, err := m.folder.Apply(ctx, self.DID, key, dryRun,
+	c, err := m.folder.Apply(ctx, self.DID, key, mode,
 		func(log *plclog.Log) (didplc.Operation, []string, error) { return plan(log, self) })
 	return planOf(c), err
 }

@@ -39,7 +39,7 @@ func TestPLC(t *testing.T) {
 		{"lost race", testPLCLostRace}, {"without rotation key", testPLCWithoutRotationKey},
 		{"kill", testPLCKill}, {"limits", testPLCLimits}, {"adopted", testPLCAdopted}, {"undone", testPLCUndone}, {"recovery key",
 			testPLCRecoveryKey},
-		{"behind the back", testPLCBehindTheBack},
+		{"behind the back", testPLCBehindTheBack}, {"dry runs posted", testPLCDryRunsPosted}, {"signed elsewhere", testPLCSignedElsewhere},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.run(t, &plcNet{n, realtest.NewFaultProxy(t, n.PLC)})

@@ -226,7 +226,7 @@ func (v *Verifier) checkSignature(ctx context.Context, t *token, now time.Time) 
 	if k := KindOf(err); k != BadSignature && k != UnknownIssuer {
 		return err
 	}
-	if errors.Is(err, identity.ErrDIDNotFound) || !v.refetch.allow(t.issuer.String(), now) {
+	if _, never := identity.Unusable(err); never || errors.Is(err, identity.ErrDIDNotFound) || !v.refetch.allow(t.issuer.String(), now) {
 		return err
 	}
 	if perr := v.dir.Purge(ctx, t.issuer.AtIdentifier()); perr != nil {
@@ -237,9 +237,12 @@ func (v *Verifier) checkSignature(ctx context.Context, t *token, now time.Time) 
 
 func (v *Verifier) verifyBy(ctx context.Context, t *token, name string) error {
 	acc, err := v.dir.LookupDID(ctx, t.issuer)
+	why, never := identity.Unusable(err)
 	switch {
 	case errors.Is(err, identity.ErrDIDNotFound):
 		return &Error{Kind: UnknownIssuer, Message: "there is no such issuer", Err: err}
+	case never:
+		return &Error{Kind: UnknownIssuer, Message: "the issuer can't be used: " + why, Err: err}
 	case err != nil:
 		return &Error{Kind: Unavailable, Message: "the issuer's keys can't be fetched now", Err: err}
 	}

@@ -69,6 +69,24 @@ func (g *Guard) Check(host string, addr netip.Addr) error {
 	return fmt.Errorf("%w: %s is a %s address", ErrForbiddenAddress, addr, kind)
 }
 
+// CheckURL returns an error that wraps [ErrForbiddenAddress] when no request to a URL can pass, as far as that can be told without
+// asking what a name means: of an address, and of localhost. What is no URL with a host passes.
+func (g *Guard) CheckURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return nil
+	}
+	name := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	addr, err := netip.ParseAddr(name)
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		addr, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
+	if err != nil {
+		return nil // a name
+	}
+	return g.Check(u.Hostname(), addr)
+}
+
 func (g *Guard) allowsHost(host string) bool {
 	for _, h := range g.Hosts {
 		if strings.EqualFold(strings.TrimSuffix(h, "."), strings.TrimSuffix(host, ".")) && h != "" {

@@ -27,6 +27,8 @@ type ServerOptions struct {
 	// 0 is 30 s and 1024; less than 0 for BodyGrace is no limit.
 	BodyGrace time.Duration
 	BodyRate  int64
+	// Serving, if not nil, is called by [Serve] once connections are accepted.
+	Serving func()
 }
 
 func (o ServerOptions) withDefaults() ServerOptions {
@@ -59,7 +61,12 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServerOpti
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	srv := NewServer(h, opts)
-	srv.BaseContext = func(net.Listener) context.Context { return base }
+	srv.BaseContext = func(net.Listener) context.Context { // called when connections are about to be accepted
+		if opts.Serving != nil {
+			opts.Serving()
+		}
+		return base
+	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	select {

@@ -33,16 +33,16 @@ type Change struct {
 // Planner returns the operation that is to follow a log, not signed, and what it changes; nil when nothing is to be done.
 type Planner func(log *Log) (didplc.Operation, []string, error)
 
-// Apply reads the log, plans, signs and submits one operation, and starts over when somebody else was faster. A dry run ends before the
-// submission, with all that would refuse the operation looked at.
-func (f *Folder) Apply(ctx context.Context, did syntax.DID, signer atcrypto.PrivateKey, dryRun bool, make Planner) (*Change, error) {
+// Apply reads the log, plans, signs and submits one operation, and starts over when somebody else was faster. Other modes than Submit
+// end before the submission; Unsigned before the signature, too, and takes no signer.
+func (f *Folder) Apply(ctx context.Context, did syntax.DID, signer atcrypto.PrivateKey, mode Mode, make Planner) (*Change, error) {
 	log, err := f.ReadLog(ctx, did)
 	if err != nil {
 		return nil, err
 	}
 	for range maxRaces {
-		c, op, err := f.prepare(log, signer, make)
-		if err != nil || op == nil || dryRun {
+		c, op, err := f.prepare(log, signer, mode, make)
+		if err != nil || op == nil || mode != Submit {
 			return c, err
 		}
 		for _, line := range c.Differences {
@@ -77,13 +77,17 @@ func (f *Folder) Apply(ctx context.Context, did syntax.DID, signer atcrypto.Priv
 }
 
 // prepare plans and signs, and refuses what the directory would.
-func (f *Folder) prepare(log *Log, signer atcrypto.PrivateKey, make Planner) (*Change, didplc.Operation, error) {
+func (f *Folder) prepare(log *Log, signer atcrypto.PrivateKey, mode Mode, make Planner) (*Change, didplc.Operation, error) {
 	c := &Change{DID: log.DID, Log: log}
 	op, lines, err := make(log)
 	if err != nil || op == nil {
 		return c, nil, err
 	}
 	c.Differences, c.Operation = lines, unsigned(op)
+	if mode == Unsigned {
+		_, err := operationJSON(op)
+		return c, op, err
+	}
 	if signer == nil {
 		return c, nil, fmt.Errorf("%w: %s: put it at %s, or configure the key itself", ErrNoRotationKey, log.DID, f.RotationKeyPath)
 	}

@@ -26,6 +26,9 @@ func (f *Folder) Create(ctx context.Context, id *Self) (registered bool, err err
 	if err := f.createKeys(ctx, id); err != nil {
 		return false, err
 	}
+	if err := f.UseKey(id.Key); err != nil {
+		return false, err
+	}
 	op, err := f.genesis(id)
 	if err != nil {
 		return false, err

@@ -45,7 +45,7 @@ func (f *Folder) EnsureCurrent(ctx context.Context, id *Self) (*Status, error) {
 		return s, err
 	}
 	s.Drift = lines
-	if f.Rotating() {
+	if f.Rotating() || f.offeredNamed(log) {
 		f.Log.Warn("a key rotation is not finished; the did:plc is left as it is until it is", "did", id.DID, "differences", lines)
 		return s, nil
 	}
@@ -56,7 +56,7 @@ func (f *Folder) EnsureCurrent(ctx context.Context, id *Self) (*Status, error) {
 			"did", id.DID, "file", f.RotationKeyPath, "differences", lines)
 		return s, nil
 	}
-	c, err := f.Apply(ctx, id.DID, id.Rotation, false, plan)
+	c, err := f.Apply(ctx, id.DID, id.Rotation, Submit, plan)
 	if c != nil {
 		s.Updated = c.Submitted
 		if c.Log != nil {

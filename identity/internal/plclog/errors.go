@@ -21,6 +21,7 @@ var (
 	ErrKeyMissing     = errors.New("signing key missing")
 	ErrKeyPermissions = durable.ErrPermissions
 	ErrKeyFile        = errors.New("key file unreadable")
+	ErrKeyReplaced    = errors.New("an older signing key was put back")
 )
 
 // ConfigError says which field of identity.Config is wrong.

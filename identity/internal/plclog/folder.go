@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -30,9 +28,12 @@ const (
 	RotationFile = "keys/rotation.key"
 	GenesisFile  = "genesis.json"
 	LogFile      = "plc-log.json"
+	HistoryFile  = "keys/history" // the public halves of the signing keys that were in use, the newest last
 
 	NextSuffix = ".next" // a key that a rotation made and the directory has not confirmed
 	OldSuffix  = ".old"  // the key before a rotation, until the next one
+
+	OfferedSuffix = ".offered" // a key that waits for an operation which is signed elsewhere
 )
 
 // DefaultURL is the public did:plc directory.
@@ -51,6 +52,7 @@ type Folder struct {
 	RecoveryDIDKey  string
 	PLCURL          string
 	TestMode        bool
+	AcceptKey       bool
 	HTTP            *http.Client
 	Clock           func() time.Time
 	Log             *slog.Logger
@@ -114,22 +116,12 @@ func (f *Folder) client() *Client { return &Client{URL: f.PLCURL, HTTP: f.HTTP} 
 // CheckDirectory refuses a directory at an address that the client's guard forbids, as far as that can be told without asking for
 // its name. Errors: ErrForbidden in a [ConfigError].
 func (f *Folder) CheckDirectory(ctx context.Context) error {
-	u, err := url.Parse(f.PLCURL)
-	if err != nil || f.PLCURL == "" {
-		return nil // Open has looked at it
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	if name := strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")); name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		addr, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
-	}
-	if err != nil {
-		return nil // a name
-	}
 	guard := httpx.Guard{Loopback: f.TestMode}
 	if f.TestMode {
 		guard.Hosts = httpx.HostsOf(f.PLCURL)
 	}
-	if err = guard.Check(u.Hostname(), addr); err == nil {
+	err := guard.CheckURL(f.PLCURL)
+	if err == nil {
 		return nil
 	}
 	if !f.ownClient { // the caller's client may have a guard that allows it, or none

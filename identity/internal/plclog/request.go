@@ -17,8 +17,8 @@ import (
 // which moment on it signs with the new key.
 
 // RequestSigningKey is the request of plc.Manager.RequestRotation.
-func (f *Folder) RequestSigningKey(ctx context.Context, kind string) (atcrypto.PublicKey, error) {
-	return f.request(ctx, f.KeyPath, kind)
+func (f *Folder) RequestSigningKey(ctx context.Context, id *Self, kind string) (atcrypto.PublicKey, error) {
+	return f.request(ctx, id, f.KeyPath, kind)
 }
 
 // RequestRotationKey is RequestSigningKey for the rotation key of a did:plc.
@@ -26,11 +26,11 @@ func (f *Folder) RequestRotationKey(ctx context.Context, id *Self, kind string) 
 	if err := errors.Join(id.PLCOnly(), f.replaceable(id)); err != nil {
 		return nil, err
 	}
-	return f.request(ctx, f.RotationKeyPath, kind)
+	return f.request(ctx, id, f.RotationKeyPath, kind)
 }
 
-func (f *Folder) request(ctx context.Context, path, keyType string) (atcrypto.PublicKey, error) {
-	key, err := f.nextKey(ctx, path, keyType, false)
+func (f *Folder) request(ctx context.Context, id *Self, path, keyType string) (atcrypto.PublicKey, error) {
+	key, err := f.nextKey(ctx, id, path, keyType, Submit)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +63,11 @@ func (f *Folder) keyPaths(did syntax.DID) []string {
 // CompleteRotations is plc.Manager.CompleteRotations. It returns id itself when nothing has changed.
 func (f *Folder) CompleteRotations(ctx context.Context, id *Self) (*Self, error) {
 	fresh := *id
+	if id.DID.Method() == "plc" {
+		if err := f.takeOffered(ctx, id.DID); err != nil {
+			return id, err
+		}
+	}
 	if f.RotationRequested(id.DID).IsZero() {
 		if err := f.takeFile(ctx, &fresh); err != nil || fresh.Key.Equal(id.Key) {
 			return id, err
@@ -117,6 +122,9 @@ func (f *Folder) takeFile(ctx context.Context, id *Self) error {
 	if err != nil || key.Equal(id.Key) {
 		return err
 	}
+	if err := f.CheckKey(key); err != nil {
+		return err
+	}
 	if id.DID.Method() == "plc" {
 		named, err := f.namesKey(ctx, id.DID, key)
 		if err != nil {
@@ -128,6 +136,7 @@ func (f *Folder) takeFile(ctx context.Context, id *Self) error {
 		}
 	}
 	f.Log.Warn("the signing key's file has a new key, which is taken over", "did", id.DID, "path", f.KeyPath)
+	f.noteKey()
 	id.Key = key
 	return nil
 }

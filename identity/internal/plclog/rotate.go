@@ -31,28 +31,31 @@ func (f *Folder) Rotating() bool {
 }
 
 // RotateSigningKey is the rotation of plc.Manager.Rotate. With the change it returns the new key once the directory names
-// it, also beside an error: then the key's file could not get its name. A dry run returns no key.
-func (f *Folder) RotateSigningKey(ctx context.Context, id *Self, kind string, dryRun bool) (atcrypto.PrivateKeyExportable, *Change, error) {
-	key, err := f.nextKey(ctx, f.KeyPath, kind, dryRun)
+// it, also beside an error: then the key's file could not get its name. Modes other than Submit return no key.
+func (f *Folder) RotateSigningKey(ctx context.Context, id *Self, kind string, mode Mode) (atcrypto.PrivateKeyExportable, *Change, error) {
+	web := id.DID.Method() != "plc"
+	if web && mode == Unsigned {
+		return nil, nil, id.PLCOnly()
+	}
+	key, err := f.nextKey(ctx, id, f.KeyPath, kind, mode)
 	if err != nil {
 		return nil, nil, err
 	}
-	web := id.DID.Method() != "plc"
 	var c *Change
 	if web {
-		c, err = f.rotateWeb(ctx, id, key, dryRun)
+		c, err = f.rotateWeb(ctx, id, key, mode)
 	} else {
-		c, err = f.rotateSigning(ctx, id.DID, id.Rotation, key, dryRun)
+		c, err = f.rotateSigning(ctx, id.DID, id.Rotation, key, mode)
 	}
 	named := !web && errors.Is(err, errNotPromoted)
-	if err != nil && !named || dryRun {
+	if err != nil && !named || mode != Submit {
 		return nil, c, err
 	}
 	return key, c, err
 }
 
 // rotateWeb puts the new key where the old one was: the document is what the service shows.
-func (f *Folder) rotateWeb(ctx context.Context, id *Self, key atcrypto.PrivateKey, dryRun bool) (*Change, error) {
+func (f *Folder) rotateWeb(ctx context.Context, id *Self, key atcrypto.PrivateKey, mode Mode) (*Change, error) {
 	old, err := id.Key.PublicKey()
 	if err != nil {
 		return nil, err
@@ -62,25 +65,25 @@ func (f *Folder) rotateWeb(ctx context.Context, id *Self, key atcrypto.PrivateKe
 		return nil, err
 	}
 	c := &Change{DID: id.DID, Differences: []string{"key #" + signingName + ": " + old.DIDKey() + " -> " + pub.DIDKey()},
-		Submitted: !dryRun}
-	if dryRun {
+		Submitted: mode == Submit}
+	if mode != Submit {
 		return c, nil
 	}
 	return c, f.promote(ctx, f.KeyPath)
 }
 
-func (f *Folder) rotateSigning(ctx context.Context, did syntax.DID, rotation, key atcrypto.PrivateKey, dryRun bool) (*Change, error) {
+func (f *Folder) rotateSigning(ctx context.Context, did syntax.DID, rotation, key atcrypto.PrivateKey, mode Mode) (*Change, error) {
 	pub, err := key.PublicKey()
 	if err != nil {
 		return nil, err
 	}
-	c, err := f.Apply(ctx, did, rotation, dryRun, func(log *Log) (didplc.Operation, []string, error) {
+	c, err := f.Apply(ctx, did, rotation, mode, func(log *Log) (didplc.Operation, []string, error) {
 		return Next(log, func(now didplc.RegularOp) (didplc.RegularOp, error) {
 			now.VerificationMethods = cloneWith(now.VerificationMethods, signingName, pub.DIDKey())
 			return now, nil
 		})
 	})
-	if err != nil || dryRun {
+	if err != nil || mode != Submit {
 		return c, err
 	}
 	return c, f.promote(ctx, f.KeyPath)
@@ -98,7 +101,7 @@ func cloneWith(m map[string]string, key, value string) map[string]string {
 
 // RotateRotationKey puts a new rotation key of ours in the old one's place in the list, by the same steps as [Folder.RotateSigningKey].
 func (f *Folder) RotateRotationKey(
-	ctx context.Context, id *Self, kind string, dryRun bool,
+	ctx context.Context, id *Self, kind string, mode Mode,
 ) (atcrypto.PrivateKeyExportable, *Change, error) {
 	if err := id.PLCOnly(); err != nil {
 		return nil, nil, err
@@ -106,12 +109,12 @@ func (f *Folder) RotateRotationKey(
 	if err := f.replaceable(id); err != nil {
 		return nil, nil, err
 	}
-	key, err := f.nextKey(ctx, f.RotationKeyPath, kind, dryRun)
+	key, err := f.nextKey(ctx, id, f.RotationKeyPath, kind, mode)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := f.rotateRotation(ctx, id.DID, id.Rotation, key, dryRun)
-	if err != nil || dryRun {
+	c, err := f.rotateRotation(ctx, id.DID, id.Rotation, key, mode)
+	if err != nil || mode != Submit {
 		return nil, c, err
 	}
 	return key, c, nil
@@ -130,7 +133,7 @@ func (f *Folder) replaceable(id *Self) error {
 	return nil
 }
 
-func (f *Folder) rotateRotation(ctx context.Context, did syntax.DID, old, key atcrypto.PrivateKey, dryRun bool) (*Change, error) {
+func (f *Folder) rotateRotation(ctx context.Context, did syntax.DID, old, key atcrypto.PrivateKey, mode Mode) (*Change, error) {
 	before, err := old.PublicKey()
 	if err != nil {
 		return nil, err
@@ -139,7 +142,7 @@ func (f *Folder) rotateRotation(ctx context.Context, did syntax.DID, old, key at
 	if err != nil {
 		return nil, err
 	}
-	c, err := f.Apply(ctx, did, old, dryRun, func(log *Log) (didplc.Operation, []string, error) {
+	c, err := f.Apply(ctx, did, old, mode, func(log *Log) (didplc.Operation, []string, error) {
 		return Next(log, func(now didplc.RegularOp) (didplc.RegularOp, error) {
 			if slices.Contains(now.RotationKeys, after.DIDKey()) {
 				return now, nil
@@ -153,27 +156,54 @@ func (f *Folder) rotateRotation(ctx context.Context, did syntax.DID, old, key at
 			return now, nil
 		})
 	})
-	if err != nil || dryRun {
+	if err != nil || mode != Submit {
 		return c, err
 	}
 	return c, f.promote(ctx, f.RotationKeyPath)
 }
 
 // nextKey returns the new key of a rotation: the one that an earlier try made, else a new one, durable.
-func (f *Folder) nextKey(ctx context.Context, path, kind string, dryRun bool) (atcrypto.PrivateKeyExportable, error) {
+func (f *Folder) nextKey(ctx context.Context, id *Self, path, kind string, mode Mode) (atcrypto.PrivateKeyExportable, error) {
+	if mode == Submit && id.DID.Method() == "plc" {
+		if err := f.takeOffered(ctx, id.DID); err != nil {
+			return nil, err
+		}
+	}
 	key, err := LoadKey(path + NextSuffix)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if dryRun {
-		return NewKey(kind)
+	if mode == Unsigned { // nothing is kept for a directory that can't be asked
+		if _, err := f.ReadLog(ctx, id.DID); err != nil {
+			return nil, err
+		}
 	}
-	key, _, err = LoadOrCreateKey(path+NextSuffix, kind)
+	offered, err := LoadKey(path + OfferedSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	file := path + NextSuffix
+	switch {
+	case mode == Unsigned:
+		file = path + OfferedSuffix
+	case mode == DryRun && offered != nil:
+		return offered, nil
+	case mode == DryRun:
+		return NewKey(kind)
+	case offered != nil && id.Rotation == nil:
+		return nil, fmt.Errorf("%w: %s waits for an operation that is signed elsewhere, which the directory does not have yet; submit "+
+			"that first, or remove the file", ErrNoRotationKey, path+OfferedSuffix)
+	case offered != nil: // it is ours to sign after all
+		if err := durable.Rename(path+OfferedSuffix, file); err != nil {
+			return nil, err
+		}
+	}
+	key, _, err = LoadOrCreateKey(file, kind)
 	if err == nil {
-		f.sameOwner(path+NextSuffix, path)
+		f.sameOwner(file, path)
 	}
 	if errors.Is(err, fs.ErrExist) { // somebody else asks at this moment
-		key, err = LoadKey(path + NextSuffix)
+		key, err = LoadKey(file)
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.NextKeyDurable)
 	return key, err
@@ -203,7 +233,21 @@ func (f *Folder) promote(ctx context.Context, path string) error {
 		return fmt.Errorf("%w: %s can't be named %s: %w", errNotPromoted, path+NextSuffix, filepath.Base(path), err)
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.NextKeyPromoted)
+	if path == f.KeyPath {
+		f.noteKey()
+	}
 	return nil
+}
+
+// noteKey has the history know the key that is in use now. When that fails the next start does it.
+func (f *Folder) noteKey() {
+	key, err := LoadKey(f.KeyPath)
+	if err == nil {
+		err = f.UseKey(key)
+	}
+	if err != nil {
+		f.Log.Warn("the history of signing keys could not be written", "path", f.Path(HistoryFile), "error", err)
+	}
 }
 
 // FinishRotations goes on with rotations that were broken off: it asks the directory which key it names. It returns the new
@@ -212,6 +256,9 @@ func (f *Folder) promote(ctx context.Context, path string) error {
 func (f *Folder) FinishRotations(
 	ctx context.Context, did syntax.DID, rotation *atcrypto.PrivateKeyExportable,
 ) (atcrypto.PrivateKeyExportable, error) {
+	if err := f.takeOffered(ctx, did); err != nil {
+		return nil, err
+	}
 	if next, err := LoadKey(f.RotationKeyPath + NextSuffix); err == nil && *rotation != nil && f.RotationKey == "" {
 		signer := *rotation
 		log, err := f.ReadLog(ctx, did)
@@ -222,7 +269,7 @@ func (f *Folder) FinishRotations(
 			if err := f.promote(ctx, f.RotationKeyPath); err != nil {
 				return nil, err
 			}
-		} else if _, err := f.rotateRotation(ctx, did, signer, next, false); err != nil {
+		} else if _, err := f.rotateRotation(ctx, did, signer, next, Submit); err != nil {
 			return nil, err
 		}
 		*rotation = next
@@ -248,7 +295,7 @@ func (f *Folder) FinishRotations(
 		if *rotation != nil {
 			signer = *rotation
 		}
-		_, err = f.rotateSigning(ctx, did, signer, next, false)
+		_, err = f.rotateSigning(ctx, did, signer, next, Submit)
 	}
 	if err != nil && !errors.Is(err, errNotPromoted) {
 		return nil, err
