@@ -25,7 +25,7 @@ type Config struct {
 	Dir string
 	// PublicURL is where others reach the hold: scheme and host. Without TestMode it is https, and a did:web takes no port.
 	PublicURL string
-	// Addr is what Run listens on ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
+	// Addr is what New binds and Run serves ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
 
 	// OwnerDID is the captain.
@@ -161,6 +161,9 @@ func (c *Config) check() error {
 			return fmt.Errorf("hold: Relays[%d]: want an address, as in https://bsky.network", i)
 		}
 	}
+	if err := c.checkAsked(); err != nil {
+		return err
+	}
 	if c.Successor != "" {
 		if _, err := syntax.ParseDID(c.Successor); err != nil {
 			return fmt.Errorf("hold: Successor %q: want a DID: %w", c.Successor, err)
@@ -173,6 +176,21 @@ func (c *Config) check() error {
 		return fmt.Errorf("hold: Region has %d bytes, at most 64 are allowed", len(c.Region))
 	}
 	c.defaults()
+	return nil
+}
+
+// checkAsked refuses servers that the address guard never lets the default Directory ask.
+func (c *Config) checkAsked() error {
+	if c.Directory != nil {
+		return nil
+	}
+	guard := c.guard()
+	for field, address := range map[string]string{"PLCURL": c.PLCURL, "HandleResolverURL": c.HandleResolverURL} {
+		if err := guard.CheckURL(address); err != nil {
+			return fmt.Errorf("hold: %s: %w: it can't be asked. Give the address of a public server, name its network in AllowNetworks, "+
+				"or set TestMode on one machine", field, err)
+		}
+	}
 	return nil
 }
 

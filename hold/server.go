@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,6 +31,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/firehose"
+	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/storage"
 )
 
@@ -55,6 +55,8 @@ type Server struct {
 	lock     *sqlx.ServiceLock // of the database that was given; else nil
 	metrics  *metrics
 
+	port    *httpx.Port
+	rows    *sqlstore.Store // of the repository; nil when that was given
 	keeper  *keeper
 	ledger  *ledger.Ledger
 	uploads *upload.Uploads
@@ -70,10 +72,11 @@ type Server struct {
 	runs    runs.Calls
 }
 
-// New opens a hold: it locks the data folder, finds or creates identity and repository, and brings the captain and crew
-// records in line with the configuration. It starts no goroutine that goes on: what a hold does by itself is [Server.Run]'s. Close it
-// when it is no longer used. Errors: [ErrLocked]; datadir.ErrRestoreInProgress; others name what is wrong in the configuration or
-// the folder.
+// New opens a hold: it locks the data folder, binds Config.Addr, opens database and storage, and only then finds or creates the
+// identity, since a new did:plc can't be taken back; then the repository, whose captain and crew records it brings in line with the
+// configuration. It starts no goroutine that goes on: what a hold does by itself is [Server.Run]'s. Close it when it is no longer
+// used. Errors: [ErrLocked]; datadir.ErrRestoreInProgress; identity.ErrKeyReplaced; others name what is wrong in the configuration
+// or the folder.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -89,15 +92,17 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		do   func(context.Context) error
 	}{
 		{"data folder", s.openFolder},
+		{"listen", s.bind},
 		{"database", s.lockDatabase},
-		{"identity", s.openIdentity},
-		{"identity", func(ctx context.Context) error { return s.keeper.checkAtBoot(ctx) }},
 		{"database", s.openDatabase},
 		{"storage", s.openStorage},
+		{"spool", s.openUploads},
+		{"repository", s.openRows},
+		{"identity", s.openIdentity},
+		{"identity", func(ctx context.Context) error { return s.keeper.checkAtBoot(ctx) }},
 		{"repository", s.openRepo},
 		{"repository", func(ctx context.Context) error { return s.keeper.signAnew(ctx) }},
 		{"index of layers", s.openLedger},
-		{"spool", s.openUploads},
 		{"captain and crew", s.openPeople},
 	} {
 		if err := step.do(ctx); err != nil {
@@ -138,11 +143,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("hold: %w", err)
 	}
 	defer ended()
-	var ln net.Listener
-	if s.cfg.Addr != "" {
-		if ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
-			return fmt.Errorf("hold: listen: %w", err)
-		}
+	ln, err := s.port.Take(ctx)
+	if err != nil {
+		return fmt.Errorf("hold: listen: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -166,7 +169,9 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	if ln != nil {
-		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.log})
+		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{
+			Log: s.log, Serving: func() { s.log.Info("serving", "addr", ln.Addr().String(), "url", s.cfg.PublicURL) },
+		})
 		cancel()
 	}
 	own.Wait()
@@ -206,6 +211,12 @@ func (s *Server) openFolder(context.Context) error {
 		return err
 	}
 	_, err = disk.Restored(s.cfg.Dir, s.clock())
+	return err
+}
+
+func (s *Server) bind(ctx context.Context) (err error) {
+	s.port, err = httpx.Bind(ctx, s.cfg.Addr)
+	s.onClose(s.port.Close)
 	return err
 }
 
@@ -288,6 +299,35 @@ func (s *Server) openStorage(ctx context.Context) error {
 	return nil
 }
 
+// openRows opens what the repository lies in, and refuses one that a new identity would find to be another hold's.
+func (s *Server) openRows(ctx context.Context) error {
+	whose := ""
+	if s.cfg.Repo != nil {
+		whose = s.cfg.Repo.DID()
+	} else {
+		rows, done, err := s.cfg.places().OpenStore(ctx, disk.Mapped)
+		if err != nil {
+			return err
+		}
+		s.onClose(done)
+		s.rows = rows
+		switch _, err := rows.Read(ctx).Head(); {
+		case err == nil:
+			whose = "another hold"
+		case !errors.Is(err, repo.ErrNotFound):
+			return err
+		}
+	}
+	look := s.cfg.Identity
+	look.Log = slog.New(slog.DiscardHandler) // openIdentity says the same
+	did, _, err := identity.Check(look)
+	if err != nil || did != "" || whose == "" { // openRepo compares DIDs
+		return err
+	}
+	return fmt.Errorf("the repository is that of %s, and %s has no identity yet, for which a new did:plc would be made: bring the "+
+		"repository's identity here (atcr-hold identity import), or name a place for a new repository", whose, s.cfg.Dir)
+}
+
 func (s *Server) openRepo(ctx context.Context) error {
 	if s.repo = s.cfg.Repo; s.repo != nil {
 		if s.repo.DID() != s.DID() {
@@ -298,12 +338,8 @@ func (s *Server) openRepo(ctx context.Context) error {
 			return err
 		}
 	} else {
-		store, done, err := s.cfg.places().OpenStore(ctx, disk.Mapped)
-		if err != nil {
-			return err
-		}
-		s.onClose(done)
-		s.repo, err = disk.OpenRepo(ctx, store, repo.Options{DID: s.DID(), Key: s.keeper.self().Key, Clock: s.clock, Log: s.log})
+		var err error
+		s.repo, err = disk.OpenRepo(ctx, s.rows, repo.Options{DID: s.DID(), Key: s.keeper.self().Key, Clock: s.clock, Log: s.log})
 		if err != nil {
 			return err
 		}
@@ -330,7 +366,9 @@ func (s *Server) openUploads(context.Context) (err error) {
 		Lease: func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error {
 			return s.ledger.Lease(ctx, tx, did, "", []ledger.Blob{{Digest: d, Size: size}})
 		},
-		Release: s.ledger.Release,
+		Release: func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest) error {
+			return s.ledger.Release(ctx, tx, did, d)
+		},
 		Completed: func(size int64) {
 			s.metrics.uploads.Inc()
 			s.metrics.uploadedBytes.Add(float64(size))

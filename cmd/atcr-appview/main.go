@@ -31,12 +31,13 @@ type commands struct {
 
 func main() {
 	cli.Main(cli.Program{Name: "atcr-appview", Summary: "A container registry on the AT Protocol.", Grammar: &commands{},
-		Defaults: config.DefaultAppView()})
+		Defaults: config.DefaultAppView(), Keys: map[string]string{"identity.Config.AcceptKey": "serve --accept-key"}})
 }
 
 type serveCommand struct {
 	cli.ConfigFile
-	Verify string `help:"When owners' records must be proved: always, sampled or never; pds.verify otherwise." enum:",always,sampled,never" default:"" placeholder:"WHEN"`
+	Verify    string `help:"When owners' records must be proved: always, sampled or never; pds.verify otherwise." enum:",always,sampled,never" default:"" placeholder:"WHEN"`
+	AcceptKey bool   `help:"Go on with the signing key that is there, although a newer one has signed (keys/history). For one start."`
 }
 
 func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
@@ -51,12 +52,11 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	return database.With(ctx, "ui.database_url", settled.UI.DatabaseURL, func(db *sqldb.DB) error {
 		return cli.Serve(ctx, std, settled.LogLevel, warnings, folders, func(log *slog.Logger) (cli.Service, error) {
 			cfg := settings(settled, log)
-			cfg.DB = db
+			cfg.DB, cfg.AcceptKey = db, c.AcceptKey
 			server, err := appview.New(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}
-			log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.BaseURL)
 			return server, nil
 		})
 	})

@@ -54,7 +54,10 @@ func folders(c *config.Hold) []cli.Folder {
 	return out
 }
 
-type serveCommand struct{ holdcli.HoldFile }
+type serveCommand struct {
+	holdcli.HoldFile
+	AcceptKey bool `help:"Go on with the signing key that is there, although a newer one has signed (keys/history). For one start."`
+}
 
 func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	settled, warnings, err := config.LoadHold(c.Config, std.Environ)
@@ -64,7 +67,7 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 	return holdcli.WithDatabase(ctx, settled, func(db *sqldb.DB) error {
 		return cli.Serve(ctx, std, settled.LogLevel, warnings, folders(settled), func(log *slog.Logger) (cli.Service, error) {
 			cfg := holdcli.Settings(settled, log)
-			cfg.DB = db
+			cfg.DB, cfg.Identity.AcceptKey = db, c.AcceptKey
 			var err error
 			if cfg.Backup, err = holdcli.Schedule(settled, log); err != nil {
 				return nil, err
@@ -73,7 +76,6 @@ func (c *serveCommand) Run(ctx context.Context, std *cli.IO) error {
 			if err != nil {
 				return nil, err
 			}
-			log.Info("serving", "addr", settled.Server.Addr, "url", settled.Server.PublicURL)
 			return server, nil
 		})
 	})

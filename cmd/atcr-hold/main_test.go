@@ -110,6 +110,7 @@ func TestIdentity(t *testing.T) {
 			env.Setenv("HOLD_IDENTITY_DID_METHOD", "plc")
 			env.Setenv("HOLD_IDENTITY_PLC_DIRECTORY_URL", n.PLC)
 			env.Setenv("ATCR_PASSPHRASE", "correct horse battery staple")
+			env.Setenv("PLC", n.PLC)
 			env.Setenv("PDS", n.PDS[0])
 			env.Setenv("BOB", n.Account("bob").Handle)
 			env.Setenv("BOB_DID", n.Account("bob").DID)
@@ -118,7 +119,7 @@ func TestIdentity(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord, "shows": shows,
-			"isjson": isJSON},
+			"isjson": isJSON, "refused": refused, "submits": submits},
 	})
 }
 

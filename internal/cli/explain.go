@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"strconv"
@@ -19,7 +20,8 @@ type Folder struct {
 
 // explain says of an error which folder is full or somebody else's, and what to do about it.
 func explain(err error, folders []Folder) error {
-	if err == nil || len(folders) == 0 {
+	var op *net.OpError
+	if err == nil || len(folders) == 0 || errors.As(err, &op) && op.Op == "listen" { // the system's word on a port names it
 		return err
 	}
 	// Databases have an error of their own for a full disk.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/registry/pds"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -31,7 +32,7 @@ type Config struct {
 	// Empty: auth/private-key.pem and auth/private-key.crt in Dir. The key that encrypts sessions lies beside the first.
 	KeyPath, CertPath string
 
-	// Addr is what Run listens on ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
+	// Addr is what New binds and Run serves ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
 	// BaseURL is where clients reach the AppView; empty: see the package comment.
 	BaseURL string
@@ -39,6 +40,8 @@ type Config struct {
 	DefaultHold string
 	// Redirect says how layers are given to clients; empty is pds.RedirectAuto.
 	Redirect pds.Redirect
+	// AcceptKey is identity.Config's, for the AppView's own did:web.
+	AcceptKey bool
 	// AllowAccountPassword lets people sign in with their main password. Otherwise they are told how to make an app password.
 	AllowAccountPassword bool
 	// ServeStale is how long manifests seen before are served while their owner's PDS is silent; 0 is 7 days.
@@ -86,6 +89,9 @@ func (c *Config) check() error {
 		}
 		c.BaseURL = u.Scheme + "://" + strings.ToLower(u.Host)
 	}
+	if err := c.checkAsked(); err != nil {
+		return err
+	}
 	if c.DatabasePath == "" {
 		c.DatabasePath = filepath.Join(c.Dir, "appview.db")
 	}
@@ -100,6 +106,31 @@ func (c *Config) check() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	return nil
+}
+
+// guard says which addresses may be asked: beyond the public internet those that the configuration names.
+func (c *Config) guard() httpx.Guard {
+	g := httpx.Guard{Allow: c.AllowNetworks}
+	if c.TestMode {
+		g.Loopback = true
+		g.Hosts = httpx.HostsOf(c.BaseURL, c.PLCURL, c.HandleResolverURL)
+	}
+	return g
+}
+
+// checkAsked refuses servers that the address guard never lets the default Directory ask.
+func (c *Config) checkAsked() error {
+	if c.Directory != nil {
+		return nil
+	}
+	guard := c.guard()
+	for field, address := range map[string]string{"PLCURL": c.PLCURL, "HandleResolverURL": c.HandleResolverURL} {
+		if err := guard.CheckURL(address); err != nil {
+			return fmt.Errorf("appview: %s: %w: it can't be asked. Give the address of a public server, name its network in "+
+				"AllowNetworks, or set TestMode on one machine", field, err)
+		}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (s *Server) openIdentity(ctx context.Context) error {
 	id, err := identity.LoadOrCreateDID(ctx, identity.Config{
 		Dir: s.cfg.Dir, PublicURL: s.cfg.BaseURL, KeyPath: filepath.Join(s.cfg.Dir, "keys", "appview.key"), KeyType: "p256",
 		Services: []identity.Service{{ID: "atcr_appview",
-			Type: "AtcrAppView"}}, TestMode: s.cfg.TestMode, Clock: s.cfg.Clock, Log: s.cfg.Log,
+			Type: "AtcrAppView"}}, TestMode: s.cfg.TestMode, AcceptKey: s.cfg.AcceptKey, Clock: s.cfg.Clock, Log: s.cfg.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("appview: identity: %w", err)

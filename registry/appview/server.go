@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -34,6 +33,7 @@ type Server struct {
 	cfg     Config
 	db      *sqlx.DB
 	lock    *sqlx.ServiceLock // of the database that was given; else nil
+	port    *httpx.Port
 	guard   httpx.Guard
 	own     *identity.Resolver // nil when the configuration gives a directory
 	id      *identity.Identity // nil without a base URL that a did:web can be made of
@@ -46,7 +46,8 @@ type Server struct {
 	runs    runs.Calls
 }
 
-// New opens an AppView: it locks the data folder, makes or reads the keys and migrates the database. It asks nothing of the network.
+// New opens an AppView: it locks the data folder, binds Config.Addr, migrates the database, and makes or reads the keys. It asks
+// nothing of the network.
 // Close it when it is no longer used. Errors: [ErrLocked]; others name what is wrong in the configuration.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
@@ -78,6 +79,11 @@ func (s *Server) openData(ctx context.Context) error {
 		return fmt.Errorf("appview: %w", err)
 	}
 	s.close = append(s.close, lock.Close)
+	s.port, err = httpx.Bind(ctx, s.cfg.Addr)
+	s.close = append(s.close, s.port.Close)
+	if err != nil {
+		return fmt.Errorf("appview: listen: %w", err)
+	}
 	if s.db = s.cfg.DB; s.db != nil {
 		if s.lock, err = sqlx.LockService(ctx, s.db, "appview", sqlx.LockWait); err != nil {
 			return fmt.Errorf("appview: database: %w", err)
@@ -109,14 +115,9 @@ func (s *Server) moveFile(ctx context.Context) error {
 	return nil
 }
 
-// openNetwork makes the clients that ask untrusted addresses. What may be asked beyond the public internet is what
-// the configuration names.
+// openNetwork makes the clients that ask untrusted addresses.
 func (s *Server) openNetwork(context.Context) error {
-	s.guard = httpx.Guard{Allow: s.cfg.AllowNetworks}
-	if s.cfg.TestMode {
-		s.guard.Loopback = true
-		s.guard.Hosts = httpx.HostsOf(s.cfg.BaseURL, s.cfg.PLCURL, s.cfg.HandleResolverURL)
-	}
+	s.guard = s.cfg.guard()
 	if s.cfg.HTTP == nil {
 		s.cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: s.guard, Timeout: -1, MaxRedirects: -1, UserAgent: "atcr-appview"})
 		s.onClose(s.cfg.HTTP.CloseIdleConnections)
@@ -194,12 +195,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("appview: %w", err)
 	}
 	defer ended()
-	var ln net.Listener
-	if s.cfg.Addr != "" {
-		if ln, err = net.Listen("tcp", s.cfg.Addr); err != nil {
-			return fmt.Errorf("appview: listen on %s: %w", s.cfg.Addr, err)
-		}
-		s.cfg.Log.Info("registry is open", "addr", ln.Addr().String(), "base_url", s.cfg.BaseURL)
+	ln, err := s.port.Take(ctx)
+	if err != nil {
+		return fmt.Errorf("appview: listen: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.backend.Run(ctx) })
@@ -208,7 +206,11 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(func() error { return s.lock.Keep(ctx) })
 	}
 	if ln != nil {
-		group.Go(func() error { return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{Log: s.cfg.Log}) })
+		group.Go(func() error {
+			return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{
+				Log: s.cfg.Log, Serving: func() { s.cfg.Log.Info("serving", "addr", ln.Addr().String(), "url", s.cfg.BaseURL) },
+			})
+		})
 	}
 	return group.Wait()
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
@@ -21,7 +23,41 @@ import (
 // change is what every verb that changes something has.
 type change struct {
 	cli.JSONFlag
-	DryRun bool `help:"Show what would be done, and the operation that would be signed; change nothing."`
+	DryRun         bool   `help:"Show what would be done, and the operation that would be signed; change nothing."`
+	OutputUnsigned string `help:"Write the operation to FILE, not signed, for a rotation key that is kept elsewhere; submit nothing." placeholder:"FILE"`
+}
+
+// shows reports that nothing is to be submitted.
+func (c *change) shows() bool { return c.DryRun || c.OutputUnsigned != "" }
+
+// unsigned reports whether the operation is to be signed elsewhere.
+func (c *change) unsigned() bool { return c.OutputUnsigned != "" }
+
+// checkFile refuses, before anything is done, a file that is there already.
+func (c *change) checkFile() error {
+	if c.OutputUnsigned == "" {
+		return nil
+	}
+	_, err := os.Lstat(c.OutputUnsigned)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%s exists already: name another file, or remove it first", c.OutputUnsigned)
+	}
+	return err
+}
+
+// write writes the operation of a plan.
+func (c *change) write(p *plc.Plan) error {
+	if c.OutputUnsigned == "" || p.Operation == nil {
+		return nil
+	}
+	op, err := json.MarshalIndent(p.Operation, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.CreateFile(c.OutputUnsigned, append(op, '\n'), 0o644)
 }
 
 type IdentityCommands struct {
@@ -44,7 +80,7 @@ type identityRun struct {
 	dir  datadir.Config
 	cfg  identity.Config
 	std  *cli.IO
-	flag cli.JSONFlag // of what the verb prints
+	flag change // of a verb that changes something
 }
 
 // says is where a verb says something beside its result.
@@ -68,14 +104,28 @@ func (c *IdentityCommands) open(std *cli.IO) (*identityRun, error) {
 	return &identityRun{conf: settled, dir: dir, cfg: dir.Identity, std: std}, nil
 }
 
-// with reads the hold's identity, too.
-func (c *IdentityCommands) with(std *cli.IO) (*identityRun, *plc.Manager, error) {
+// with reads the hold's identity, too, for a verb that changes it.
+func (c *IdentityCommands) with(std *cli.IO, flag *change) (*identityRun, *plc.Manager, error) {
 	r, err := c.open(std)
 	if err != nil {
 		return nil, nil, err
 	}
+	r.flag = *flag
+	if err := flag.checkFile(); err != nil {
+		return nil, nil, err
+	}
 	m, err := r.manager()
 	return r, m, err
+}
+
+// look is with for verbs that only show: also an identity whose signing key is an older one, put back.
+func (c *IdentityCommands) look(std *cli.IO) (*plc.Manager, error) {
+	r, err := c.open(std)
+	if err != nil {
+		return nil, err
+	}
+	r.cfg.AcceptKey = true
+	return r.manager()
 }
 
 // manager returns one of the identity that is on disk now.
@@ -108,8 +158,8 @@ func (r *identityRun) announce(ctx context.Context, id *identity.Identity) error
 }
 
 // alter runs what changes the identity, while no hold runs. What changes nothing needs no lock.
-func (r *identityRun) alter(dryRun bool, f func() error) error {
-	if dryRun {
+func (r *identityRun) alter(f func() error) error {
+	if r.flag.shows() {
 		return f()
 	}
 	return r.locked(f)
@@ -121,12 +171,13 @@ type addRecoveryCommand struct {
 }
 
 func (c *addRecoveryCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	r, m, err := all.with(std)
+	r, m, err := all.with(std, &c.change)
 	if err != nil {
 		return err
 	}
-	r.flag = c.JSONFlag
-	return r.report(m.AddRecoveryKey(ctx, plc.AddRecoveryKeyOptions{DIDKey: c.DIDKey, DryRun: c.DryRun}))
+	return r.report(m.AddRecoveryKey(ctx, plc.AddRecoveryKeyOptions{
+		DIDKey: c.DIDKey, DryRun: c.DryRun, Unsigned: c.unsigned(),
+	}))
 }
 
 type moveCommand struct {
@@ -135,13 +186,12 @@ type moveCommand struct {
 }
 
 func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	r, m, err := all.with(std)
+	r, m, err := all.with(std, &c.change)
 	if err != nil {
 		return err
 	}
-	r.flag = c.JSONFlag
-	return r.alter(c.DryRun, func() error {
-		done, err := m.Move(ctx, plc.MoveOptions{PublicURL: c.PublicURL, DryRun: c.DryRun})
+	return r.alter(func() error {
+		done, err := m.Move(ctx, plc.MoveOptions{PublicURL: c.PublicURL, DryRun: c.DryRun, Unsigned: c.unsigned()})
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
 		}
@@ -153,14 +203,13 @@ func (c *moveCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommand
 type tombstoneCommand struct{ change }
 
 func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	r, m, err := all.with(std)
+	r, m, err := all.with(std, &c.change)
 	if err != nil {
 		return err
 	}
-	r.flag = c.JSONFlag
-	return r.alter(c.DryRun, func() error {
+	return r.alter(func() error {
 		confirm := ""
-		if !c.DryRun {
+		if !c.shows() {
 			fmt.Fprintf(r.says(), "%s will be given up: nobody finds the hold any more, and after 72 hours nothing brings it "+
 				"back.\nType the DID to confirm: ", m.Identity().DID)
 			var err error
@@ -168,7 +217,7 @@ func (c *tombstoneCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCo
 				return err
 			}
 		}
-		return r.report(m.Tombstone(ctx, plc.TombstoneOptions{Confirm: confirm, DryRun: c.DryRun}))
+		return r.report(m.Tombstone(ctx, plc.TombstoneOptions{Confirm: confirm, DryRun: c.DryRun, Unsigned: c.unsigned()}))
 	})
 }
 
@@ -179,12 +228,11 @@ type recoverCommand struct {
 }
 
 func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	r, m, err := all.with(std)
+	r, m, err := all.with(std, &c.change)
 	if err != nil {
 		return err
 	}
-	r.flag = c.JSONFlag
-	o := plc.RecoverOptions{Undo: c.Undo, DryRun: c.DryRun}
+	o := plc.RecoverOptions{Undo: c.Undo, DryRun: c.DryRun, Unsigned: c.unsigned()}
 	if c.Key != "" {
 		if o.Key, err = plc.LoadKey(c.Key); err != nil {
 			return err
@@ -193,7 +241,7 @@ func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *IdentityComm
 	if c.Undo == "" {
 		return r.revocable(ctx, m, o.Key)
 	}
-	return r.alter(c.DryRun, func() error {
+	return r.alter(func() error {
 		done, err := m.Recover(ctx, o)
 		if err := r.report(done, err); err != nil || !done.Submitted {
 			return err
@@ -202,9 +250,12 @@ func (c *recoverCommand) Run(ctx context.Context, std *cli.IO, all *IdentityComm
 	})
 }
 
-// report prints a change.
+// report prints a change, or what would be one.
 func (r *identityRun) report(c *plc.Plan, err error) error {
 	if err != nil {
+		return err
+	}
+	if err := r.flag.write(c); err != nil {
 		return err
 	}
 	return r.flag.Print(r.std, c, func() error { return r.print(c) })
@@ -224,6 +275,10 @@ func (r *identityRun) print(c *plc.Plan) error {
 		return err
 	case c.Operation == nil:
 		_, err := fmt.Fprintln(r.std.Out, "dry run; nothing is submitted for a did:web")
+		return err
+	case r.flag.unsigned():
+		_, err := fmt.Fprintf(r.std.Out, "written: %s, which is not signed. Sign it by a rotation key of %s, and submit it to the "+
+			"directory.\n", r.flag.OutputUnsigned, c.DID)
 		return err
 	case !c.Submitted:
 		op, err := json.MarshalIndent(c.Operation, "", "  ")

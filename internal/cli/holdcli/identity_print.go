@@ -24,7 +24,7 @@ import (
 type showCommand struct{ cli.JSONFlag }
 
 func (c *showCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	_, m, err := all.with(std)
+	m, err := all.look(std)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func orNone(s string) string {
 type logCommand struct{ cli.JSONFlag }
 
 func (c *logCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	_, m, err := all.with(std)
+	m, err := all.look(std)
 	if err != nil {
 		return err
 	}

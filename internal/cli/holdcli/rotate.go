@@ -29,11 +29,10 @@ type rotateCommand struct {
 }
 
 func (c *rotateCommand) Run(ctx context.Context, std *cli.IO, all *IdentityCommands) error {
-	r, m, err := all.with(std)
+	r, m, err := all.with(std, &c.change)
 	if err != nil {
 		return err
 	}
-	r.flag = c.JSONFlag
 	return (&rotateRun{r, c}).run(ctx, m)
 }
 
@@ -45,7 +44,7 @@ type rotateRun struct {
 
 // run rotates while no hold runs, or has the one that does do it.
 func (r *rotateRun) run(ctx context.Context, m *plc.Manager) error {
-	err := r.alter(r.c.DryRun, func() error { return r.offline(ctx, m) })
+	err := r.alter(func() error { return r.offline(ctx, m) })
 	var busy *durable.LockedError
 	if errors.As(err, &busy) {
 		return r.rotateBeside(ctx, m, busy)
@@ -55,11 +54,47 @@ func (r *rotateRun) run(ctx context.Context, m *plc.Manager) error {
 
 // offline rotates, and tells followers of the repository.
 func (r *rotateRun) offline(ctx context.Context, m *plc.Manager) error {
-	done, err := m.Rotate(ctx, r.rotation(r.c.DryRun))
+	before := m.Identity()
+	o := r.rotation(r.c.DryRun)
+	o.Unsigned = r.c.unsigned()
+	done, err := m.Rotate(ctx, o)
+	if now := m.Identity(); err == nil && !done.Submitted && now != before {
+		return r.taken(ctx, m) // its operation was signed elsewhere
+	}
 	if err := r.report(done, err); err != nil || !done.Submitted || r.c.Rotation {
+		if err == nil && len(done.Changes) > 0 && !done.Submitted {
+			r.sayNext(done)
+		}
 		return err
 	}
 	return r.announce(ctx, m.Identity())
+}
+
+// taken reports a new key that the directory had already, and tells followers of the repository.
+func (r *rotateRun) taken(ctx context.Context, m *plc.Manager) error {
+	key := m.Identity().Key
+	if r.c.Rotation {
+		key = m.Identity().Rotation
+	}
+	pub, err := key.PublicKey()
+	if err != nil {
+		return err
+	}
+	if err := r.reportRotated(ctx, m, pub); err != nil || r.c.Rotation {
+		return err
+	}
+	return r.announce(ctx, m.Identity())
+}
+
+// sayNext says what becomes of the new key of a plan.
+func (r *rotateRun) sayNext(done *plc.Plan) {
+	switch {
+	case r.c.unsigned():
+		fmt.Fprintln(r.says(), "The new key is kept, beside the old one with the suffix .offered. Call rotate-key again, without "+
+			"--output-unsigned, as soon as the directory has the operation: until then the hold signs with the old one.")
+	case done.Operation != nil:
+		fmt.Fprintln(r.says(), "The new key in it was made for this dry run and is not kept: don't sign this, see --output-unsigned.")
+	}
 }
 
 // rotateBeside has a running hold rotate a key: it alone knows from which commit on it signs with the new one. The folder is all that both

@@ -61,6 +61,7 @@ func Keys() map[string]string {
 		"identity.Config.Method": "identity.did_method",
 		"identity.Config.DID":    "identity.did", "identity.Config.PLCURL": "identity.plc_directory_url",
 		"identity.Config.RotationKey": "identity.rotation_key", "identity.Config.RecoveryDIDKey": "identity.recovery_did_key",
+		"identity.Config.AcceptKey": "serve --accept-key",
 	}
 }
 
