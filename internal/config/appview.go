@@ -169,8 +169,8 @@ func (c *AppView) check() []problem {
 	case !strings.HasPrefix(c.Server.DefaultHoldDID, "did:"):
 		p.add("server.default_hold_did", "%q is no DID: write did:web:hold.example.com", c.Server.DefaultHoldDID)
 	}
-	p.url("server.plc_directory_url", c.Server.PLCDirectoryURL, true)
-	p.url("server.handle_resolver_url", c.Server.HandleResolverURL, false)
+	p.asked("server.plc_directory_url", c.Server.PLCDirectoryURL, true, c.Server.TestMode, c.Network.Prefixes())
+	p.asked("server.handle_resolver_url", c.Server.HandleResolverURL, false, c.Server.TestMode, c.Network.Prefixes())
 	p.required("ui.database_path", c.UI.DatabasePath)
 	p.database("ui.database_url", c.UI.DatabaseURL)
 	p.required("auth.key_path", c.Auth.KeyPath)

@@ -53,6 +53,28 @@ func (p *problems) url(path, value string, required bool) {
 	}
 }
 
+// asked is url for a server that is asked by a client with the address guard: one at an address that the guard never lets
+// through would look like one that is down, for ever.
+func (p *problems) asked(path, value string, required, testMode bool, allow []netip.Prefix) {
+	p.url(path, value, required)
+	u, err := url.Parse(value)
+	if err != nil || testMode {
+		return
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	addr, err := netip.ParseAddr(host)
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		addr, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
+	addr = addr.Unmap()
+	if err != nil || addr.IsGlobalUnicast() && !addr.IsPrivate() ||
+		slices.ContainsFunc(allow, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+		return
+	}
+	p.add(path, "%s is no public address, which is never asked: give the address of a public server, "+
+		"name its network in network.allow, or set server.test_mode on one machine", Shown(value))
+}
+
 // Shown is an address without what may be secret in it: user, password and query.
 func Shown(address string) string {
 	address, _, query := strings.Cut(address, "?")

@@ -163,6 +163,14 @@ func TestErrors(t *testing.T) {
 		{"address", app("c.yaml", did, "ATCR_SERVER_ADDR=5000"), []string{"server.addr: \"5000\" is no address"}},
 		{"log level", app("c.yaml", did+"log_level: loud\n"), []string{"log_level: \"loud\""}},
 		{"no file", func() error { _, _, err := LoadHold(filepath.Join(t.TempDir(), "none.yaml"), nil); return err }(), []string{"none.yaml"}},
+		{"directory on loopback", app("c.yaml", did, "ATCR_SERVER_PLC_DIRECTORY_URL=http://localhost:1"),
+			[]string{"ATCR_SERVER_PLC_DIRECTORY_URL: server.plc_directory_url: http://localhost:1 is no public address", "network.allow", "server.test_mode"}},
+		{"directory at a private address", hold("c.yaml", holdMinimum+"identity: {plc_directory_url: 'https://10.0.0.1'}\n"),
+			[]string{"c.yaml:5: identity.plc_directory_url: https://10.0.0.1 is no public address"}},
+		{"resolver at a private address", hold("c.yaml", holdMinimum+"network: {allow: [10.1.0.0/16]}\n", "HOLD_SERVER_HANDLE_RESOLVER_URL=http://[fd00::1]"),
+			[]string{"HOLD_SERVER_HANDLE_RESOLVER_URL: server.handle_resolver_url: http://[fd00::1] is no public address"}},
+		{"resolver at a link-local address", app("c.yaml", did, "ATCR_SERVER_HANDLE_RESOLVER_URL=http://169.254.169.254"),
+			[]string{"server.handle_resolver_url: http://169.254.169.254 is no public address"}},
 		{"large", app("c.yaml", strings.Repeat("#\n", maxFile)), []string{"the limit is"}},
 	}
 	for _, c := range cases {

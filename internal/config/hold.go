@@ -211,7 +211,7 @@ func (c *Hold) check() []problem {
 	if !c.Server.TestMode && strings.HasPrefix(c.Server.PublicURL, "http:") {
 		p.add("server.public_url", "must be https; http works under server.test_mode only, on one machine")
 	}
-	p.url("server.handle_resolver_url", c.Server.HandleResolverURL, false)
+	p.asked("server.handle_resolver_url", c.Server.HandleResolverURL, false, c.Server.TestMode, c.Network.Prefixes())
 	if c.Registration.OwnerDID == "" {
 		p.add("registration.owner_did", "is required: set it, or %s, to the DID of the captain",
 			EnvName(HoldPrefix, "registration.owner_did"))
@@ -238,7 +238,7 @@ func (c *Hold) check() []problem {
 	if k := c.Identity.RecoveryDIDKey; k != "" && !strings.HasPrefix(k, "did:key:z") {
 		p.add("identity.recovery_did_key", "%q is no public key: write did:key:z…", k)
 	}
-	p.url("identity.plc_directory_url", c.Identity.PLCDirectoryURL, true)
+	p.asked("identity.plc_directory_url", c.Identity.PLCDirectoryURL, true, c.Server.TestMode, c.Network.Prefixes())
 	c.Network.check(&p)
 	c.Backup.check(&p, c.Server.TestMode)
 	return p

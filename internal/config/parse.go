@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -66,10 +68,38 @@ func withoutSource(err error) error {
 	if what, _, ok := strings.Cut(text, `header option: "`); ok { // the rest repeats a value that begins with | or >
 		text = what + "header option: a value that begins with | or > needs quotes"
 	}
+	text = withoutWords(text)
 	if t := where.GetToken(); t != nil && t.Position != nil {
 		return fmt.Errorf("line %d: %s", t.Position.Line, text)
 	}
 	return errors.New(text)
+}
+
+var (
+	quoted   = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	tomlName = regexp.MustCompile(`(?s)\b(key|table) (.*) (already exists|is already defined|should be)`)
+)
+
+// withoutWords is a parser's message without what it repeats of the file, but for names of settings: where it expects a key there may
+// stand a value.
+func withoutWords(text string) string {
+	if what, _, ok := strings.Cut(text, ": strconv."); ok { // the rest repeats the value
+		text = what
+	}
+	known := settings()
+	text = tomlName.ReplaceAllStringFunc(text, func(s string) string {
+		parts := tomlName.FindStringSubmatch(s)
+		if known[parts[2]] {
+			return s
+		}
+		return parts[1] + " " + parts[3]
+	})
+	return quoted.ReplaceAllStringFunc(text, func(s string) string {
+		if word, err := strconv.Unquote(s); err == nil && (known[word] || word == "true" || word == "false") {
+			return s
+		}
+		return "…"
+	})
 }
 
 func fromYAML(n ast.Node) (*node, error) {
@@ -154,13 +184,9 @@ func parseTOML(raw []byte) (*node, error) {
 		var where *toml.DecodeError
 		if errors.As(err, &where) {
 			line, _ := where.Position()
-			text := where.Error()
-			if number, _, ok := strings.Cut(text, ": strconv."); ok { // the rest repeats the value
-				text = number
-			}
-			return nil, fmt.Errorf("line %d: %s", line, text)
+			return nil, fmt.Errorf("line %d: %s", line, withoutWords(where.Error()))
 		}
-		return nil, err
+		return nil, errors.New(withoutWords(err.Error()))
 	}
 	return fromTOML(values, "", tomlLines(raw)), nil
 }

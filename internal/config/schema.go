@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -127,7 +128,44 @@ func (l *loader) unknown(m member, v reflect.Value, prefix string) {
 	if near != "" {
 		hint = "; did you mean " + near + "?"
 	}
+	if !nameLike.MatchString(m.key) || near == "" && (hasSecret(v) || strings.ToLower(m.key) != m.key) { // it may be a value
+		l.fail(l.at(m.line), "unknown key in %s (not shown, it may be a secret)%s", orFile(prefix), hint)
+		return
+	}
 	l.fail(l.at(m.line), "unknown key %s%s", join(prefix, m.key), hint)
+}
+
+var nameLike = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
+
+// hasSecret reports whether one of a section's own fields is a secret.
+func hasSecret(v reflect.Value) bool {
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("secret") != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// settings are the names of all keys and sections of both programs.
+func settings() map[string]bool {
+	names := map[string]bool{}
+	var add func(reflect.Type)
+	add = func(t reflect.Type) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			names[f.Tag.Get("key")] = true
+			switch {
+			case f.Type.Kind() == reflect.Struct:
+				add(f.Type)
+			case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+				add(f.Type.Elem())
+			}
+		}
+	}
+	add(reflect.TypeFor[Hold]())
+	add(reflect.TypeFor[AppView]())
+	return names
 }
 
 // elsewhere finds a key of that name in another section.
@@ -176,6 +214,9 @@ var durationType = reflect.TypeFor[time.Duration]()
 // nearest returns the name most like s, empty when none is close: at most a third of the letters differ.
 func nearest(s string, names []string) string {
 	best, bestDistance := "", len(s)/3+1
+	if len(s) > 100 { // no misspelt name
+		return best
+	}
 	slices.Sort(names)
 	for _, name := range names {
 		if d := distance(s, name); d < bestDistance {
