@@ -64,6 +64,9 @@ func (a *pdses) of(ctx context.Context, did string) (*pds, error) {
 	if errors.Is(err, identity.ErrDIDNotFound) {
 		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s does not exist", did)
 	}
+	if why, never := identity.Unusable(err); never {
+		return nil, fail(http.StatusBadRequest, "IdentityNotFound", "%s can't be used: %s", did, clip(why))
+	}
 	if err != nil {
 		// Why stays here: it tells what names mean inside this network.
 		a.log.Info("an identity can't be resolved", "did", did, "error", err)

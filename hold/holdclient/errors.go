@@ -21,6 +21,8 @@ var (
 	ErrQuotaExceeded = errors.New("quota exceeded")
 	// ErrUnavailable: the hold can't be reached, answers 5xx, or asks to try again (408, 409).
 	ErrUnavailable = errors.New("hold unavailable")
+	// ErrNotAllowed: the hold's address is one that the client's address guard refuses; trying again does not help.
+	ErrNotAllowed = errors.New("the hold's address is not allowed")
 	// ErrNoSpace: the hold's storage is full.
 	ErrNoSpace = errors.New("hold has no space left")
 	// ErrRateLimited: too many requests; see Error.RetryAfter.

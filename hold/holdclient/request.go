@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 const (
@@ -127,7 +129,7 @@ func (c *Client) try(ctx context.Context, r request, aud string) (*http.Response
 	return c.do(req, r.method)
 }
 
-// do sends a request and turns a failed connection into ErrUnavailable.
+// do sends a request and turns a failed connection into ErrUnavailable or ErrNotAllowed.
 func (c *Client) do(req *http.Request, method string) (*http.Response, error) {
 	resp, err := c.h.http.Do(req)
 	if err == nil {
@@ -136,7 +138,11 @@ func (c *Client) do(req *http.Request, method string) (*http.Response, error) {
 	if ctxErr := req.Context().Err(); ctxErr != nil && errors.Is(err, context.Canceled) {
 		return nil, fmt.Errorf("hold %s: %s: %w", c.h.url, method, ctxErr)
 	}
-	return nil, &Error{Kind: ErrUnavailable, Method: method, URL: c.h.url, Cause: err}
+	kind := ErrUnavailable
+	if errors.Is(err, httpx.ErrForbiddenAddress) {
+		kind = ErrNotAllowed
+	}
+	return nil, &Error{Kind: kind, Method: method, URL: c.h.url, Cause: err}
 }
 
 // callSlow is call for what may read back or copy a large blob at the hold.

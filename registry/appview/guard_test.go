@@ -86,7 +86,7 @@ func TestPDSOnPrivateAddress(t *testing.T) {
 		return ask("/v2/"+did+"/app/manifests/v1", out.Token).Code
 	}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0.0.0.0", "[64:ff9b::7f00:1]"} {
-		if code := pull("http://" + host + ":" + port); code < 500 || hits.Load() != 0 {
+		if code := pull("http://" + host + ":" + port); hits.Load() != 0 || code != http.StatusForbidden && host != "2130706433" { // which may be no name at all
 			t.Errorf("%s: answered %d, %d requests arrived", host, code, hits.Load())
 		}
 	}

@@ -120,9 +120,12 @@ func (a *Auth) ownerOf(ctx context.Context, name string) (string, error) {
 		return did.String(), nil
 	}
 	acc, err := a.opts.Directory.Lookup(ctx, id)
+	why, never := identity.Unusable(err)
 	switch {
 	case err == nil:
 		return acc.DID.String(), nil
+	case never:
+		return "", registry.ErrDenied.With("the handle %s leads to an account that can't be used: %s", id, clip(why)).Wrap(err)
 	case errors.Is(err, identity.ErrHandleResolutionFailed), errors.Is(err, identity.ErrDIDResolutionFailed):
 		return "", registry.ErrUnavailable.With("the handle %s can't be resolved now: try again", id).Wrap(err)
 	}

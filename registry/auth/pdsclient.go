@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -96,6 +97,10 @@ func readError(resp *http.Response, body []byte) *xrpcError {
 
 // down is the error for a PDS that does not answer as it should.
 func down(pds string, err error) *registry.Error {
+	if errors.Is(err, httpx.ErrForbiddenAddress) { // trying again does not help
+		return registry.ErrDenied.With("the account's server %s can't be used: its address is not public, or not one that this registry "+
+			"may ask", hostOf(pds)).Wrap(err)
+	}
 	e := registry.ErrUnavailable.With("the account's server %s does not answer: try again later", hostOf(pds)).Wrap(err)
 	e.RetryAfter = 30 * time.Second
 	return e

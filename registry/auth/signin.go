@@ -124,7 +124,11 @@ func malformed(c credentials) error {
 
 var errNoPDS = errors.New("no server to ask")
 
+// unresolved reports whether an account may be there, and can't be asked about now.
 func unresolved(err error) bool {
+	if _, never := identity.Unusable(err); never {
+		return false
+	}
 	return errors.Is(err, identity.ErrDIDResolutionFailed) || errors.Is(err, identity.ErrHandleResolutionFailed)
 }
 

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -87,12 +90,10 @@ func named(err error, host string) error {
 // grant leaves of what is wanted what the account may have: pull of everything, the rest in its own namespace.
 func (a *Auth) grant(ctx context.Context, did string, wanted []access) []access {
 	var granted []access
+	mine := a.namespace(did)
 	for _, w := range wanted {
-		own := false
-		if did != "" && slices.ContainsFunc(w.Actions, func(s string) bool { return registry.Action(s) != registry.Pull }) {
-			owner, err := a.ownerOf(ctx, w.Name)
-			own = err == nil && owner == did
-		}
+		own := did != "" && slices.ContainsFunc(w.Actions, func(s string) bool { return registry.Action(s) != registry.Pull }) &&
+			mine(ctx, w.Name)
 		var actions []string
 		for _, action := range w.Actions {
 			if own || registry.Action(action) == registry.Pull {
@@ -104,6 +105,42 @@ func (a *Auth) grant(ctx context.Context, did string, wanted []access) []access 
 		}
 	}
 	return granted
+}
+
+// namespace returns what reports whether a name lies in an account's own namespace. However many names are asked about, it looks up the
+// account once, and one handle that is not the account's as it is remembered: the handle may be newer.
+func (a *Auth) namespace(did string) func(ctx context.Context, name string) bool {
+	known := map[string]bool{} // first parts of names
+	var handle string
+	looked, others := false, 0
+	return func(ctx context.Context, name string) bool {
+		first, _, _ := strings.Cut(name, "/")
+		if own, ok := known[first]; ok {
+			return own
+		}
+		id, err := identity.ParseOwner(first)
+		if err != nil {
+			return false
+		}
+		own := false
+		if h, err := id.AsHandle(); err != nil {
+			own = id.String() == did
+		} else {
+			if !looked {
+				looked = true
+				if acc, err := a.opts.Directory.LookupDID(ctx, syntax.DID(did)); err == nil && !acc.Handle.IsInvalidHandle() {
+					handle = acc.Handle.Normalize().String()
+				}
+			}
+			if own = handle != "" && h.Normalize().String() == handle; !own && others == 0 {
+				others++
+				owner, err := a.ownerOf(ctx, first)
+				own = err == nil && owner == did
+			}
+		}
+		known[first] = own
+		return own
+	}
 }
 
 // onlyPulls reports whether something is wanted, and nothing but pulls.

@@ -242,7 +242,7 @@ func TestHostilePDS(t *testing.T) {
 		t.Error(w.Code)
 	}
 	f.insert(alice, "alice.test", "https://localhost:1")
-	if w := f.get("alice.test", app); w.Code != 503 || f.pds.count("com.atproto.server.createSession") != 0 {
+	if w := f.get("alice.test", app); w.Code != 403 || f.pds.count("com.atproto.server.createSession") != 0 {
 		t.Error(w.Code)
 	}
 }

@@ -75,7 +75,8 @@ func (b *Backend) stale(v view, row ownerRow, err error) (view, error) {
 	if errors.Is(err, errRepoGone) {
 		return v, registry.ErrNameUnknown.With("the PDS %s has no such account any more", v.PDS).Wrap(err)
 	}
-	if !errors.Is(err, registry.ErrUnavailable) && !errors.Is(err, registry.ErrTooManyRequests) {
+	if !errors.Is(err, registry.ErrUnavailable) && !errors.Is(err, registry.ErrTooManyRequests) &&
+		!errors.Is(err, httpx.ErrForbiddenAddress) {
 		return v, err
 	}
 	checked := time.Unix(row.Checked, 0)

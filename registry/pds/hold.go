@@ -13,7 +13,7 @@ import (
 )
 
 // Hold returns an anonymous client of the hold that has the DID; see holdclient.Client.As for one that signs. Errors:
-// registry.ErrUnavailable.
+// registry.ErrUnavailable; registry.ErrDenied for a DID that no hold has.
 func (b *Backend) Hold(ctx context.Context, did string) (*holdclient.Client, error) {
 	return b.holds.Client(ctx, did)
 }

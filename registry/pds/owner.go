@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr"
+	ours "github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
@@ -119,6 +120,9 @@ func (n *names) rememberName(ctx context.Context, id string, o owner) {
 func (n *names) lastKnownOwner(ctx context.Context, id string, cause error) (owner, error) {
 	unavailable := registry.ErrUnavailable.With("the identity %q can't be resolved now: try again later", clip(id)).Wrap(cause)
 	unavailable.RetryAfter = 10 * time.Second
+	if why, never := ours.Unusable(cause); never {
+		unavailable = registry.ErrNameUnknown.With("the account %q can't be used: %s", clip(id), clip(why)).Wrap(cause)
+	}
 	var o owner
 	var seen int64
 	err := n.db.Read().QueryRowContext(ctx, `select did, endpoint, seen from pds_name where name = $1`, id).Scan(&o.DID, &o.PDS, &seen)

@@ -101,8 +101,12 @@ func (p pds) judge(method string, err error) error {
 	return silent(p.base, method, err)
 }
 
-// silent is the error of a PDS that does not answer.
+// silent is the error of a PDS that does not answer, or may not be asked.
 func silent(host, method string, err error) error {
+	if errors.Is(err, httpx.ErrForbiddenAddress) { // asking again does not help
+		return registry.ErrDenied.With("the PDS %s can't be used: its address is not public, or not one that this registry may ask", host).
+			Wrap(fmt.Errorf("%s: %w", method, err))
+	}
 	e := registry.ErrUnavailable.With("the PDS %s does not answer: try again later", host).Wrap(fmt.Errorf("%s: %w", method, err))
 	e.RetryAfter = 10 * time.Second
 	return e

@@ -33,6 +33,8 @@ func Error(hold string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, holdclient.ErrUnavailable):
 		return err
+	case errors.Is(err, holdclient.ErrNotAllowed):
+		return with(registry.ErrDenied, "the hold %s can't be used: its address is not public, or not one that this registry may ask", hold)
 	case errors.Is(err, holdclient.ErrNotFound):
 		return with(registry.ErrBlobUnknown, "the hold %s has no such blob", hold)
 	case errors.Is(err, holdclient.ErrUnauthorized), errors.Is(err, holdclient.ErrForbidden):

@@ -60,11 +60,12 @@ func New(o Options) *Holds {
 	}
 }
 
-// Client returns a client of the hold that has the DID, anonymous. Clients are kept, since they learn. Errors: registry.ErrUnavailable.
+// Client returns a client of the hold that has the DID, anonymous. Clients are kept, since they learn. Errors: registry.ErrUnavailable
+// when asking again may help; registry.ErrDenied for a DID that no hold has or can have.
 func (h *Holds) Client(ctx context.Context, did string) (*holdclient.Client, error) {
 	parsed, err := syntax.ParseDID(did)
 	if err != nil {
-		return nil, registry.ErrUnavailable.With("the record names a hold %q that is no DID", clip(did)).Wrap(err)
+		return nil, registry.ErrDenied.With("the record names a hold %q that is no DID", clip(did)).Wrap(err)
 	}
 	ident, err := h.o.Directory.LookupDID(ctx, parsed)
 	if err != nil {
@@ -74,16 +75,14 @@ func (h *Holds) Client(ctx context.Context, did string) (*holdclient.Client, err
 		if c != nil && !errors.Is(err, identity.ErrDIDNotFound) {
 			return c, nil
 		}
-		e := registry.ErrUnavailable.With("the hold %s can't be resolved: try again later", did).Wrap(err)
-		e.RetryAfter = 10 * time.Second
-		return nil, e
+		return nil, unresolved(did, err)
 	}
 	endpoint, own := ident.GetServiceEndpoint("atcr_hold"), true
 	if endpoint == "" {
 		endpoint, own = ident.PDSEndpoint(), false
 	}
 	if endpoint == "" {
-		return nil, registry.ErrUnavailable.With("the identity document of the hold %s names no hold service", did)
+		return nil, registry.ErrDenied.With("%s is no hold: its identity document names no hold service", clip(did))
 	}
 	endpoint = strings.TrimRight(endpoint, "/")
 	h.mu.Lock()
@@ -100,6 +99,20 @@ func (h *Holds) Client(ctx context.Context, did string) (*holdclient.Client, err
 	})
 	h.clients[did] = c
 	return c, nil
+}
+
+// unresolved is the error of a look-up: docker hides the text of a 503, and waits for what will not come.
+func unresolved(did string, err error) error {
+	var never interface{ Unusable() string } // of package identity
+	switch {
+	case errors.Is(err, identity.ErrDIDNotFound):
+		return registry.ErrDenied.With("there is no hold %s: no such DID exists", clip(did)).Wrap(err)
+	case errors.As(err, &never):
+		return registry.ErrDenied.With("the hold %s can't be used: %s", clip(did), clip(never.Unusable())).Wrap(err)
+	}
+	e := registry.ErrUnavailable.With("the hold %s can't be resolved: try again later", clip(did)).Wrap(err)
+	e.RetryAfter = 10 * time.Second
+	return e
 }
 
 // As returns a client that signs with the session; anonymous without one.
