@@ -108,8 +108,8 @@ func (id *Identity) Audiences() []string {
 // key rotation that was broken off is finished.
 //
 // Errors: a [ConfigError] for a field that is wrong; ErrContradiction when configuration and disk name different DIDs; ErrKeyMissing;
-// ErrKeyPermissions; ErrKeyFile; ErrKeyReplaced; for a did:plc ErrPLCForbidden; for one that is configured for the first time ErrPLCNotFound,
-// ErrPLCTombstone, ErrPLCLog, ErrPLCUnavailable.
+// ErrKeyPermissions; ErrKeyFile; ErrKeyReplaced; for a did:plc ErrPLCForbidden; for one that is configured for the first time
+// ErrPLCNotFound, ErrPLCTombstone, ErrPLCLog, ErrPLCUnavailable.
 func LoadOrCreateDID(ctx context.Context, cfg Config) (*Identity, error) {
 	f, err := cfg.open()
 	if err != nil {
@@ -209,8 +209,8 @@ func Check(cfg Config) (did syntax.DID, warnings []string, err error) {
 func (cfg *Config) open() (*plclog.Folder, error) {
 	return plclog.Folder{
 		Dir: cfg.Dir, KeyPath: cfg.KeyPath, KeyType: cfg.KeyType, RotationKeyPath: cfg.RotationKeyPath, RotationKey: cfg.RotationKey,
-		RecoveryDIDKey: cfg.RecoveryDIDKey, PLCURL: cfg.PLCURL, TestMode: cfg.TestMode, AcceptKey: cfg.AcceptKey, HTTP: cfg.HTTP, Clock: cfg.Clock,
-		Log: cfg.Log,
+		RecoveryDIDKey: cfg.RecoveryDIDKey, PLCURL: cfg.PLCURL, TestMode: cfg.TestMode, AcceptKey: cfg.AcceptKey,
+		HTTP: cfg.HTTP, Clock: cfg.Clock, Log: cfg.Log,
 	}.Open()
 }
 

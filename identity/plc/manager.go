@@ -108,8 +108,9 @@ func (o RotateOptions) check() error {
 // it afterwards (repo.Repo.Rekey, Resign). Beside a process that runs as this identity use [Manager.RequestRotation]
 // instead.
 //
-// The plan of a dry run names a key that is made for it alone and not kept, unless a rotation was broken off: don't sign that plan
-// elsewhere, but the one of o.Unsigned. A did:web has no operation, and no plan to be signed elsewhere: others see the new signing key as soon as the service serves the document of the new identity.
+// The plan of a dry run names a key that is made for it alone and not kept, unless a rotation was broken off: don't
+// sign that plan elsewhere, but the one of o.Unsigned. A did:web has no operation, and no plan to be signed
+// elsewhere: others see the new signing key as soon as the service serves the document of the new identity.
 //
 // Errors: those of identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC] for the rotation key of a did:web.
 // Beside an error [Manager.Identity] may have a new signing key: then the directory names it, and its file could not get
@@ -237,7 +238,8 @@ func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
 	}
 	url := strings.TrimRight(o.PublicURL, "/")
 	handle := plclog.HandleOf(url)
-	p, err := m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, moved *plclog.Self) (didplc.Operation, []string, error) {
+	mode := modeOf(o.DryRun, o.Unsigned)
+	p, err := m.apply(ctx, nil, mode, func(log *plclog.Log, moved *plclog.Self) (didplc.Operation, []string, error) {
 		moved.PublicURL, moved.Handle = url, handle
 		return moved.Wants(m.folder.RecoveryDIDKey)(log)
 	})
