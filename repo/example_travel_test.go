@@ -181,3 +181,36 @@ func ExampleRepo_Events() {
 	}
 	// Output: true true
 }
+
+// What two copies of a repository differ in.
+func ExampleDiff() {
+	ctx := context.Background()
+	r := openExample("did:web:a.example")
+	defer r.Close()
+	snapshot := func() *repo.CAR {
+		var file bytes.Buffer
+		if err := repo.ExportCAR(ctx, r, &file, nil); err != nil {
+			log.Fatal(err)
+		}
+		car, err := repo.OpenCAR(ctx, repo.Source{Reader: &file, DID: r.DID(), Key: r.PublicKey()})
+		if err != nil {
+			log.Fatal(err)
+		}
+		return car
+	}
+	putExample(r, "a", "b")
+	before := snapshot()
+	defer before.Close()
+	putExample(r, "b", "c")
+	after := snapshot()
+	defer after.Close()
+	for d, err := range repo.Diff(ctx, before, after) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Path, d.A != nil, d.B != nil)
+	}
+	// Output:
+	// com.example.note/b true true
+	// com.example.note/c false true
+}

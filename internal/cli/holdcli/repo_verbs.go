@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -269,9 +268,8 @@ type RepoDiffCommand struct {
 	B string `arg:"" help:"CAR."`
 }
 
-// Run walks two CARs side by side.
 func (c *RepoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
-	var next [2]func() (repo.Record, error, bool)
+	var cars [2]*repo.CAR
 	for i, name := range []string{c.A, c.B} {
 		f, err := open(std, name)
 		if err != nil {
@@ -282,77 +280,51 @@ func (c *RepoDiffCommand) Run(ctx context.Context, std *cli.IO) error {
 		if err != nil {
 			return err
 		}
-		car, err := repo.OpenCAR(ctx, src)
-		if err != nil {
+		if cars[i], err = repo.OpenCAR(ctx, src); err != nil {
 			return err
 		}
-		defer car.Close() //nolint:errcheck // a temporary file
-		n, stop := iter.Pull2(car.Records(ctx))
-		defer stop()
-		next[i] = n
+		defer cars[i].Close() //nolint:errcheck // a temporary file
 	}
 	if c.JSON {
 		list := newJSONList(std.Out)
-		if err := diffRecords(next[0], next[1], func(a, b *repo.Record) error {
-			var d recordDiff
-			if a != nil {
-				d.Path, d.A = a.Path(), a.CID.String()
+		for d, err := range repo.Diff(ctx, cars[0], cars[1]) {
+			if err == nil {
+				err = list.add(newRecordDiff(d))
 			}
-			if b != nil {
-				d.Path, d.B = b.Path(), b.CID.String()
+			if err != nil {
+				return err
 			}
-			return list.add(d)
-		}); err != nil {
-			return err
 		}
 		return list.close()
 	}
 	out := bufio.NewWriter(std.Out)
-	err := diffRecords(next[0], next[1], func(a, b *repo.Record) error {
-		var err error
+	for d, err := range repo.Diff(ctx, cars[0], cars[1]) {
+		sign := "~"
 		switch {
-		case b == nil:
-			_, err = fmt.Fprintln(out, "-", a.Path())
-		case a == nil:
-			_, err = fmt.Fprintln(out, "+", b.Path())
-		default:
-			_, err = fmt.Fprintln(out, "~", a.Path())
+		case d.B == nil:
+			sign = "-"
+		case d.A == nil:
+			sign = "+"
 		}
-		return err
-	})
-	return errors.Join(err, out.Flush())
-}
-
-// diffRecords calls f for each record that differs between two repositories, in order of the paths; nil is what one of them hasn't.
-func diffRecords(nextA, nextB func() (repo.Record, error, bool), f func(a, b *repo.Record) error) error {
-	a, errA, moreA := nextA()
-	b, errB, moreB := nextB()
-	for moreA || moreB {
-		if err := errors.Join(errA, errB); err != nil {
-			return err
-		}
-		order := strings.Compare(a.Path(), b.Path())
-		onlyA, onlyB := !moreB || moreA && order < 0, !moreA || moreB && order > 0
-		var err error
-		switch {
-		case onlyA:
-			err = f(&a, nil)
-		case onlyB:
-			err = f(nil, &b)
-		case a.CID != b.CID:
-			err = f(&a, &b)
+		if err == nil {
+			_, err = fmt.Fprintln(out, sign, d.Path)
 		}
 		if err != nil {
-			return err
-		}
-		if !onlyB {
-			a, errA, moreA = nextA()
-		}
-		if !onlyA {
-			b, errB, moreB = nextB()
+			return errors.Join(err, out.Flush())
 		}
 	}
-	return nil
+	return out.Flush()
+}
+
+func newRecordDiff(d repo.Difference) recordDiff {
+	r := recordDiff{Path: d.Path}
+	if d.A != nil {
+		r.A = d.A.CID.String()
+	}
+	if d.B != nil {
+		r.B = d.B.CID.String()
+	}
+	return r
 }
 
 type repoJumpSeqCommand struct {
