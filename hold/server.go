@@ -396,9 +396,9 @@ func (s *Server) openPeople(ctx context.Context) error {
 	return s.people.align(ctx)
 }
 
-// loadLinkKey reads the key that signs links, or makes one.
+// loadLinkKey reads the key that signs links, or makes one. One that others may read is refused.
 func loadLinkKey(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadPrivate(path)
 	if errors.Is(err, os.ErrNotExist) {
 		b = make([]byte, 32)
 		_, _ = rand.Read(b) // never fails

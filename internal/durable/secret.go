@@ -19,9 +19,24 @@ var (
 	ErrSecretSize = errors.New("key file too long")
 )
 
-// ReadSecret reads a small file that only its owner may read, in a folder that only its owner may write to.
+// ReadSecret is [ReadPrivate] for a file in a folder that only its owner may write to.
 // Errors: fs.ErrNotExist; [ErrPermissions]; [ErrSecretSize].
 func ReadSecret(path string) ([]byte, error) {
+	b, err := ReadPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	if d, err := os.Stat(dir); err == nil && d.Mode().Perm()&0o022 != 0 && d.Mode()&fs.ModeSticky == 0 {
+		return nil, fmt.Errorf("%w: the folder of %s has mode %#o, others may put another key there: chmod 700 %s",
+			ErrPermissions, path, d.Mode().Perm(), dir)
+	}
+	return b, nil
+}
+
+// ReadPrivate reads a small file that only its owner may read. It is for keys that lie among a service's data, where who
+// can write to the folder needs no key. Errors: those of [ReadSecret].
+func ReadPrivate(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -33,11 +48,6 @@ func ReadSecret(path string) ([]byte, error) {
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%w: %s has mode %#o, others may read it: chmod 600 %s", ErrPermissions, path, st.Mode().Perm(), path)
-	}
-	dir := filepath.Dir(path)
-	if d, err := os.Stat(dir); err == nil && d.Mode().Perm()&0o022 != 0 && d.Mode()&fs.ModeSticky == 0 {
-		return nil, fmt.Errorf("%w: the folder of %s has mode %#o, others may put another key there: chmod 700 %s",
-			ErrPermissions, path, d.Mode().Perm(), dir)
 	}
 	if st.Size() > MaxSecret {
 		return nil, fmt.Errorf("%w: %s has %d bytes", ErrSecretSize, path, st.Size())

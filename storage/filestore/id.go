@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -33,10 +32,10 @@ type signer struct {
 	run [4]byte
 }
 
-// loadSigner reads the key in the uploads folder, or makes one.
+// loadSigner reads the key in the uploads folder, or makes one. One that others may read is refused.
 func loadSigner(dir string) (*signer, error) {
 	path := filepath.Join(dir, keyName)
-	key, err := os.ReadFile(path)
+	key, err := durable.ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, 32)
 		rand.Read(key)
