@@ -39,12 +39,16 @@ type Options struct {
 	ListenAddr string
 	// KeyPath is the RS256 key's PEM file; CertPath its certificate's, by default beside it with the ending .crt.
 	KeyPath, CertPath string
-	// SessionKeyPath is the file of the key that sessions are encrypted under; empty is session.key beside KeyPath.
+	// SessionKeyPath is the file of the keys that sessions are encrypted under, one a line: the first seals, and at the start what
+	// the others sealed is sealed anew by it. Empty is session.key beside KeyPath. It is made when missing.
 	SessionKeyPath string
 	// AllowAccountPassword takes main passwords, which give this server full access to an account.
 	AllowAccountPassword bool
 	// TestMode allows PDSes that are reached by http.
 	TestMode bool
+	// InUse returns the sessions of an account (a DID) that must not be dropped when it signs in anew and has too many: those that open
+	// uploads and intents act by. nil: none.
+	InUse func(ctx context.Context, did string) (sessions []string, err error)
 	// ClientAddr is whose guesses are counted; nil is the connection's address. A server behind a proxy returns here what
 	// its proxy says.
 	ClientAddr func(*http.Request) netip.Addr
@@ -65,7 +69,8 @@ type Auth struct {
 
 var _ registry.Authorizer = (*Auth)(nil)
 
-// New reads or makes the keys, migrates its tables and drops old sessions. It asks nobody.
+// New reads or makes the keys, migrates its tables, drops old sessions, and seals anew those of an earlier version or key. It asks nobody.
+// A key file that others can read is refused.
 func New(ctx context.Context, opts Options) (*Auth, error) {
 	switch {
 	case opts.DB == nil:
@@ -96,8 +101,8 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 		tokens:  newTokenCache(10_000),
 		guesses: newGuessLimiter(),
 		sessions: &Sessions{
-			store: &store{db: opts.DB, sealer: sealer}, http: opts.HTTP, clock: opts.Clock, log: opts.Log,
-			locks: newKeyedLocks(),
+			store: &store{db: opts.DB, sealer: sealer}, directory: opts.Directory, testMode: opts.TestMode,
+			http: opts.HTTP, clock: opts.Clock, log: opts.Log, locks: newKeyedLocks(), inUse: opts.InUse, max: maxAllSessions,
 		},
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "atcr_sign_ins_total",
@@ -105,6 +110,9 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 		}, []string{"result"}),
 	}
 	if err := a.sessions.prune(ctx); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	if err := a.sessions.store.reseal(ctx, opts.Log); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	return a, nil
@@ -127,6 +135,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.ClientAddr == nil {
 		o.ClientAddr = remoteAddr
+	}
+	if o.InUse == nil {
+		o.InUse = func(context.Context, string) ([]string, error) { return nil, nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

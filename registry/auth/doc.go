@@ -19,8 +19,9 @@
 //
 // Unknown account, wrong password and an account without a PDS are one 401. A PDS that is down is 503 and named. The account's
 // main password is refused with 403 that says how to make an app password, unless [Options.AllowAccountPassword].
-// Guessing is slowed, per account and per address, before the PDS is asked (429 with Retry-After); a password known to be
-// good never waits.
+// Guessing is slowed before the PDS is asked (429 with Retry-After): per client and account, per client, and per account for all
+// clients that never signed in to it. One that did has a bucket of its own there, so that nobody is locked out by
+// others; a password known to be good never waits. A client is what [Options.ClientAddr] returns.
 //
 // # Tokens
 //
@@ -33,7 +34,15 @@
 // One row per account and password keeps the PDS's tokens, encrypted under session.key beside the signing key. A row
 // outlives restarts, is refreshed under a lock of its account, checked with the PDS at least every ten minutes in which
 // it is used, and dropped 30 days after its last use or when the PDS refuses it. The password itself is not kept, only its HMAC.
-// [Sessions] does requests with it.
+// [Sessions] does requests with it. An account has at most 20; one more makes the least used go, but none that [Options.InUse] names.
+// Tokens of more than 8 KiB are refused.
+//
+// The encryption binds the row's id, account and PDS: whoever may write to the database can't have the tokens sent elsewhere. Before a
+// refresh the PDS is compared with the account's document. Rows of versions that bound less are sealed anew at the first start, and
+// refused from then on (the file session.key.bound says so).
+//
+// To replace session.key put a new key (32 bytes in base64) on a line before the old one, and restart: all rows are sealed anew. The old
+// line is needed until people have signed in again, for their passwords' HMACs; without it they get new rows.
 //
 // # The authorizer
 //

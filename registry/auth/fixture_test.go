@@ -42,6 +42,7 @@ type fakePDS struct {
 	serial  int
 	refuse  bool // refreshSession says no
 	life    time.Duration
+	pad     int // bytes that make tokens longer
 	now     func() time.Time
 	entered chan struct{} // a refresh has begun, if not nil
 	leave   chan struct{}
@@ -53,7 +54,7 @@ func (p *fakePDS) count(nsid string) int { p.mu.Lock(); defer p.mu.Unlock(); ret
 
 func (p *fakePDS) token(scope string) string {
 	p.serial++
-	body := fmt.Sprintf(`{"scope":%q,"exp":%d,"n":%d}`, scope, p.now().Add(p.life).Unix(), p.serial)
+	body := fmt.Sprintf(`{"scope":%q,"exp":%d,"n":%d,"pad":%q}`, scope, p.now().Add(p.life).Unix(), p.serial, strings.Repeat("x", p.pad))
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(body)) + ".c2ln"
 }
 
@@ -88,7 +89,7 @@ func (p *fakePDS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Identifier, Password string }
 		_ = json.NewDecoder(r.Body).Decode(&in)
 		switch {
-		case in.Identifier == alice && in.Password == app:
+		case in.Identifier == alice && strings.HasPrefix(in.Password, app): // and as many more as a test likes
 			writeJSON(w, 200, p.session("com.atproto.appPass"))
 		case in.Identifier == alice && in.Password == main:
 			writeJSON(w, 200, p.session(fullAccess))
@@ -111,7 +112,7 @@ func (p *fakePDS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(400, "InvalidRequest")
 			return
 		}
-		writeJSON(w, 200, map[string]string{"token": r.URL.Query().Get("aud") + " " + r.URL.Query().Get("lxm")})
+		writeJSON(w, 200, map[string]string{"token": r.URL.Query().Get("aud") + " " + r.URL.Query().Get("lxm") + strings.Repeat("x", p.pad)})
 	case nsid == "test.redirect":
 		http.Redirect(w, r, "/elsewhere", http.StatusFound)
 	default:

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"container/list"
 	"net/netip"
 	"sync"
 	"time"
@@ -11,82 +10,115 @@ import (
 
 // Guesses that are let through at once, and how soon one more is.
 const (
-	accountBurst, accountEvery = 5, 30 * time.Second
-	addressBurst, addressEvery = 20, 5 * time.Second
-	maxBuckets                 = 50_000
+	pairBurst, pairEvery       = 5, 30 * time.Second // one client's at one account
+	addressBurst, addressEvery = 20, 5 * time.Second // one client's at all accounts
+	// Those at one account by all clients that never signed in to it: what a PDS itself lets through of createSession.
+	accountBurst, accountEvery = 30, 10 * time.Second
+	// rightCost is what remains of a guess when the password was right: new sessions are rows, and an own PDS takes any password.
+	rightCost  = 0.1
+	maxBuckets = 50_000
+	maxKnown   = 50_000
 )
 
-// guessLimiter slows the guessing of passwords: a bucket per account and one per address. A guess is paid before the
-// PDS is asked, so that many at once pay too, and refunded when the password was right.
+// guessLimiter slows the guessing of passwords. A guess is paid before the PDS is asked, so that many at once pay too, and refunded
+// but for rightCost when it was none. A client that has signed in to an account pays from a bucket of its own there, which
+// nobody else can empty.
 type guessLimiter struct {
-	mu    sync.Mutex
-	byKey map[string]*list.Element // of *bucket
-	order *list.List               // most recently used in front
+	mu      sync.Mutex
+	buckets *lru[*bucket]
+	known   *lru[struct{}] // clients and the accounts that they signed in to
 }
 
 type bucket struct {
-	key   string
 	spent float64 // guesses not yet forgiven
 	at    time.Time
 }
 
+// allowance is a bucket's key and size.
+type allowance struct {
+	key   string
+	burst float64
+	every time.Duration
+}
+
 func newGuessLimiter() *guessLimiter {
-	return &guessLimiter{byKey: map[string]*list.Element{}, order: list.New()}
+	return &guessLimiter{buckets: newLRU[*bucket](maxBuckets), known: newLRU[struct{}](maxKnown)}
 }
 
 // addressKey joins the addresses that one guesser has: an IPv6 network of 64 bits.
 func addressKey(a netip.Addr) string {
+	a = a.Unmap()
 	if a.Is6() {
 		if p, err := a.WithZone("").Prefix(64); err == nil {
-			return "a " + p.String()
+			return p.String()
 		}
 	}
-	return "a " + a.String()
+	return a.String()
 }
 
-// pay takes a guess from both buckets. Errors: ErrTooManyRequests with RetryAfter; then nothing is taken.
+// allowances are what a guess is taken from. The lock is held.
+func (g *guessLimiter) allowances(account string, addr netip.Addr) []allowance {
+	client := addressKey(addr)
+	pair := allowance{"p " + client + " " + account, pairBurst, pairEvery}
+	if _, ok := g.known.get(client + " " + account); ok {
+		return []allowance{pair}
+	}
+	return []allowance{{"a " + client, addressBurst, addressEvery}, {"u " + account, accountBurst, accountEvery}, pair}
+}
+
+// signedIn remembers that a client has signed in to an account.
+func (g *guessLimiter) signedIn(account string, addr netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.known.put(addressKey(addr)+" "+account, struct{}{})
+}
+
+// pay takes a guess. Errors: ErrTooManyRequests with RetryAfter; then nothing is taken.
 func (g *guessLimiter) pay(account string, addr netip.Addr, now time.Time) (refund func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	// The address first: it is made before the account's and so stays while the account's is made.
-	a, b := g.bucket(addressKey(addr), addressEvery, now), g.bucket("u "+account, accountEvery, now)
-	wait := max(missing(a, addressBurst, addressEvery), missing(b, accountBurst, accountEvery))
+	from := g.allowances(account, addr)
+	var wait time.Duration
+	for _, a := range from {
+		if b, ok := g.buckets.get(a.key); ok {
+			b.forgive(a.every, now)
+			wait = max(wait, b.missing(a))
+		}
+	}
 	if wait > 0 {
 		e := *registry.ErrTooManyRequests.With("too many failed sign-ins: wait %d seconds", int(wait.Seconds()+1))
 		e.RetryAfter = wait
 		return nil, &e
 	}
-	a.spent++
-	b.spent++
+	paid := make([]*bucket, len(from))
+	for i, a := range from {
+		b, ok := g.buckets.get(a.key)
+		if !ok {
+			b = &bucket{at: now}
+			g.buckets.put(a.key, b)
+		}
+		b.spent++
+		paid[i] = b
+	}
 	return func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		a.spent = max(a.spent-1, 0)
-		b.spent = max(b.spent-1, 0)
+		for _, b := range paid {
+			b.spent = max(b.spent-(1-rightCost), 0)
+		}
 	}, nil
 }
 
-func missing(b *bucket, burst float64, every time.Duration) time.Duration {
-	if over := b.spent + 1 - burst; over > 0 {
-		return time.Duration(over * float64(every))
+// forgive takes off what time has forgiven.
+func (b *bucket) forgive(every time.Duration, now time.Time) {
+	if passed := now.Sub(b.at); passed > 0 {
+		b.spent, b.at = max(b.spent-float64(passed)/float64(every), 0), now
 	}
-	return 0
 }
 
-// bucket finds or makes a bucket and forgives what time has forgiven. The lock is held.
-func (g *guessLimiter) bucket(key string, every time.Duration, now time.Time) *bucket {
-	if el, ok := g.byKey[key]; ok {
-		g.order.MoveToFront(el)
-		b := el.Value.(*bucket)
-		if passed := now.Sub(b.at); passed > 0 {
-			b.spent, b.at = max(b.spent-float64(passed)/float64(every), 0), now
-		}
-		return b
+func (b *bucket) missing(a allowance) time.Duration {
+	if over := b.spent + 1 - a.burst; over > 0 {
+		return time.Duration(over * float64(a.every))
 	}
-	b := &bucket{key: key, at: now}
-	g.byKey[key] = g.order.PushFront(b)
-	if g.order.Len() > maxBuckets {
-		delete(g.byKey, g.order.Remove(g.order.Back()).(*bucket).key)
-	}
-	return b
+	return 0
 }

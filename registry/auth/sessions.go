@@ -10,8 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/registry"
 )
@@ -31,11 +35,16 @@ const (
 // is the remedy), registry.ErrTooManyRequests with RetryAfter when the PDS says so, registry.ErrUnavailable when it does
 // not answer.
 type Sessions struct {
-	store *store
-	http  *http.Client
-	clock func() time.Time
-	log   *slog.Logger
-	locks *keyedLocks // by DID: one refresh at a time
+	store     *store
+	directory identity.Directory
+	testMode  bool
+	http      *http.Client
+	clock     func() time.Time
+	log       *slog.Logger
+	locks     *keyedLocks // by DID: one refresh at a time; by "add " and DID: one new session
+	inUse     func(ctx context.Context, did string) ([]string, error)
+	max       int          // of all accounts
+	made      atomic.Int64 // new sessions
 }
 
 // Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host and
@@ -129,6 +138,8 @@ func (s *Sessions) ServiceToken(ctx context.Context, id, aud, lxm string) (strin
 	switch {
 	case err == nil && out.Token == "":
 		return "", registry.ErrUnavailable.With("the account's server gave no service token")
+	case err == nil && len(out.Token) > maxPDSToken:
+		return "", registry.ErrDenied.With("the account's server gave a service token of more than %d bytes", maxPDSToken)
 	case errors.As(err, &x) && (x.status == http.StatusBadRequest || x.status == http.StatusForbidden):
 		return "", registry.ErrDenied.With("the account's server gives no token for %.128s of %.128s: %s", lxm, aud, x.message).Wrap(err)
 	}
@@ -209,12 +220,17 @@ func (s *Sessions) refresh(ctx context.Context, old *session) (*session, error) 
 	if e.tokens != old.tokens {
 		return e, nil
 	}
+	if err := s.sameServer(ctx, e); err != nil {
+		return nil, err
+	}
 	// What the PDS answers is kept even when the caller has gone: the old refresh token may be spent.
 	ctx = context.WithoutCancel(ctx)
 	var out struct{ AccessJwt, RefreshJwt, Did string }
 	err = call(ctx, s.http, http.MethodPost, e.pds, "com.atproto.server.refreshSession", e.tokens.Refresh, nil, &out)
 	var x *xrpcError
 	switch {
+	case len(out.AccessJwt) > maxPDSToken || len(out.RefreshJwt) > maxPDSToken:
+		return nil, tooLong(e.pds)
 	case err == nil && out.Did == e.did && out.AccessJwt != "" && out.RefreshJwt != "":
 		e.tokens, e.used, e.checked = tokens{out.AccessJwt, out.RefreshJwt}, s.clock(), s.clock()
 		return e, s.store.refreshed(ctx, e, e.checked)
@@ -229,6 +245,28 @@ func (s *Sessions) refresh(ctx context.Context, old *session) (*session, error) 
 	return nil, down(e.pds, err)
 }
 
+// errMoved: the account is at another server than the one that gave the tokens, or at none.
+var errMoved = errNoSession.Wrap(errors.New("the account's server is not the one that the session is from"))
+
+// sameServer returns nil when a session's tokens are from the server that is the account's now: a refresh token goes nowhere else.
+// The session of an account that has moved stays for its password, which will sign in there.
+func (s *Sessions) sameServer(ctx context.Context, e *session) error {
+	acc, err := s.directory.LookupDID(ctx, syntax.DID(e.did))
+	switch {
+	case err == nil && pdsOf(acc, s.testMode) == e.pds:
+		return nil
+	case err == nil:
+		return errMoved
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case unresolved(err):
+		u := registry.ErrUnavailable.With("%s can't be resolved now: try again", e.did).Wrap(err)
+		u.RetryAfter = 30 * time.Second
+		return u
+	}
+	return errNoSession.Wrap(err)
+}
+
 func (s *Sessions) prune(ctx context.Context) error {
 	n, err := s.store.dropUnused(ctx, s.clock().Add(-keepUnused))
 	if err != nil {
@@ -237,5 +275,5 @@ func (s *Sessions) prune(ctx context.Context) error {
 	if n > 0 {
 		s.log.Info("old sessions dropped", "count", n)
 	}
-	return nil
+	return s.trim(ctx)
 }

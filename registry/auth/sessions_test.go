@@ -28,6 +28,10 @@ func (failing) Lookup(context.Context, syntax.AtIdentifier) (*identity.Account, 
 	return nil, identity.ErrHandleResolutionFailed
 }
 
+func (failing) LookupDID(context.Context, syntax.DID) (*identity.Account, error) {
+	return nil, identity.ErrDIDResolutionFailed
+}
+
 // What registry/pds asks of sessions.
 var _ interface {
 	Do(ctx context.Context, session string, req *http.Request) (*http.Response, error)

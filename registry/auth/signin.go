@@ -80,6 +80,9 @@ func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (acco
 	}
 	if pds != "" {
 		who, known, err := a.knownPassword(ctx, acc.DID, c.secret, pds)
+		if known {
+			a.guesses.signedIn(guessKey(acc, c.user), addr)
+		}
 		if known || err != nil {
 			return who, err
 		}
@@ -97,6 +100,9 @@ func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (acco
 	who, err := a.createSession(ctx, acc.DID, c.secret, pds)
 	if !errors.Is(err, registry.ErrUnauthorized) {
 		refund()
+	}
+	if err == nil {
+		a.guesses.signedIn(guessKey(acc, c.user), addr)
 	}
 	return who, err
 }
@@ -185,21 +191,28 @@ func (a *Auth) createSession(ctx context.Context, did syntax.DID, secret, pds st
 		return account{}, down(pds, err)
 	case out.Did != did.String() || out.AccessJwt == "" || out.RefreshJwt == "" || out.Active != nil && !*out.Active:
 		return account{}, errCredentials.Wrap(errors.New("the server answered for another or an inactive account"))
+	case len(out.AccessJwt) > maxPDSToken || len(out.RefreshJwt) > maxPDSToken:
+		return account{}, tooLong(pds)
 	}
 	if scope, _ := accessClaims(out.AccessJwt); scope == fullAccess && !a.opts.AllowAccountPassword {
-		ctx := context.WithoutCancel(ctx)
-		if err := call(ctx, a.opts.HTTP, http.MethodPost, pds, "com.atproto.server.deleteSession", out.RefreshJwt, nil, nil); err != nil {
-			a.opts.Log.Debug("ending a refused session", "did", did, "err", err)
-		}
+		a.endAt(ctx, did, pds, out.RefreshJwt)
 		return account{}, errMainPassword
 	}
 	// The PDS has made the session: it is stored even when the client has gone.
-	t := tokens{out.AccessJwt, out.RefreshJwt}
-	id, err := a.sessions.store.put(context.WithoutCancel(ctx), did.String(), secret, pds, t, a.opts.Clock())
+	id, err := a.sessions.add(context.WithoutCancel(ctx), did.String(), secret, pds, tokens{out.AccessJwt, out.RefreshJwt})
 	if err != nil {
+		a.endAt(ctx, did, pds, out.RefreshJwt)
 		return account{}, err
 	}
 	return account{did: did.String(), session: id, method: "app_password"}, nil
+}
+
+// endAt ends a session that is not kept at its PDS.
+func (a *Auth) endAt(ctx context.Context, did syntax.DID, pds, refresh string) {
+	ctx = context.WithoutCancel(ctx)
+	if err := call(ctx, a.opts.HTTP, http.MethodPost, pds, "com.atproto.server.deleteSession", refresh, nil, nil); err != nil {
+		a.opts.Log.Debug("ending a session that is not kept", "did", did, "err", err)
+	}
 }
 
 func decode(b []byte, out any) error {

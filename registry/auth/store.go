@@ -29,7 +29,7 @@ func Migrate(ctx context.Context, db *sqldb.DB) error {
 
 // session is a row of auth_session, opened.
 type session struct {
-	id, did, pds           string
+	place
 	tokens                 tokens
 	created, used, checked time.Time
 }
@@ -49,11 +49,26 @@ func (s *store) byID(ctx context.Context, id string) (*session, error) {
 
 // byPassword returns the account's session that this password made, or nil.
 func (s *store) byPassword(ctx context.Context, did, password string) (*session, error) {
-	return s.scan(s.db.Read().QueryRowContext(ctx,
-		"select "+columns+" from auth_session where did = $1 and password_mac = $2", did, s.sealer.mac(did, password)))
+	for i, k := range s.sealer.keys {
+		mac := k.mac(did, password)
+		e, err := s.scan(s.db.Read().QueryRowContext(ctx,
+			"select "+columns+" from auth_session where did = $1 and password_mac = $2", did, mac))
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			continue
+		}
+		if i > 0 { // the password is at hand: the older key is needed no more
+			_, err = s.db.Write().ExecContext(ctx, "update auth_session set password_mac = $1 where id = $2",
+				s.sealer.keys[0].mac(did, password), e.id)
+		}
+		return e, sqlx.Wrap(err)
+	}
+	return nil, nil
 }
 
-// scan returns nil for no row, and for one that was sealed under another key: it is of no use to anybody.
+// scan returns nil for no row, and for one that was sealed under another key or for another row: it is of no use to anybody.
 func (s *store) scan(row *sql.Row) (*session, error) {
 	var e session
 	var sealed []byte
@@ -65,7 +80,7 @@ func (s *store) scan(row *sql.Row) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a session: %w", sqlx.Wrap(err))
 	}
-	if e.tokens, err = s.sealer.open(e.id, e.did, sealed); errors.Is(err, errSealed) {
+	if e.tokens, err = s.sealer.open(e.place, sealed); errors.Is(err, errSealed) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -74,29 +89,39 @@ func (s *store) scan(row *sql.Row) (*session, error) {
 	return &e, nil
 }
 
-// put writes a session made by a password, over an earlier one of the same password: then the id stays.
-func (s *store) put(ctx context.Context, did, password, pds string, t tokens, now time.Time) (id string, err error) {
-	mac := s.sealer.mac(did, password)
+// put writes a session made by a password, over an earlier one of the same password: then the id stays. Those of the ids in leave that
+// are there go first.
+func (s *store) put(ctx context.Context, did, password, pds string, t tokens, now time.Time, leave []string) (id string, err error) {
 	err = sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, "select id from auth_session where did = $1 and password_mac = $2", did, mac).Scan(&id)
-		if errors.Is(err, sql.ErrNoRows) {
+		for _, other := range leave {
+			if _, err := tx.ExecContext(ctx, "delete from auth_session where id = $1", other); err != nil {
+				return err
+			}
+		}
+		var err error
+		if id, err = s.idOf(ctx, tx, did, password); err != nil {
+			return err
+		}
+		known := id != ""
+		if !known {
 			var b [16]byte
 			if _, err := rand.Read(b[:]); err != nil {
 				return err
 			}
 			id = hex.EncodeToString(b[:])
-		} else if err != nil {
-			return err
 		}
-		sealed, err := s.sealer.seal(id, did, t)
+		sealed, err := s.sealer.seal(place{id, did, pds}, t)
 		if err != nil {
 			return err
 		}
+		mac := s.sealer.keys[0].mac(did, password)
+		if known {
+			_, err = tx.ExecContext(ctx, `update auth_session set password_mac = $2, pds = $3, sealed = $4, used_at = $5, checked_at = $5
+				where id = $1`, id, mac, pds, sealed, now.Unix())
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `insert into auth_session (id, did, password_mac, pds, sealed, created_at, used_at, checked_at)
-			values ($1, $2, $3, $4, $5, $6, $6, $6)
-			on conflict (did, password_mac) do update set
-				pds = excluded.pds, sealed = excluded.sealed, used_at = excluded.used_at, checked_at = excluded.checked_at`,
-			id, did, mac, pds, sealed, now.Unix())
+			values ($1, $2, $3, $4, $5, $6, $6, $6)`, id, did, mac, pds, sealed, now.Unix())
 		return err
 	})
 	if err != nil {
@@ -105,9 +130,54 @@ func (s *store) put(ctx context.Context, did, password, pds string, t tokens, no
 	return id, nil
 }
 
+// querier is a connection or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// idOf returns the id of the session that a password made, or "". Its tokens may be unreadable.
+func (s *store) idOf(ctx context.Context, db querier, did, password string) (id string, err error) {
+	for _, k := range s.sealer.keys {
+		err := db.QueryRowContext(ctx, "select id from auth_session where did = $1 and password_mac = $2",
+			did, k.mac(did, password)).Scan(&id)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return id, err
+		}
+	}
+	return "", nil
+}
+
+// leastUsed returns the ids of sessions, the least used ones first: an account's, or with an empty DID everybody's. limit is how many.
+func (s *store) leastUsed(ctx context.Context, did string, limit int) (ids []place, err error) {
+	const query, order = "select id, did from auth_session", " order by used_at, created_at, id limit $1"
+	var rows *sql.Rows
+	if did == "" {
+		rows, err = s.db.Read().QueryContext(ctx, query+order, limit)
+	} else {
+		rows, err = s.db.Read().QueryContext(ctx, query+" where did = $2"+order, limit, did)
+	}
+	if err != nil {
+		return nil, sqlx.Wrap(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p place
+		if err := rows.Scan(&p.id, &p.did); err != nil {
+			return nil, sqlx.Wrap(err)
+		}
+		ids = append(ids, p)
+	}
+	return ids, sqlx.Wrap(rows.Err())
+}
+
+func (s *store) count(ctx context.Context) (n int, err error) {
+	err = s.db.Read().QueryRowContext(ctx, "select count(*) from auth_session").Scan(&n)
+	return n, sqlx.Wrap(err)
+}
+
 // refreshed writes new tokens of a session.
 func (s *store) refreshed(ctx context.Context, e *session, now time.Time) error {
-	sealed, err := s.sealer.seal(e.id, e.did, e.tokens)
+	sealed, err := s.sealer.seal(e.place, e.tokens)
 	if err != nil {
 		return err
 	}

@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -244,102 +242,6 @@ func TestHostilePDS(t *testing.T) {
 	f.insert(alice, "alice.test", "https://localhost:1")
 	if w := f.get("alice.test", app); w.Code != 403 || f.pds.count("com.atproto.server.createSession") != 0 {
 		t.Error(w.Code)
-	}
-}
-
-func TestGuessing(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, nil)
-	f.token("alice.test", app)
-	asked := func() int { return f.pds.count("com.atproto.server.createSession") }
-	for i := range accountBurst {
-		if w := f.get("alice.test", "wrong"); w.Code != 401 {
-			t.Fatalf("guess %d: %d", i, w.Code)
-		}
-	}
-	before := asked()
-	w := f.get("alice.test", "wrong")
-	if w.Code != 429 || code(t, w) != "TOOMANYREQUESTS" || w.Header().Get("Retry-After") != "30" {
-		t.Fatalf("%d %v", w.Code, w.Header())
-	}
-	if w := f.get("did-plc-"+alice[8:], "wrong"); w.Code != 429 {
-		t.Error("another spelling of the account guesses on:", w.Code)
-	}
-	if asked() != before {
-		t.Error("the PDS was asked")
-	}
-	f.token("alice.test", app) // a password known to be good never waits
-	f.pass(30 * time.Second)
-	if w := f.get("alice.test", "wrong"); w.Code != 401 {
-		t.Error("after the wait:", w.Code)
-	}
-	// Unknown accounts are slowed in the same way.
-	for range accountBurst {
-		f.get("nobody.test", "x")
-	}
-	if w := f.get("nobody.test", "x"); w.Code != 429 {
-		t.Error("unknown account:", w.Code)
-	}
-}
-
-func TestGuessingByAddress(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, func(o *Options) {
-		o.ClientAddr = func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.Header.Get("X-Test")) }
-	})
-	guess := func(addr, user string) int {
-		r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)
-		r.Header.Set("X-Test", addr)
-		r.SetBasicAuth(user, "x")
-		return f.serve(r).Code
-	}
-	for i := range addressBurst {
-		if c := guess("2001:db8::1", "u"+string(rune('a'+i))+".test"); c != 401 {
-			t.Fatal(i, c)
-		}
-	}
-	if c := guess("2001:db8::2", "another.test"); c != 429 {
-		t.Error("the same network:", c)
-	}
-	if c := guess("2001:db8:1::1", "another.test"); c != 401 {
-		t.Error("another network:", c)
-	}
-	// X-Forwarded-For is not looked at.
-	f = newFixture(t, nil)
-	last := 0
-	for i := range addressBurst + 1 {
-		r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)
-		r.Header.Set("X-Forwarded-For", "203.0.113."+string(rune('0'+i%10)))
-		r.SetBasicAuth("v"+string(rune('a'+i))+".test", "x")
-		last = f.serve(r).Code
-	}
-	if last != 429 {
-		t.Error("a made-up address escaped:", last)
-	}
-}
-
-// Many guesses at once don't slip through together.
-func TestGuessingAtOnce(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, nil)
-	var wg sync.WaitGroup
-	for range 40 {
-		wg.Go(func() { f.get("alice.test", "wrong") })
-	}
-	wg.Wait()
-	if n := f.pds.count("com.atproto.server.createSession"); n > accountBurst {
-		t.Errorf("%d guesses reached the PDS", n)
-	}
-}
-
-func TestGuessLimiterIsBounded(t *testing.T) {
-	t.Parallel()
-	g := newGuessLimiter()
-	for i := range maxBuckets {
-		_, _ = g.pay(strings.Repeat("x", i%7)+time.Duration(i).String(), netip.AddrFrom4([4]byte{1, 2, byte(i >> 8), byte(i)}), time.Unix(0, 0))
-	}
-	if g.order.Len() > maxBuckets || len(g.byKey) != g.order.Len() {
-		t.Error(g.order.Len())
 	}
 }
 
