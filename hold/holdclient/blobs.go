@@ -7,6 +7,7 @@ import (
 	_ "crypto/sha512"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -15,6 +16,8 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 const (
@@ -114,7 +117,7 @@ func (c *Client) StatBlob(ctx context.Context, userDID string, d digest.Digest) 
 	defer discard(resp)
 	switch {
 	case isRedirect(resp.StatusCode):
-		link, err := c.location(resp)
+		link, err := c.location(ctx, resp)
 		if err != nil {
 			return 0, err
 		}
@@ -212,7 +215,7 @@ func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, b
 	}
 	if isRedirect(resp.StatusCode) {
 		defer discard(resp)
-		link, err := c.location(resp)
+		link, err := c.location(ctx, resp)
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +224,7 @@ func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, b
 	switch resp.StatusCode {
 	case http.StatusOK:
 		if isJSON(resp) {
-			return c.linkOrBlob(resp, d)
+			return c.linkOrBlob(ctx, resp, d)
 		}
 		return &Blob{Body: resp.Body, Size: resp.ContentLength}, nil
 	case http.StatusPartialContent:
@@ -232,7 +235,7 @@ func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, b
 }
 
 // linkOrBlob tells upstream's older {"url": …} from a blob that is itself JSON: the blob hashes to its digest.
-func (c *Client) linkOrBlob(resp *http.Response, d digest.Digest) (*Blob, error) {
+func (c *Client) linkOrBlob(ctx context.Context, resp *http.Response, d digest.Digest) (*Blob, error) {
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxLinkBody))
 	if err != nil {
 		_ = resp.Body.Close()
@@ -244,7 +247,7 @@ func (c *Client) linkOrBlob(resp *http.Response, d digest.Digest) (*Blob, error)
 	isBlob := len(head) == maxLinkBody || !d.Algorithm().Available() || d.Algorithm().FromBytes(head) == d
 	if !isBlob && json.Unmarshal(head, &link) == nil && link.URL != "" {
 		discard(resp)
-		u, err := c.checkLink(link.URL)
+		u, err := c.checkLink(ctx, methodGetBlob, link.URL)
 		if err != nil {
 			return nil, err
 		}
@@ -267,27 +270,42 @@ func blobRequest(verb, userDID string, d digest.Digest, byteRange string) reques
 	return r
 }
 
-func (c *Client) location(resp *http.Response) (string, error) {
-	return c.checkLink(resp.Header.Get("Location"))
+func (c *Client) location(ctx context.Context, resp *http.Response) (string, error) {
+	return c.checkLink(ctx, methodGetBlob, resp.Header.Get("Location"))
 }
 
-// checkLink makes a link absolute and refuses what is no http address.
-func (c *Client) checkLink(link string) (string, error) {
-	base, err := url.Parse(c.h.url + "/xrpc/" + methodGetBlob)
+// checkLink makes a link absolute, and refuses what is no http address or leads where nobody may be sent.
+func (c *Client) checkLink(ctx context.Context, method, link string) (string, error) {
+	base, err := url.Parse(c.h.url + "/xrpc/" + method)
 	if err != nil {
-		return "", c.bad(methodGetBlob, "the hold's own address: %v", err)
+		return "", c.bad(method, "the hold's own address: %v", err)
 	}
 	if link == "" || len(link) > maxURLLength {
-		return "", c.bad(methodGetBlob, "link of %d bytes", len(link))
+		return "", c.bad(method, "link of %d bytes", len(link))
 	}
 	u, err := base.Parse(link)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
-		return "", c.bad(methodGetBlob, "link is no http address")
+		return "", c.bad(method, "link is no http address")
 	}
 	if base.Scheme == "https" && u.Scheme != "https" {
-		return "", c.bad(methodGetBlob, "link leaves https")
+		return "", c.bad(method, "link leaves https")
 	}
-	return u.String(), nil
+	err = c.h.checkLink(ctx, base, u)
+	switch {
+	case err == nil:
+		return u.String(), nil
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, httpx.ErrForbiddenAddress), errors.Is(err, ErrLinkRefused):
+		// What the name resolves to stays here: it would tell about networks that the reader can't see.
+		return "", &Error{
+			Kind: ErrLinkRefused, Method: method, URL: c.h.url, Cause: err,
+			Message: fmt.Sprintf("%.100q is no public address", u.Host),
+		}
+	}
+	return "", &Error{
+		Kind: ErrUnavailable, Method: method, URL: c.h.url, Message: fmt.Sprintf("%.100q can't be looked up", u.Host), Cause: err,
+	}
 }
 
 func isRedirect(status int) bool {

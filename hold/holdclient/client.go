@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,10 @@ type Options struct {
 	// HTTP makes the requests, without following redirects. Nil is a client that connects to public addresses only, since
 	// those of holds are untrusted input; for a hold on loopback or a private network give one of your own.
 	HTTP *http.Client
+	// CheckLink returns nil when the hold (the first address) may send readers to an address, or have parts sent there. It is called
+	// before anybody goes there; one that wraps ErrLinkRefused is for good, another is ErrUnavailable. Nil: public addresses,
+	// and with an HTTP of your own also the network that the hold is itself in.
+	CheckLink func(ctx context.Context, hold, link *url.URL) error
 	// Token signs requests as one user; nil asks anonymously. See also [Client.As].
 	Token TokenFunc
 	// Log gets a debug line for each fallback; nil is slog.Default().
@@ -43,10 +48,11 @@ type Client struct {
 
 // host is what all views of a client share.
 type host struct {
-	did, url string
-	http     *http.Client
-	log      *slog.Logger
-	clock    func() time.Time
+	did, url  string
+	http      *http.Client
+	checkLink func(ctx context.Context, hold, link *url.URL) error
+	log       *slog.Logger
+	clock     func() time.Time
 
 	mu         sync.Mutex
 	auds       []string             // audiences to try, in order
@@ -64,12 +70,19 @@ const missingFor = time.Hour
 // New makes a client for the hold. It makes no request.
 func New(o Options) *Client {
 	h := &host{
-		did: o.DID, url: strings.TrimRight(o.URL, "/"), log: o.Log, clock: o.Clock,
+		did: o.DID, url: strings.TrimRight(o.URL, "/"), checkLink: o.CheckLink, log: o.Log, clock: o.Clock,
 		auds:       []string{o.DID, o.DID + "#atcr_hold"},
 		challenged: map[string]bool{}, missing: map[string]time.Time{},
 	}
 	if o.HasHoldService {
 		h.auds[0], h.auds[1] = h.auds[1], h.auds[0]
+	}
+	if h.checkLink == nil {
+		links := httpx.LinkOptions{Clock: o.Clock}
+		if o.HTTP != nil {
+			links.Guard = httpx.AnyNetwork()
+		}
+		h.checkLink = httpx.NewLinks(links).Check
 	}
 	if o.HTTP == nil {
 		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-holdclient"})

@@ -39,6 +39,8 @@ var (
 	ErrRangeNotSatisfiable = errors.New("range not satisfiable")
 	// ErrInvalid: the hold refused the request for another reason, which Error names.
 	ErrInvalid = errors.New("refused by the hold")
+	// ErrLinkRefused: the hold names an address for readers or parts that nobody may be sent to.
+	ErrLinkRefused = errors.New("link of the hold refused")
 	// ErrBadAnswer: the hold's answer is not what the protocol allows, or is over a limit.
 	ErrBadAnswer = errors.New("bad answer from the hold")
 )

@@ -38,7 +38,7 @@ type Located struct {
 }
 
 // Locate finds out where a blob can be read. userDID is the owner of its repository.
-// Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrUnavailable, ….
+// Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrUnavailable, ErrLinkRefused, ….
 func (c *Client) Locate(ctx context.Context, userDID string, d digest.Digest, o LocateOptions) (*Located, error) {
 	l := &Located{Size: o.Size, c: c, userDID: userDID, digest: d}
 	var err error
@@ -60,7 +60,7 @@ func (c *Client) Locate(ctx context.Context, userDID string, d digest.Digest, o 
 func (c *Client) link(ctx context.Context, userDID string, d digest.Digest, public bool) (string, error) {
 	direct := c.h.url + "/xrpc/" + methodGetBlob + "?" + url.Values{"did": {userDID}, "cid": {d.String()}}.Encode()
 	if public && c.h.gaveBytes() {
-		return direct, nil
+		return c.checkLink(ctx, methodGetBlob, direct)
 	}
 	// One byte is enough to see how the hold answers.
 	got, err := c.GetBlob(ctx, userDID, d, "bytes=0-0")
@@ -78,7 +78,7 @@ func (c *Client) link(ctx context.Context, userDID string, d digest.Digest, publ
 		return "", nil
 	}
 	c.h.setGaveBytes()
-	return direct, nil
+	return c.checkLink(ctx, methodGetBlob, direct)
 }
 
 // Open returns the bytes of the blob from start to end, which is exclusive; end 0 is the blob's end. They are not checked

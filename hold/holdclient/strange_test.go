@@ -1,13 +1,18 @@
 package holdclient_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
 )
@@ -35,5 +40,85 @@ func TestPartHeadersOfStrangers(t *testing.T) {
 			t.Errorf("%s: %v, the storage was asked %d times", name, err, got.Load())
 		}
 		hold.Close()
+	}
+}
+
+// Neither readers nor we go where a hold points inwards, whatever it answers; a hold that is itself there may.
+func TestLinksInwards(t *testing.T) {
+	d := digest.FromString("hello, layer")
+	calls := map[string]func(c *holdclient.Client) error{
+		"Locate": func(c *holdclient.Client) error {
+			_, err := c.Locate(t.Context(), "did:web:a.test", d, holdclient.LocateOptions{Size: 12, Public: true})
+			return err
+		},
+		"StatBlob": func(c *holdclient.Client) error {
+			_, err := c.StatBlob(t.Context(), "did:web:a.test", d)
+			return err
+		},
+		"OpenBlob": func(c *holdclient.Client) error {
+			body, err := c.OpenBlob(t.Context(), "did:web:a.test", d, 0, 0)
+			if err == nil {
+				err = body.Close()
+			}
+			return err
+		},
+		"UploadPart": func(c *holdclient.Client) error {
+			_, err := c.UploadPart(t.Context(), "upload", 1, 4, strings.NewReader("part"))
+			return err
+		},
+	}
+	bucket := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		_, _ = io.WriteString(w, "hello, layer")
+	}))
+	defer bucket.Close()
+	for link, taken := range map[string]bool{
+		"http://169.254.169.254/latest/meta-data/": false, "http://10.0.0.1/": false, "//192.168.1.1/": false, "http://[fd00::1]/": false,
+		"http://0.0.0.0/": false, "http://167772161/": false, bucket.URL + "/x?signature=1": true,
+	} {
+		for name, call := range calls {
+			for _, older := range []bool{false, true} {
+				hold := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if older || strings.HasSuffix(r.URL.Path, "getPartUploadUrl") {
+						w.Header().Set("Content-Type", "application/json")
+						_ = json.NewEncoder(w).Encode(map[string]string{"url": link})
+						return
+					}
+					w.Header().Set("Location", link)
+					w.WriteHeader(http.StatusTemporaryRedirect)
+				}))
+				c := holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: hold.URL, HTTP: hold.Client()})
+				err := call(c)
+				if taken && err != nil || !taken && !errors.Is(err, holdclient.ErrLinkRefused) {
+					t.Errorf("%s of %s (%v): %v", name, link, older, err)
+				}
+				hold.Close()
+			}
+		}
+	}
+}
+
+// A caller's own check decides, and tells what is for good from what is not.
+func TestCheckLink(t *testing.T) {
+	hold := httptest.NewServer(http.RedirectHandler("https://bucket.example.com/x", http.StatusTemporaryRedirect))
+	defer hold.Close()
+	var answer error
+	c := holdclient.New(holdclient.Options{
+		DID: "did:web:hold.test", URL: hold.URL, HTTP: hold.Client(),
+		CheckLink: func(_ context.Context, from, link *url.URL) error {
+			if "http://"+from.Host != hold.URL || link.Host != "bucket.example.com" {
+				t.Errorf("asked for %s to %s", from, link)
+			}
+			return answer
+		},
+	})
+	for _, tt := range []struct{ answer, want error }{
+		{nil, nil}, {holdclient.ErrLinkRefused, holdclient.ErrLinkRefused}, {errors.New("no resolver"), holdclient.ErrUnavailable},
+	} {
+		answer = tt.answer
+		_, err := c.Locate(t.Context(), "did:web:a.test", digest.FromString("x"), holdclient.LocateOptions{Size: 1})
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%v: %v", tt.answer, err)
+		}
 	}
 }

@@ -114,7 +114,7 @@ func (c *Client) partTarget(ctx context.Context, uploadID string, n int) (*targe
 	if err != nil {
 		return nil, err
 	}
-	link, err := c.checkLink(t.URL)
+	link, err := c.checkLink(ctx, methodPartURL, t.URL)
 	if err != nil {
 		return nil, err
 	}

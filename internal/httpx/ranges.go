@@ -63,6 +63,16 @@ func kindOf(a netip.Addr) string {
 	return ""
 }
 
+// rangeOf returns the range that an address which is not public lies in.
+func rangeOf(a netip.Addr) netip.Prefix {
+	for _, r := range special {
+		if r.prefix.Contains(a) {
+			return r.prefix
+		}
+	}
+	return netip.Prefix{}
+}
+
 func isNAT64(a netip.Addr) bool {
 	b := a.As16()
 	return a.Is6() && [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}

@@ -35,6 +35,7 @@ type Server struct {
 	lock    *sqlx.ServiceLock // of the database that was given; else nil
 	port    *httpx.Port
 	guard   httpx.Guard
+	links   *httpx.Links
 	own     *identity.Resolver // nil when the configuration gives a directory
 	id      *identity.Identity // nil without a base URL that a did:web can be made of
 	auth    *auth.Auth
@@ -118,6 +119,11 @@ func (s *Server) moveFile(ctx context.Context) error {
 // openNetwork makes the clients that ask untrusted addresses.
 func (s *Server) openNetwork(context.Context) error {
 	s.guard = s.cfg.guard()
+	links := httpx.LinkOptions{Guard: s.guard, Clock: s.cfg.Clock}
+	if s.cfg.HTTP != nil {
+		links.Guard = httpx.AnyNetwork() // it has a guard of its own
+	}
+	s.links = httpx.NewLinks(links)
 	if s.cfg.HTTP == nil {
 		s.cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: s.guard, Timeout: -1, MaxRedirects: -1, UserAgent: "atcr-appview"})
 		s.onClose(s.cfg.HTTP.CloseIdleConnections)
@@ -141,6 +147,12 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 		DB: s.db, Directory: s.cfg.Directory, HTTP: client, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
 		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
 		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode,
+		InUse: func(ctx context.Context, did string) ([]string, error) {
+			if s.backend == nil { // which comes next
+				return nil, nil
+			}
+			return s.backend.SessionsInUse(ctx, did)
+		},
 		Log: s.cfg.Log, Clock: s.cfg.Clock,
 	})
 	return err
@@ -149,7 +161,8 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 func (s *Server) openBackend(ctx context.Context) (err error) {
 	o := pds.Options{
 		DB: s.db, Directory: s.cfg.Directory, HTTP: s.cfg.HTTP, Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
-		Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify, Clock: s.cfg.Clock, Log: s.cfg.Log,
+		CheckLink: s.links.Check, Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify,
+		Clock: s.cfg.Clock, Log: s.cfg.Log,
 	}
 	if s.id != nil {
 		o.Self = s.tokensFor("")

@@ -96,7 +96,9 @@ func (b *Backend) parts(o Options) {
 	b.names = newNames(o)
 	b.bodies = newBodies(b.db, b.servers, o.CacheBytes, b.clock, b.log)
 	b.prover = newProver(o, b.servers)
-	ho := holds.Options{Directory: o.Directory, HTTP: b.http, ServeStale: b.serveStale, Clock: b.clock, Log: b.log}
+	ho := holds.Options{
+		Directory: o.Directory, HTTP: b.http, CheckLink: o.CheckLink, ServeStale: b.serveStale, Clock: b.clock, Log: b.log,
+	}
 	if o.Sessions != nil {
 		ho.Tokens = o.Sessions.ServiceToken
 	}

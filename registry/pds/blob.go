@@ -22,7 +22,14 @@ type place struct {
 
 // Blob returns from what manifests and uploads told of where blobs lie. For the owner the present hold is asked
 // first, which leases the blob: a push that is told "it exists" relies on it.
+//
+// Whoever sends no token at all is told to get one, an anonymous one at least: clients do, and a link to this registry that somebody
+// clicks on then leads nobody to where a hold of untrusted people points.
 func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, error) {
+	if r.actor.NoToken {
+		return registry.Blob{}, registry.ErrUnauthorized.With("blobs take a token, of which an anonymous one is enough").
+			WithChallenge(r.actor.Challenge)
+	}
 	v, err := r.reader(ctx)
 	if err != nil {
 		return registry.Blob{}, err

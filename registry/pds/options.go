@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/identity"
@@ -53,6 +54,9 @@ type Options struct {
 	// one of your own should have such a guard, too, and no timeout over the whole exchange (layers pass through it; calls
 	// that are short are bounded here).
 	HTTP *http.Client
+	// CheckLink returns nil when a hold (the first address) may send clients to an address, or have parts sent there. Nil: public
+	// addresses, and with an HTTP of your own also the network that the hold is itself in.
+	CheckLink func(ctx context.Context, hold, link *url.URL) error
 	// Sessions acts for signed-in accounts.
 	Sessions Sessions
 	// Self issues service tokens in the registry's own name (serviceauth.Mint with its DID and key): for the service aud, good for
@@ -79,6 +83,13 @@ type Options struct {
 func (o *Options) defaults() {
 	if o.Verify == "" {
 		o.Verify = VerifySampled
+	}
+	if o.CheckLink == nil {
+		links := httpx.LinkOptions{Clock: o.Clock}
+		if o.HTTP != nil {
+			links.Guard = httpx.AnyNetwork()
+		}
+		o.CheckLink = httpx.NewLinks(links).Check
 	}
 	if o.HTTP == nil {
 		o.HTTP = httpx.NewClient(httpx.ClientOptions{Timeout: -1, UserAgent: "atcr-appview"})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ const (
 type Options struct {
 	Directory identity.Directory
 	HTTP      *http.Client // follows no redirects
+	// CheckLink returns nil when a hold may send readers and parts to an address.
+	CheckLink func(ctx context.Context, hold, link *url.URL) error
 	// Tokens gets a service token by a session; nil: all clients are anonymous.
 	Tokens     func(ctx context.Context, session, aud, lxm string) (string, error)
 	ServeStale time.Duration // how long rights are believed of a hold that is silent
@@ -95,7 +98,8 @@ func (h *Holds) Client(ctx context.Context, did string) (*holdclient.Client, err
 	}
 	// The document's own id is the hold's name: a loopback hold has two spellings and tokens are for one.
 	c := holdclient.New(holdclient.Options{
-		DID: ident.DID.String(), URL: endpoint, HasHoldService: own, HTTP: h.o.HTTP, Log: h.o.Log, Clock: h.o.Clock,
+		DID: ident.DID.String(), URL: endpoint, HasHoldService: own, HTTP: h.o.HTTP, CheckLink: h.o.CheckLink,
+		Log: h.o.Log, Clock: h.o.Clock,
 	})
 	h.clients[did] = c
 	return c, nil
