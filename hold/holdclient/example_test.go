@@ -33,7 +33,7 @@ func ExampleClient_UploadPart() {
 		}
 		return hold.CompleteUpload(ctx, id, d, parts)
 	}
-	hold := holdclient.New(holdclient.Options{DID: "did:web:hold.example.com", URL: "http://127.0.0.1:1"})
+	hold := holdclient.New(holdclient.Options{DID: "did:web:hold.example.com", URL: "http://127.0.0.1:1", HTTP: http.DefaultClient})
 	fmt.Println(errors.Is(push(context.Background(), hold, []byte("layer")), holdclient.ErrUnavailable))
 	// Output: true
 }
