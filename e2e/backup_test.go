@@ -74,7 +74,9 @@ func machineLost(t *testing.T, layers bool) {
 	set := slices.Max(wholeSets(t, target))
 	saved := readSet(t, filepath.Join(target, "sets", set))
 
-	restore := exec.Command(s.holdPath, "restore", "--config", filepath.Join(s.dir, "hold.yaml"), "--age-key", keyFile, target)
+	// The DID is known, and the directory's log names the key that signed the set. It is older than two seconds.
+	restore := exec.Command(s.holdPath, "restore", "--config", filepath.Join(s.dir, "hold.yaml"), "--age-key", keyFile, "--older", target)
+	restore.Env = append(os.Environ(), "HOLD_IDENTITY_DID="+s.HoldDID)
 	if out, err := restore.CombinedOutput(); err != nil || !strings.Contains(string(out), "restored into") ||
 		strings.Contains(string(out), "warning") {
 		t.Fatalf("restore: %v\n%s", err, out)

@@ -82,8 +82,11 @@ func identityFrame(did, handle string, seq int64, at time.Time) []byte {
 
 // Resync makes followers take the repository as it is now: one empty commit, announced by a #sync event whose number is at least
 // seq. It is for a repository that was restored from a backup: its followers have seen later commits, which the next #commit would
-// not follow on, and higher numbers. Errors are those of Apply.
+// not follow on, and higher numbers. Errors: [ErrSeq], and those of Apply.
 func (r *Repo) Resync(ctx context.Context, seq int64) (Commit, error) {
+	if err := checkSeq(seq); err != nil {
+		return Commit{}, fmt.Errorf("tell the followers of %s: %w", r.did, err)
+	}
 	var c Commit
 	err := r.submitBulk(ctx, func(s Reader, part func(*Changes) error) error {
 		old, err := s.Head()

@@ -28,6 +28,8 @@ var (
 	ErrInvalidOptions = errors.New("invalid repository options")
 	// ErrCorrupt: what the store gave back is not what was put in. Nothing is written any more on such a path.
 	ErrCorrupt = errors.New("repository corrupt")
+	// ErrSeq: an event number over [MaxSeq].
+	ErrSeq = errors.New("event number out of range")
 	// ErrNoSpace: the disk or database is full. Nothing of the batch was kept.
 	ErrNoSpace = errors.New("no space left for the repository")
 	// ErrBusy: another process holds the database for longer than the store waits, or its server is away.

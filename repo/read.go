@@ -174,8 +174,11 @@ func (r *Repo) OldestEvent(ctx context.Context) (seq int64, complete bool, err e
 }
 
 // JumpSeq raises the number that the next event gets at least, for a repository that was restored from a backup after
-// its followers have seen higher numbers. A number that is not higher than the present one changes nothing.
+// its followers have seen higher numbers. A number that is not higher than the present one changes nothing. Errors: [ErrSeq].
 func (r *Repo) JumpSeq(ctx context.Context, seq int64) error {
+	if err := checkSeq(seq); err != nil {
+		return fmt.Errorf("raise the event number of %s: %w", r.did, err)
+	}
 	err := r.submitBulk(ctx, func(s Reader, part func(*Changes) error) error {
 		h, err := s.Head()
 		if err != nil || seq <= h.Seq {
@@ -186,6 +189,17 @@ func (r *Repo) JumpSeq(ctx context.Context, seq int64) error {
 	})
 	if err != nil {
 		return fmt.Errorf("raise the event number of %s: %w", r.did, err)
+	}
+	return nil
+}
+
+// MaxSeq is the highest number that [Repo.JumpSeq] and [Repo.Resync] take; as microseconds, of the year 2255. Numbers can't fall again, and
+// above 1<<53, for which it leaves room, followers written in JavaScript don't tell them apart.
+const MaxSeq = 1<<53 - 1<<40
+
+func checkSeq(seq int64) error {
+	if seq > MaxSeq {
+		return fmt.Errorf("%w: %d; numbers are microseconds since 1970, at most %d", ErrSeq, seq, int64(MaxSeq))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "sets": sets, "wrapcar": wrapCAR,
-			"isjson": isJSON},
+			"isjson": isJSON, "firstword": firstWord, "signingkey": signingKey},
 	})
 }
 
@@ -60,6 +61,15 @@ func sets(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return err
 	}))
+}
+
+// signingKey puts the key that signed the newest set of a folder into a variable: signingkey NAME FOLDER.
+func signingKey(ts *testscript.TestScript, _ bool, args []string) {
+	sets, err := filepath.Glob(filepath.Join(args[1], "sets", "*", "manifest.json"))
+	ts.Check(err)
+	var m struct{ SigningKey string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(slices.Max(sets))), &m))
+	ts.Setenv(args[0], m.SigningKey)
 }
 
 // TestPostgres runs the verbs of the repository on a real database.

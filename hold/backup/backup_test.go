@@ -46,13 +46,13 @@ func TestCreateRestore(t *testing.T) {
 	if len(sets) != 2 || sets[0].Name != second.Name || !sets[1].Whole() {
 		t.Fatalf("sets %+v", sets)
 	}
-	rep, err := backup.Verify(t.Context(), to, m.Name, backup.VerifyOptions{Keys: []age.Identity{key}, TempDir: t.TempDir()})
+	rep, err := backup.Verify(t.Context(), to, m.Name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}, TempDir: t.TempDir()})
 	if err != nil || !rep.Identity {
 		t.Errorf("verify: %+v, %v", rep, err)
 	}
 
 	cfg := config(filepath.Join(t.TempDir(), "new"))
-	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	ro := backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}}
 	dry := ro
 	dry.DryRun = true
 	res, err := backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), dry)
@@ -89,7 +89,7 @@ func TestRestoreBesideLayers(t *testing.T) {
 	cfg.StoragePath = filepath.Join(t.TempDir(), "elsewhere")
 	must(t, os.Rename(filepath.Join(h.cfg.Dir, "blobs"), cfg.StoragePath))
 	must(t, os.Remove(layerFile(cfg.StoragePath, h.layers[1])))
-	res, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}})
+	res, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}})
 	must(t, err)
 	if res.Missing != 1 || !slices.Equal(res.First, []digest.Digest{h.layers[1]}) {
 		t.Errorf("missing %d, %v", res.Missing, res.First)
@@ -113,7 +113,7 @@ func TestWithoutIdentity(t *testing.T) {
 	}
 	did, records, seq := state(t, h.cfg)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
-	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
+	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust()}); !errors.Is(err, backup.ErrNoIdentity) {
 		t.Fatalf("into a folder without identity: %v", err)
 	}
 	key, err := age.GenerateX25519Identity()
@@ -127,7 +127,7 @@ func TestWithoutIdentity(t *testing.T) {
 	who := dataDir(t, cfg).Identity
 	_, err = identitybackup.Import(file, who, key)
 	must(t, err)
-	_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{})
+	_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust()})
 	must(t, err)
 	same(t, cfg, did, records, seq, h.layers)
 }
@@ -137,7 +137,7 @@ func TestRefusals(t *testing.T) {
 	key, o := keyPair(t)
 	other, _ := keyPair(t)
 	h.create(to, o)
-	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	ro := backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}}
 
 	t.Run("another hold's target", func(t *testing.T) {
 		cfg := config(filepath.Join(t.TempDir(), "hold"))
@@ -169,14 +169,14 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("keys", func(t *testing.T) {
 		cfg := config(filepath.Join(t.TempDir(), "new"))
-		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{}); !errors.Is(err, backup.ErrNoIdentity) {
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust()}); !errors.Is(err, backup.ErrNoIdentity) {
 			t.Errorf("without: %v", err)
 		}
 		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg),
-			backup.RestoreOptions{Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
+			backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
 			t.Errorf("another: %v", err)
 		}
-		if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{other}}); !errors.Is(err,
+		if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{other}}); !errors.Is(err,
 			identitybackup.ErrDecrypt) {
 			t.Errorf("another, verify: %v", err)
 		}
@@ -230,7 +230,7 @@ func TestDamage(t *testing.T) {
 	for _, f := range m.Files {
 		victims[f.Name] = filepath.Join(set, f.Name)
 	}
-	victims["manifest.json"] = filepath.Join(set, "manifest.json")
+	victims["manifest.json"], victims["manifest.sig"] = filepath.Join(set, "manifest.json"), filepath.Join(set, "manifest.sig")
 	ways := map[string]func(path string, b []byte) error{
 		"flipped":   func(p string, b []byte) error { b[len(b)/2] ^= 1; return os.WriteFile(p, b, 0o600) },
 		"truncated": func(p string, b []byte) error { return os.WriteFile(p, b[:len(b)-1], 0o600) },
@@ -252,7 +252,7 @@ func TestDamage(t *testing.T) {
 				if name == "layer" {
 					base = h.layers[1].Encoded()
 				}
-				_, err = backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{key}})
+				_, err = backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}})
 				if !errors.Is(err, want) || want == backup.ErrDamaged && !strings.Contains(err.Error(), base) {
 					t.Errorf("verify: %v", err)
 				}
@@ -260,7 +260,7 @@ func TestDamage(t *testing.T) {
 					return // a restore does not use it
 				}
 				cfg := config(filepath.Join(t.TempDir(), "new"))
-				_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}})
+				_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}})
 				if !errors.Is(err, want) || want == backup.ErrDamaged && !strings.Contains(err.Error(), base) {
 					t.Errorf("restore: %v", err)
 				}
@@ -272,7 +272,7 @@ func TestDamage(t *testing.T) {
 			})
 		}
 	}
-	_, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{})
+	_, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust()})
 	must(t, err)
 }
 
@@ -313,7 +313,7 @@ func TestPrune(t *testing.T) {
 	if !slices.Equal(gone, []string{names[2], names[1], names[0]}) {
 		t.Errorf("removed %v", gone)
 	}
-	if _, err := backup.Verify(t.Context(), to, names[3], backup.VerifyOptions{}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, names[3], backup.VerifyOptions{Trust: h.trust()}); err != nil {
 		t.Errorf("the newest good one: %v", err)
 	}
 	must(t, os.WriteFile(car, whole, 0o600))
@@ -338,7 +338,7 @@ func TestPrune(t *testing.T) {
 	for _, d := range h.layers[1:] {
 		must(t, layer(d))
 	}
-	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust()}); err != nil {
 		t.Error(err)
 	}
 	if gone, err := backup.Prune(t.Context(), to, p, 1); err != nil || len(gone) > 0 {
@@ -351,17 +351,16 @@ func TestManifestIsPlain(t *testing.T) {
 	h, to := makeHold(t, 0), folder(t)
 	_, o := keyPair(t)
 	m := h.create(to, o)
-	path := filepath.Join(to.String(), "sets", m.Name, "manifest.json")
-	whole, err := os.ReadFile(path)
-	must(t, err)
-	for field, value := range map[string]string{"rev": m.Rev, "name": m.Name} {
-		text := strings.Replace(string(whole), m.Sum, "", 1)
-		text = strings.Replace(text, fmt.Sprintf("%q: %q", field, value), fmt.Sprintf("%q: %q", field, `\u001b[2J`), 1)
-		text = strings.ReplaceAll(text, `\\u`, `\u`)
-		sum := digest.FromString(text).Encoded()
-		must(t, os.WriteFile(path, []byte(strings.Replace(text, `"sum": ""`, `"sum": "`+sum+`"`, 1)), 0o600))
+	whole := read(t, to, m.Name, "manifest.json")
+	for field, value := range map[string]string{"rev": m.Rev, "name": m.Name, "did": m.DID.String(), "signingKey": m.SigningKey} {
+		text := strings.Replace(whole, fmt.Sprintf("%q: %q", field, value), fmt.Sprintf(`%q: "\u001b[2J"`, field), 1)
+		if text == whole {
+			t.Fatalf("no %s in %s", field, whole)
+		}
+		write(t, to, m.Name, "manifest.json", text)
+		write(t, to, m.Name, "manifest.sig", sign(t, h.key(), text))
 		_, err := backup.Find(t.Context(), to, m.Name)
-		if !errors.Is(err, backup.ErrDamaged) || strings.Contains(err.Error(), "sum") || strings.Contains(err.Error(), "\x1b") {
+		if !errors.Is(err, backup.ErrDamaged) || strings.Contains(err.Error(), "does not belong") || strings.Contains(err.Error(), "\x1b") {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
@@ -392,7 +391,7 @@ func TestRestoreOfAnother(t *testing.T) {
 	cfg := config(filepath.Join(t.TempDir(), "new"))
 	cfg.Identity.DID = "did:web:other.example.com"
 	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg),
-		backup.RestoreOptions{Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
+		backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}}); !errors.Is(err, backup.ErrForeign) {
 		t.Errorf("restored: %v", err)
 	}
 	if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
@@ -426,7 +425,7 @@ func TestPruneByDamagedList(t *testing.T) {
 		t.Errorf("removed %v, %v", gone, err)
 	}
 	must(t, os.WriteFile(list, whole, 0o600))
-	if _, err := backup.Verify(t.Context(), to, older.Name, backup.VerifyOptions{}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, older.Name, backup.VerifyOptions{Trust: h.trust()}); err != nil {
 		t.Errorf("its layers: %v", err)
 	}
 }
@@ -443,7 +442,7 @@ func TestLostLayers(t *testing.T) {
 	if m.Layers.Count != 2 || m.Layers.Missing != 2 || !strings.Contains(log.String(), "lost layers") {
 		t.Errorf("%+v; log: %s", m.Layers, log)
 	}
-	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust()}); err != nil {
 		t.Error(err)
 	}
 }

@@ -62,7 +62,8 @@ func child(text string) error {
 		return err
 	}
 	if c.Verb == "restore" {
-		_, err = backup.Restore(ctx, t, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}})
+		_, err = backup.Restore(ctx, t, "", cfg, backup.RestoreOptions{Keys: []age.Identity{key}, // nothing vouches for the set
+			Confirm: func(context.Context, *backup.Claims) error { return nil }})
 		return err
 	}
 	p, err := datadir.Read(ctx, cfg)
@@ -105,7 +106,7 @@ func TestKillDuringCreate(t *testing.T) {
 			if (m.Name == first.Name) != (whole == 1) {
 				t.Errorf("the newest set is %s, the first was %s", m.Name, first.Name)
 			}
-			if _, err := backup.Verify(t.Context(), to, first.Name, backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+			if _, err := backup.Verify(t.Context(), to, first.Name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
 				t.Error(err)
 			}
 			// What another kill, in the middle of a file, would leave.
@@ -122,7 +123,7 @@ func TestKillDuringCreate(t *testing.T) {
 				t.Error("half a file is left")
 			}
 			for _, s := range sets {
-				if _, err := backup.Verify(t.Context(), to, s.Name, backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+				if _, err := backup.Verify(t.Context(), to, s.Name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -136,7 +137,7 @@ func TestKillDuringRestore(t *testing.T) {
 	key, o := keyPair(t)
 	h.create(to, o)
 	did, records, seq := state(t, h.cfg)
-	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	ro := backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}}
 	for _, point := range crashpoint.OfRestore() {
 		t.Run(point, func(t *testing.T) {
 			cfg := config(filepath.Join(t.TempDir(), "new"))

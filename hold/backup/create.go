@@ -13,7 +13,6 @@ import (
 
 	"filippo.io/age"
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold/datadir"
@@ -45,6 +44,9 @@ type Options struct {
 	Keep int
 	// Version of the program, for the manifest.
 	Version string
+	// Trusted are the keys that a restore will take sets by, as [Trust] has them: Create logs an error when the key that signs is not
+	// among them. Empty: not looked at.
+	Trusted []string
 	// Progress may be nil.
 	Progress Progress
 	// Clock tells the time; nil is time.Now.
@@ -95,9 +97,9 @@ func (o Options) Job(open func(context.Context) (Target, error)) func(context.Co
 	}
 }
 
-// Create makes one set and returns its manifest. Before it removes what backups that were broken off left. The repository is verified
-// before it counts. Errors: [ErrNoIdentity], [ErrForeign], datadir.ErrLocked while another process makes one, those of the target and
-// of the hold's contents. After an error the target has no new set; layers that arrived are used by the next.
+// Create makes one set, signed by the hold's key, and returns its manifest. Before it removes what backups that were broken off left. The
+// repository is verified before it counts. Errors: [ErrNoIdentity], [ErrForeign], datadir.ErrLocked while another process makes one, those
+// of the target and of the hold's contents. After an error the target has no new set; layers that arrived are used by the next.
 func Create(ctx context.Context, t Target, p *datadir.Contents, o Options) (_ *Manifest, err error) {
 	if err := o.fill(); err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
@@ -189,12 +191,27 @@ func (c *creating) prepare(ctx context.Context) (err error) {
 	}
 	c.m.Created = c.Clock().UTC().Truncate(time.Microsecond)
 	c.m.Name = c.m.Created.Format(nameLayout)
-	if len(sets) > 0 && c.m.Name <= sets[0].Name { // the clock went back: the newest set must have the highest name
-		last, err := time.Parse(nameLayout, sets[0].Name)
+	return c.rename(sets)
+}
+
+// rename gives the set the highest name when the clock went back. Names far ahead that are not our own are others' doing: they don't count.
+func (c *creating) rename(sets []Set) error {
+	key := c.p.Repo.PublicKey().DIDKey()
+	ahead := c.m.Created.Add(aheadMax).Format(nameLayout)
+	for _, s := range sets {
+		if s.Name > ahead && !s.signedBy(key) {
+			c.Log.Warn("a set at the target is of a time to come, and is not this hold's", "set", s.Name, "target", c.t.String())
+			continue
+		}
+		if c.m.Name > s.Name {
+			return nil
+		}
+		last, err := time.Parse(nameLayout, s.Name)
 		if err != nil {
 			return err
 		}
 		c.m.Name = last.Add(time.Microsecond).Format(nameLayout)
+		return nil
 	}
 	return nil
 }
@@ -289,29 +306,30 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 }
 
 // sameIdentity makes sure that the identity on disk is the one that signed what was read: a restore verifies the one by the other.
-func (c *creating) sameIdentity() (syntax.DID, error) {
+func (c *creating) sameIdentity() (*identity.Identity, error) {
 	id, err := identity.Load(c.p.Identity)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	pub, err := id.Key.PublicKey()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if id.DID.String() != c.p.Repo.DID() || !pub.Equal(c.key) {
-		return "", errors.New("the identity on disk is not the one that signed the repository as it was read: " +
+		return nil, errors.New("the identity on disk is not the one that signed the repository as it was read: " +
 			"its key was changed meanwhile; make the backup again")
 	}
-	return id.DID, nil
+	return id, nil
 }
 
 // write brings the files of the set to the target, the manifest last.
 func (c *creating) write(ctx context.Context) error {
-	did, err := c.sameIdentity()
+	id, err := c.sameIdentity()
 	if err != nil {
 		return err
 	}
-	c.m.DID, c.m.SigningKey, c.m.Version = did, c.key.DIDKey(), c.Version
+	c.m.DID, c.m.SigningKey, c.m.Version = id.DID, c.key.DIDKey(), c.Version
+	c.warn()
 	if err := c.car.put(ctx, c.t, &c.m, repoFile); err != nil {
 		return err
 	}
@@ -340,16 +358,31 @@ func (c *creating) write(ctx context.Context) error {
 			return err
 		}
 	}
-	_ = crashpoint.Reach(ctx, crashpoint.FilesWritten)
-	b, err := c.m.encode()
+	text, signature, err := c.m.encode(id.Key)
 	if err != nil {
 		return err
 	}
-	if err := c.t.Put(ctx, c.m.path(manifestFile), bytes.NewReader(b), int64(len(b))); err != nil {
+	if err := c.t.Put(ctx, c.m.path(signatureFile), bytes.NewReader(signature), int64(len(signature))); err != nil {
+		return err
+	}
+	_ = crashpoint.Reach(ctx, crashpoint.FilesWritten)
+	if err := c.t.Put(ctx, c.m.path(manifestFile), bytes.NewReader(text), int64(len(text))); err != nil {
 		return err
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.SetWhole)
 	return nil
+}
+
+// warn tells of what would keep the set from being restored as a matter of course.
+func (c *creating) warn() {
+	if len(c.Trusted) > 0 && !slices.Contains(c.Trusted, c.m.SigningKey) {
+		c.Log.Error("the key that signs the backups is not among the trusted ones: a restore by that list refuses them; add it",
+			"key", c.m.SigningKey)
+	}
+	if err := c.m.checkSeq(); err != nil {
+		c.Log.Error("the hold's event numbers are ahead of the clock, as if it had been wrong once: a restore asks for that to be allowed",
+			"error", err)
+	}
 }
 
 func (c *creating) writeNotes(ctx context.Context) (err error) {

@@ -56,7 +56,8 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	if _, err := backup.Restore(ctx, to, "", dir, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
+	trust := backup.Trust{Keys: []string{set.SigningKey}} // noted when the set was made, not read from the target
+	if _, err := backup.Restore(ctx, to, "", dir, backup.RestoreOptions{Trust: trust, Keys: []age.Identity{key}}); err != nil {
 		fmt.Println(err)
 		return
 	}

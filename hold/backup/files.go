@@ -80,11 +80,15 @@ func putBytes(ctx context.Context, t Target, m *Manifest, name string, b []byte)
 // maxConfig limits the configuration of a set, in bytes: what a hold takes as one.
 const maxConfig = 1 << 20
 
-// ReadConfig returns the configuration's text of a set, the newest one for an empty name; nil when it holds none. Errors: [ErrNoSet];
-// [ErrDamaged], naming the file; [ErrFormat].
-func ReadConfig(ctx context.Context, t Target, name string) (text []byte, set string, err error) {
+// ReadConfig returns the configuration's text of a set, the newest one for an empty name; nil when it holds none. A set that nothing
+// vouches for is read, too, unless its key is known to be another's: show the text to a person before it is used. Errors: [ErrNoSet];
+// [ErrDamaged], naming the file; [ErrFormat]; [ErrUntrusted], [ErrUnsigned], [ErrOld] and [ErrSeq] as Trust says.
+func ReadConfig(ctx context.Context, t Target, name string, trust Trust) (text []byte, set string, err error) {
 	m, err := Find(ctx, t, name)
 	if err != nil {
+		return nil, "", err
+	}
+	if _, err := trust.check(ctx, t, m, false); err != nil {
 		return nil, "", err
 	}
 	f := m.file(configFile)

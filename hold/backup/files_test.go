@@ -16,7 +16,7 @@ func TestReadConfig(t *testing.T) {
 		_, o := keyPair(t)
 		o.Config = bytes.Repeat([]byte("#"), size)
 		m := h.create(to, o)
-		text, set, err := backup.ReadConfig(t.Context(), to, m.Name)
+		text, set, err := backup.ReadConfig(t.Context(), to, m.Name, h.trust())
 		if set != m.Name {
 			t.Errorf("set %q, want %q", set, m.Name)
 		}

@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
+	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 	"github.com/atcr-dev/atcr/storage"
@@ -148,6 +150,27 @@ func (h *made) create(t backup.Target, o backup.Options) *backup.Manifest {
 	must(h.t, err)
 	must(h.t, p.Close())
 	return m
+}
+
+// key is the one that signs the hold's sets.
+func (h *made) key() atcrypto.PrivateKey {
+	h.t.Helper()
+	id, err := identity.Load(dataDir(h.t, h.cfg).Identity)
+	must(h.t, err)
+	return id.Key
+}
+
+// trust takes the hold's sets, of any age.
+func (h *made) trust() backup.Trust {
+	h.t.Helper()
+	return backup.Trust{Keys: []string{didKey(h.t, h.key())}, Older: true}
+}
+
+func didKey(t testing.TB, key atcrypto.PrivateKey) string {
+	t.Helper()
+	pub, err := key.PublicKey()
+	must(t, err)
+	return pub.DIDKey()
 }
 
 // state is what must be the same after a restore.

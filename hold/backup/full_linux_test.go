@@ -50,14 +50,14 @@ func TestTargetFull(t *testing.T) {
 			t.Errorf("set %s is whole: %v", s.Name, s.Whole())
 		}
 	}
-	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
 		t.Error(err)
 	}
 	must(t, os.Remove(ballast))
 	if _, err := backup.Create(t.Context(), to, p, o); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
-	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -68,7 +68,7 @@ func TestRestoreFull(t *testing.T) {
 	key, o := keyPair(t)
 	h.create(to, o)
 	did, records, seq := state(t, h.cfg)
-	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	ro := backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}}
 	for what, c := range map[string]struct {
 		size int64
 		want error

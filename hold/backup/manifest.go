@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
@@ -28,27 +30,41 @@ var (
 	ErrNoIdentity = errors.New("the backup is without the identity")
 	// ErrForeign: the target holds the backups of another hold.
 	ErrForeign = errors.New("the target holds backups of another hold")
+	// ErrUntrusted: the set is signed, but nothing that who writes to the target can't choose says that the key is the hold's.
+	ErrUntrusted = errors.New("the backup is not known to be the hold's own")
+	// ErrUnsigned: the set was made before sets were signed: anybody who can write to the target may have made it.
+	ErrUnsigned = errors.New("the backup is not signed")
+	// ErrOld: the set is older than it should be, or than another one at the target.
+	ErrOld = errors.New("the backup is old")
+	// ErrSeq: the set's event number is far ahead of its time. Followers that saw such a number ignore the hold for good.
+	ErrSeq = errors.New("the event number of the backup is ahead of its time")
 	// ErrFormat: the set is of a version that this program does not know.
 	ErrFormat = errors.New("unknown format of a backup")
 )
 
-const format = "atcr-backup-1"
+const (
+	format         = "atcr-backup-2"
+	formatUnsigned = "atcr-backup-1" // read only
+)
 
 // Names of a set's files.
 const (
-	setsFolder   = "sets/"
-	layersFolder = "layers/"
-	manifestFile = "manifest.json"
-	repoFile     = "repo.car"
-	identityFile = "identity.age"
-	notesFile    = "notes.jsonl"
-	layersFile   = "layers.txt"
-	configFile   = "config.yaml"
+	setsFolder    = "sets/"
+	layersFolder  = "layers/"
+	manifestFile  = "manifest.json"
+	signatureFile = "manifest.sig"
+	repoFile      = "repo.car"
+	identityFile  = "identity.age"
+	notesFile     = "notes.jsonl"
+	layersFile    = "layers.txt"
+	configFile    = "config.yaml"
 
-	maxManifest = 1 << 20
-	nameLayout  = "20060102T150405.000000Z"
+	maxManifest  = 1 << 20
+	maxSignature = 1 << 10
+	nameLayout   = "20060102T150405.000000Z"
 )
 
+// fileNames are those that a manifest names.
 var fileNames = []string{repoFile, identityFile, notesFile, layersFile, configFile}
 
 // isSetName reports whether a name is a moment as we write it, so that the next set's can be made from it.
@@ -65,7 +81,7 @@ type Manifest struct {
 	Version string    `json:"version,omitempty"` // of the program that made it
 
 	DID        syntax.DID `json:"did"`
-	SigningKey string     `json:"signingKey"` // did:key; it signed the commit
+	SigningKey string     `json:"signingKey"` // did:key; it signed the commit and this manifest
 	Rev        string     `json:"rev"`
 	Commit     string     `json:"commit"`
 	Seq        int64      `json:"seq"` // no event had a higher number
@@ -74,7 +90,7 @@ type Manifest struct {
 	Files  []File  `json:"files"`
 	Layers *Layers `json:"layers,omitempty"` // nil: made without layers
 
-	Sum string `json:"sum"` // sha256 of this file with an empty sum
+	Sum string `json:"sum,omitempty"` // of a set that is not signed: sha256 of this file with an empty sum
 }
 
 // File is a file of a set.
@@ -106,31 +122,75 @@ func (m *Manifest) file(name string) *File {
 
 func (m *Manifest) path(file string) string { return setsFolder + m.Name + "/" + file }
 
-func (m *Manifest) encode() ([]byte, error) {
+// Signed reports whether the set is signed by its SigningKey. Whose key that is, [Trust] says.
+func (m *Manifest) Signed() bool { return m.Format == format }
+
+// signedText is what the key signs. It signs commits and tokens, too: none of them begins so.
+func signedText(manifest []byte) []byte { return append([]byte(format+"\n"), manifest...) }
+
+// encode returns the manifest and its signature, as they are written.
+func (m *Manifest) encode(key atcrypto.PrivateKey) (text, signature []byte, err error) {
 	m.Format, m.Sum = format, ""
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return nil, err
+	if text, err = json.MarshalIndent(m, "", "  "); err != nil {
+		return nil, nil, err
 	}
-	sum := sha256.Sum256(b)
-	m.Sum = hex.EncodeToString(sum[:])
-	return bytes.Replace(b, []byte(`"sum": ""`), []byte(`"sum": "`+m.Sum+`"`), 1), nil
+	sig, err := key.HashAndSign(signedText(text))
+	if err != nil {
+		return nil, nil, err
+	}
+	return text, []byte(encodeSignature(sig)), nil
 }
 
-func parseManifest(name string, b []byte) (*Manifest, error) {
+// encodeSignature is the text of manifest.sig.
+func encodeSignature(sig []byte) string { return base64.RawURLEncoding.EncodeToString(sig) + "\n" }
+
+// signed reports why the signature is not that of the key which the manifest names, or nil.
+func (m *Manifest) signed(key atcrypto.PublicKey, text, signature []byte) error {
+	if signature == nil {
+		return errors.New(signatureFile + " is gone")
+	}
+	sig, err := base64.RawURLEncoding.DecodeString(string(bytes.TrimSuffix(signature, []byte("\n"))))
+	if err == nil {
+		err = key.HashAndVerify(signedText(text), sig)
+	}
+	if err != nil || encodeSignature(sig) != string(signature) {
+		return errors.New(signatureFile + " does not belong to it: its key has not signed these bytes")
+	}
+	return nil
+}
+
+// unsigned reports why the sum of a set of before is wrong, or nil.
+func (m *Manifest) unsigned(text []byte) error {
+	sum := sha256.Sum256(bytes.Replace(text, []byte(`"sum": "`+m.Sum+`"`), []byte(`"sum": ""`), 1))
+	if m.Sum != hex.EncodeToString(sum[:]) {
+		return errors.New("its sum is wrong")
+	}
+	return nil
+}
+
+// parseManifest reads a manifest that belongs to the set of this name. Who signed it is not known to be trusted.
+func parseManifest(name string, b, signature []byte) (*Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, setsFolder+name+"/"+manifestFile, err)
 	}
-	if m.Format != format {
-		return nil, fmt.Errorf("%w: %s is %.40q, this program reads %q", ErrFormat, name, m.Format, format)
+	if m.Format != format && m.Format != formatUnsigned {
+		return nil, fmt.Errorf("%w: %s is %.40q, this program reads %q and %q", ErrFormat, name, m.Format, format, formatUnsigned)
 	}
 	damaged := func(why string) error {
 		return fmt.Errorf("%w: %s: %s", ErrDamaged, setsFolder+name+"/"+manifestFile, why)
 	}
-	sum := sha256.Sum256(bytes.Replace(b, []byte(`"sum": "`+m.Sum+`"`), []byte(`"sum": ""`), 1))
-	if m.Sum != hex.EncodeToString(sum[:]) {
-		return nil, damaged("its sum is wrong")
+	key, err := atcrypto.ParsePublicDIDKey(m.SigningKey)
+	if err != nil || key.DIDKey() != m.SigningKey {
+		return nil, damaged("its signingKey is none")
+	}
+	if m.Signed() {
+		err = m.signed(key, b, signature)
+	} else {
+		err = m.unsigned(b)
+	}
+	if err != nil {
+		return nil, damaged(err.Error())
 	}
 	if m.Name != name {
 		return nil, damaged(fmt.Sprintf("it is of the set %.40q", m.Name))
@@ -165,6 +225,11 @@ type Set struct {
 // Whole reports whether the set counts.
 func (s *Set) Whole() bool { return s.Manifest != nil }
 
+// signedBy reports whether it is whole and signed by a key.
+func (s *Set) signedBy(key string) bool {
+	return s.Whole() && s.Manifest.Signed() && s.Manifest.SigningKey == key
+}
+
 // List returns the sets of a target, the newest first, those that were broken off among them. Only manifests are read.
 func List(ctx context.Context, t Target) ([]Set, error) {
 	var sets []Set
@@ -173,7 +238,7 @@ func List(ctx context.Context, t Target) ([]Set, error) {
 			return nil, err
 		}
 		name, file, ok := strings.Cut(strings.TrimPrefix(e.Name, setsFolder), "/")
-		if !ok || !isSetName(name) || file != manifestFile && !slices.Contains(fileNames, file) {
+		if !ok || !isSetName(name) || file != manifestFile && file != signatureFile && !slices.Contains(fileNames, file) {
 			continue // not ours
 		}
 		if len(sets) == 0 || sets[len(sets)-1].Name != name {
@@ -217,17 +282,30 @@ func Find(ctx context.Context, t Target, name string) (*Manifest, error) {
 	return nil, fmt.Errorf("%w: %s holds none that is whole", ErrNoSet, t)
 }
 
+// readManifest reads a manifest and its signature. One that is not there is fs.ErrNotExist.
 func readManifest(ctx context.Context, t Target, name string) (*Manifest, error) {
-	r, err := t.Open(ctx, setsFolder+name+"/"+manifestFile)
+	text, err := readSmall(ctx, t, setsFolder+name+"/"+manifestFile, maxManifest)
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	signature, err := readSmall(ctx, t, setsFolder+name+"/"+signatureFile, maxSignature)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a set of before has none
+		return nil, err
+	}
+	return parseManifest(name, text, signature)
+}
+
+func readSmall(ctx context.Context, t Target, name string, limit int64) ([]byte, error) {
+	r, err := t.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err = errors.Join(err, r.Close()); err != nil {
 		return nil, err
 	}
-	if len(b) > maxManifest {
-		return nil, fmt.Errorf("%w: %s has more than %d bytes", ErrDamaged, setsFolder+name+"/"+manifestFile, maxManifest)
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%w: %s has more than %d bytes", ErrDamaged, name, limit)
 	}
-	return parseManifest(name, b)
+	return b, nil
 }

@@ -90,7 +90,7 @@ func TestBesidePushes(t *testing.T) {
 		t.Error("nothing was deleted")
 	}
 	for _, name := range names {
-		if _, err := backup.Verify(t.Context(), to, name, backup.VerifyOptions{Keys: []age.Identity{key}}); err != nil {
+		if _, err := backup.Verify(t.Context(), to, name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -141,7 +141,7 @@ func testDeletedMeanwhile(t *testing.T, times int) {
 	if fired != times || m.Layers.Missing != 0 || m.Layers.Count != 3 {
 		t.Errorf("fired %d, %+v", fired, m.Layers)
 	}
-	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{}); err != nil {
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -179,7 +179,7 @@ func TestRotatedMeanwhile(t *testing.T) {
 	must(t, s.Close())
 	did, records, seq := state(t, h.cfg)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
-	_, err = backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), backup.RestoreOptions{Keys: []age.Identity{key}})
+	_, err = backup.Restore(t.Context(), to, m.Name, dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}})
 	must(t, err)
 	same(t, cfg, did, records, seq, h.layers)
 }

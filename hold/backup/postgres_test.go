@@ -27,7 +27,7 @@ func TestPostgres(t *testing.T) {
 	h.push(3)
 	h.create(to, o)
 	did, records, seq := state(t, h.cfg)
-	ro := backup.RestoreOptions{Keys: []age.Identity{key}}
+	ro := backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}}
 	for name, db := range map[string]*sqldb.DB{"another database": server.Open(t), "a folder": nil} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(filepath.Join(t.TempDir(), "new"))

@@ -45,15 +45,15 @@ func TestProgress(t *testing.T) {
 	w.ended(0)
 	keys := []age.Identity{key}
 	for _, quick := range []bool{false, true} {
-		_, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: keys, Quick: quick, Progress: w.see})
+		_, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust(), Keys: keys, Quick: quick, Progress: w.see})
 		must(t, err)
 		w.ended(m.Layers.Bytes)
 	}
 	again := dataDir(t, config(t.TempDir()))
-	_, err := backup.Restore(t.Context(), to, "", again, backup.RestoreOptions{Keys: keys, DryRun: true, Progress: w.see})
+	_, err := backup.Restore(t.Context(), to, "", again, backup.RestoreOptions{Trust: h.trust(), Keys: keys, DryRun: true, Progress: w.see})
 	must(t, err)
 	w.ended(0)
-	_, err = backup.Restore(t.Context(), to, "", again, backup.RestoreOptions{Keys: keys, Progress: w.see})
+	_, err = backup.Restore(t.Context(), to, "", again, backup.RestoreOptions{Trust: h.trust(), Keys: keys, Progress: w.see})
 	must(t, err)
 	w.ended(m.Layers.Bytes)
 }

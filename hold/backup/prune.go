@@ -12,7 +12,8 @@ import (
 	"github.com/atcr-dev/atcr/hold/datadir"
 )
 
-// Prune removes whole sets until keep are left, the newest ones, and layers that no set that is left names. It returns the names of what it
+// Prune removes whole sets that are older than the keep newest ones which the hold's key of now has signed, and layers that no set that is
+// left names: sets that others brought to the target don't count, so that they push none of the hold's out. It returns the names of what it
 // removed. First the newest set is read back; one that is damaged is told by the error, does not count, and then the newest one that
 // is good stays whatever keep says. No layer is removed while the list of one set that is left is damaged. Files that no backup made
 // are left alone. Errors: [ErrDamaged], [ErrForeign], datadir.ErrLocked, those of the target.
@@ -37,7 +38,7 @@ func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (remove
 	if err := ours(t, sets, p.Repo.DID()); err != nil {
 		return nil, err
 	}
-	drop, damaged, err := surplus(ctx, t, sets, keep)
+	drop, damaged, err := surplus(ctx, t, sets, p.Repo.PublicKey().DIDKey(), keep)
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +55,18 @@ func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (remove
 }
 
 // surplus returns the sets to remove. damaged tells of newer sets that are not good.
-func surplus(ctx context.Context, t Target, sets []Set, keep int) (drop []Set, damaged, err error) {
+func surplus(ctx context.Context, t Target, sets []Set, key string, keep int) (drop []Set, damaged, err error) {
 	count := 0
 	for _, s := range sets {
 		if !s.Whole() {
 			damaged = errors.Join(damaged, s.Err)
+			continue
+		}
+		if count == keep {
+			drop = append(drop, s)
+			continue
+		}
+		if !s.signedBy(key) {
 			continue
 		}
 		if count == 0 { // none that is good was met yet
@@ -71,9 +79,7 @@ func surplus(ctx context.Context, t Target, sets []Set, keep int) (drop []Set, d
 				return nil, nil, err
 			}
 		}
-		if count++; count > keep {
-			drop = append(drop, s)
-		}
+		count++
 	}
 	return drop, damaged, nil
 }

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,14 @@ import (
 type RestoreOptions struct {
 	// Keys decrypt the identity. Required when the set holds one.
 	Keys []age.Identity
+	// Trust says which sets are taken. A set without the identity may also be signed by the key of the identity that is in the data
+	// folder.
+	Trust Trust
+	// Show is told what is to be restored, before anything of it is written; nil: nobody.
+	Show func(*Claims)
+	// Confirm is asked, after Show, about a set that nothing vouches for, in a dry run, too: Claims.Unproven says why. An error ends the
+	// restore, and nothing was written. nil refuses such sets.
+	Confirm func(context.Context, *Claims) error
 	// NoLayers leaves the set's layers where they are: the hold's storage was not lost.
 	NoLayers bool
 	// DryRun checks all that would be used, and changes nothing.
@@ -46,8 +55,11 @@ type Restored struct {
 // called again: the folder is no hold until it succeeded (datadir.ErrRestoreInProgress), and an empty name then means the set
 // that was begun.
 //
-// Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrForeign] when the configuration names another DID;
-// [ErrNoIdentity]; datadir.ErrNotEmpty; datadir.ErrRestoreInProgress; datadir.ErrLocked with the pid of the server that runs there;
+// A set counts when [Trust] vouches for it, or when Confirm says so: else it could bring somebody else's keys and crew.
+//
+// Errors: [ErrNoSet]; [ErrDamaged], naming the file; [ErrFormat]; [ErrUntrusted], [ErrUnsigned], [ErrOld] and [ErrSeq] as Trust says;
+// [ErrForeign] when the configuration names another DID; [ErrNoIdentity]; datadir.ErrNotEmpty; datadir.ErrRestoreInProgress;
+// datadir.ErrLocked with the pid of the server that runs there;
 // identity/backup's ErrDecrypt.
 func Restore(ctx context.Context, t Target, name string, cfg datadir.Config, o RestoreOptions) (*Restored, error) {
 	r := &restoring{RestoreOptions: o, t: t, cfg: cfg}
@@ -65,6 +77,9 @@ type restoring struct {
 	m   *Manifest
 	out Restored
 
+	unproven error // why nothing vouches for the set
+	shown    bool
+
 	to      *datadir.Restore // nil in a dry run
 	have    datadir.LayerReader
 	copies  []digest.Digest // to be copied, in order
@@ -79,18 +94,27 @@ func (r *restoring) close() error {
 	return err
 }
 
-func (r *restoring) run(ctx context.Context, name string) (err error) {
-	if name == "" {
-		if name, err = datadir.RestoreInProgress(r.cfg.Dir); err != nil {
-			return err
-		}
+func (r *restoring) run(ctx context.Context, name string) error {
+	begun, err := datadir.RestoreInProgress(r.cfg.Dir)
+	if err != nil {
+		return err
 	}
+	name = cmp.Or(name, begun)
 	if r.m, err = Find(ctx, r.t, name); err != nil {
 		return err
 	}
 	r.out.Manifest = r.m
 	if want, err := identity.NormalizeDID(r.cfg.Identity.DID); err == nil && want != r.m.DID {
 		return fmt.Errorf("%w: %s is of %s, the configured DID is %s", ErrForeign, r.m.Name, r.m.DID, want)
+	}
+	if err := r.ownKey(); err != nil {
+		return err
+	}
+	if r.unproven, err = r.Trust.check(ctx, r.t, r.m, begun != "" && name == begun); err != nil {
+		return err
+	}
+	if r.unproven != nil && r.Confirm == nil {
+		return r.unproven
 	}
 	if r.m.HasIdentity() && len(r.Keys) == 0 {
 		return fmt.Errorf("%w: give the key or the passphrase that %s was encrypted for", ErrNoIdentity, r.m.path(identityFile))
@@ -99,7 +123,15 @@ func (r *restoring) run(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.begin(who); err != nil {
+	if r.unproven != nil {
+		if err := datadir.CheckRestore(r.cfg, r.m.DID, r.m.Name); err != nil { // before somebody is asked
+			return err
+		}
+		if err := r.confirm(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.begin(); err != nil {
 		return err
 	}
 	dir := ""
@@ -115,18 +147,51 @@ func (r *restoring) run(ctx context.Context, name string) (err error) {
 	return r.parts(ctx, who, dir)
 }
 
-// begin takes the data folder.
-func (r *restoring) begin(who []byte) error {
-	if who == nil {
-		who := r.cfg.Identity
-		if who.Dir == "" {
-			who.Dir = r.cfg.Dir
-		}
-		id, err := identity.Load(who)
-		if err != nil || id.DID != r.m.DID {
-			return fmt.Errorf("%w: import the identity of %s first (atcr-hold identity import)", ErrNoIdentity, r.m.DID)
-		}
+// ownKey trusts the identity that somebody put into the data folder, for a set that brings none.
+func (r *restoring) ownKey() error {
+	if r.m.HasIdentity() {
+		return nil
 	}
+	who := r.cfg.Identity
+	who.Dir = cmp.Or(who.Dir, r.cfg.Dir)
+	id, err := identity.Load(who)
+	if err != nil || id.DID != r.m.DID {
+		return fmt.Errorf("%w: import the identity of %s first (atcr-hold identity import)", ErrNoIdentity, r.m.DID)
+	}
+	pub, err := id.Key.PublicKey()
+	if err != nil {
+		return err
+	}
+	r.Trust.Keys = append(slices.Clone(r.Trust.Keys), pub.DIDKey())
+	return nil
+}
+
+// confirm asks about a set that nothing vouches for. Nothing is in the data folder yet; what the set's repository says is fetched again
+// afterwards, and is the same by its digest.
+func (r *restoring) confirm(ctx context.Context) (err error) {
+	car, err := openRepo(ctx, r.t, r.m, "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, car.close()) }()
+	c, err := r.show(ctx, car.CAR)
+	if err != nil {
+		return err
+	}
+	return r.Confirm(ctx, c)
+}
+
+func (r *restoring) show(ctx context.Context, car *repo.CAR) (*Claims, error) {
+	c, err := readClaims(ctx, car, r.m, &r.Trust, r.unproven)
+	if err == nil && r.Show != nil {
+		r.Show(c)
+	}
+	r.shown = true
+	return c, err
+}
+
+// begin takes the data folder.
+func (r *restoring) begin() error {
 	if r.DryRun {
 		store, err := r.cfg.Layers()
 		r.have = store
@@ -148,6 +213,11 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, car.close()) }()
+	if !r.shown {
+		if _, err := r.show(ctx, car.CAR); err != nil {
+			return err
+		}
+	}
 	notes, err := fetchSpool(ctx, r.t, r.m, notesFile, dir)
 	if err != nil {
 		return err

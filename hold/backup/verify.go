@@ -16,8 +16,11 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 )
 
-// VerifyOptions tune [Verify]; the zero value is right.
+// VerifyOptions tune [Verify].
 type VerifyOptions struct {
+	// Trust says whose sets are good, and how old they may be. One that it does not vouch for is refused, but for one that is not signed,
+	// where it allows that.
+	Trust Trust
 	// Keys decrypt the identity, which then must be the repository's; without them only its bytes are checked.
 	Keys []age.Identity
 	// Quick does not read the layers, only looks whether they are there in the right size.
@@ -35,11 +38,19 @@ type Report struct {
 	LayersBad []string // layers that are gone or have changed, up to 100
 }
 
-// Verify checks a set, the newest one for an empty name, without restoring it: every file against the manifest, the repository's tree
-// and signature, that every layer its records name is listed, and every listed layer's digest. Errors: [ErrNoSet];
-// [ErrDamaged], naming the file; [ErrFormat]; identity/backup's ErrDecrypt.
+// Verify checks a set, the newest one for an empty name, without restoring it: that the hold signed it, every file against the manifest,
+// the repository's tree and signature, that every layer its records name is listed, and every listed layer's digest. Errors: [ErrNoSet];
+// [ErrDamaged], naming the file; [ErrFormat]; [ErrUntrusted], [ErrUnsigned], [ErrOld] and [ErrSeq] as Trust says; identity/backup's
+// ErrDecrypt.
 func Verify(ctx context.Context, t Target, name string, o VerifyOptions) (*Report, error) {
 	m, err := Find(ctx, t, name)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	unproven, err := o.Trust.check(ctx, t, m, false)
+	if err == nil && m.Signed() {
+		err = unproven
+	}
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}

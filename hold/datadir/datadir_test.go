@@ -158,3 +158,31 @@ func restore(t *testing.T, from, into datadir.Config) digest.Digest {
 	}
 	return d
 }
+
+// An event number that nothing could follow is refused.
+func TestRestoreSeq(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	o, err := datadir.OpenRepo(ctx, config(filepath.Join(t.TempDir(), "hold")))
+	must(t, err)
+	var car bytes.Buffer
+	must(t, repo.ExportCAR(ctx, o.Repo, &car, nil))
+	key, did := o.Identity.Key, o.Identity.DID
+	must(t, o.Close())
+	for _, seq := range []int64{-1, 1 << 53, 1<<63 - 1, 9223372033254775807} {
+		cfg := config(filepath.Join(t.TempDir(), "new"))
+		must(t, os.MkdirAll(filepath.Join(cfg.Dir, "keys"), 0o700))
+		must(t, os.WriteFile(filepath.Join(cfg.Dir, "keys", "signing.key"), []byte(key.Multibase()), 0o600))
+		must(t, os.WriteFile(filepath.Join(cfg.Dir, "did.txt"), []byte(did.String()), 0o600))
+		r, err := datadir.BeginRestore(cfg, did, "a test")
+		must(t, err)
+		if _, err := r.Repo(ctx, repo.Source{Reader: bytes.NewReader(car.Bytes())}, seq); !errors.Is(err, repo.ErrSeq) {
+			t.Errorf("%d: %v", seq, err)
+		}
+		c, err := r.Repo(ctx, repo.Source{Reader: bytes.NewReader(car.Bytes())}, 1<<52)
+		if err != nil || !c.CID.Defined() {
+			t.Errorf("after that: %+v, %v", c, err)
+		}
+		must(t, r.Close())
+	}
+}

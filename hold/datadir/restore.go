@@ -35,6 +35,15 @@ var (
 // seen numbers after the backup, of a clock that went ahead of ours.
 const seqJump = int64(time.Hour / time.Microsecond)
 
+// seqAfter is a number above all that were seen.
+func seqAfter(seen int64, now time.Time) (int64, error) {
+	at := max(seen, now.UnixMicro())
+	if seen < 0 || at > repo.MaxSeq-seqJump {
+		return 0, fmt.Errorf("%w: the newest one before was %d", repo.ErrSeq, seen)
+	}
+	return at + seqJump, nil
+}
+
 // RestoreInProgress returns what a restore into dir that was broken off was from, in its caller's words; empty: there was none.
 func RestoreInProgress(dir string) (from string, err error) {
 	m, err := disk.ReadRestoreMark(dir)
@@ -141,8 +150,13 @@ func (r *Restore) Storage() storage.Store { return r.storage }
 // Repo restores the repository as the CAR has it, into the folder or the configured database. Then it signs one empty commit, which
 // is announced by a #sync event with a number above seq, the newest one that the backup knew of, and above the clock, by an hour:
 // so followers, who have seen more than the backup has, take what is here now; an #account event says that it is active. Errors:
-// those of repo.MirrorCAR; [ErrNotEmpty] when there is another repository.
+// those of repo.MirrorCAR; [ErrNotEmpty] when there is another repository; repo.ErrSeq for a number
+// that leaves no room for more.
 func (r *Restore) Repo(ctx context.Context, src repo.Source, seq int64) (_ repo.Commit, err error) {
+	after, err := seqAfter(seq, r.cfg.Clock())
+	if err != nil {
+		return repo.Commit{}, err
+	}
 	id, err := identity.Load(r.cfg.Identity)
 	if err != nil {
 		return repo.Commit{}, err
@@ -164,7 +178,7 @@ func (r *Restore) Repo(ctx context.Context, src repo.Source, seq int64) (_ repo.
 		return repo.Commit{}, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	c, err := to.Resync(ctx, max(seq, r.cfg.Clock().UnixMicro())+seqJump)
+	c, err := to.Resync(ctx, after)
 	if err == nil {
 		err = to.AnnounceAccount(ctx, "")
 	}

@@ -15,7 +15,6 @@ import (
 // notLimits are the constants called max… that bound nothing that anybody else can cause: they have no row in docs/security.md.
 var notLimits = map[string]string{
 	"hold.maxWrites":                          "writes that are put into one commit",
-	"hold/backup.maxConfig":                   "our own file",
 	"hold/internal/crew.maxFile":              "our own file",
 	"hold/internal/ledger.maxLayerWrites":     "writes that are put into one commit",
 	"identity/internal/plclog.maxHistory":     "our own file",

@@ -97,6 +97,7 @@ type Backup struct {
 	Keep      int           `key:"keep" doc:"How many are kept; 0: all. The newest good one always is."`
 	Layers    bool          `key:"layers" doc:"Takes the layers along, each once. Not needed where storage is kept safe by itself."`
 	Recipient string        `key:"recipient" doc:"Public key of age (age1…, made by age-keygen) that may read the hold's keys in the backup; keep its private half elsewhere. Required with every: a backup without the keys brings the hold's DID back only if you have them. none: they are left out, and kept by you (atcr-hold identity export)."`
+	Trust     []string      `key:"trust" doc:"Signing keys of this hold (did:key:…, as atcr-hold backup and atcr-hold identity show print them): verify and restore take sets that one of them signed, and no others. Keep a copy of this file where the backups are not. Empty: the hold's DID document is asked; where it can't be, a restore asks you."`
 	Endpoint  string        `key:"endpoint" doc:"Address of the S3 service, for one other than Amazon's, as in https://s3.example.com."`
 	Region    string        `key:"region" doc:"Of the bucket."`
 	AccessKey string        `key:"access_key" secret:"true" doc:"For S3."`
@@ -253,6 +254,11 @@ func (b *Backup) check(p *problems, testMode bool) {
 	}
 	if b.Recipient != "" && b.Recipient != NoRecipient && !strings.HasPrefix(b.Recipient, "age1") {
 		p.add("backup.recipient", "is no public key of age (not shown, it may be a private one): write age1…, or none")
+	}
+	for _, k := range b.Trust {
+		if !strings.HasPrefix(k, "did:key:z") {
+			p.add("backup.trust", "an element is no public key (not shown, it may be a private one): write did:key:z…")
+		}
 	}
 	p.url("backup.endpoint", b.Endpoint, false)
 	if strings.HasPrefix(b.Endpoint, "http:") && !testMode {

@@ -200,6 +200,14 @@ func TestSeqJump(t *testing.T) {
 	if err := f.JumpSeq(t.Context(), 5); err != nil {
 		t.Fatal(err)
 	}
+	for _, over := range []int64{repo.MaxSeq + 1, 1 << 53, 1<<63 - 1} {
+		if err := f.JumpSeq(t.Context(), over); !errors.Is(err, repo.ErrSeq) {
+			t.Errorf("a jump to %d: %v", over, err)
+		}
+		if _, err := f.Resync(t.Context(), over); !errors.Is(err, repo.ErrSeq) {
+			t.Errorf("a restore to %d: %v", over, err)
+		}
+	}
 	next := f.put(1, 1)
 	if next[0].Seq != far+1 {
 		t.Fatalf("next is %d after a jump to %d", next[0].Seq, far)

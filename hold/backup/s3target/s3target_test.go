@@ -64,10 +64,13 @@ func carry(t *testing.T, to backup.Target) {
 		t.Fatal(err)
 	}
 	o := backup.Options{Recipients: []age.Recipient{key.Recipient()}, Layers: true}
+	var trust backup.Trust
 	for range 3 {
-		if _, err := backup.Create(t.Context(), to, h.Contents(), o); err != nil {
+		m, err := backup.Create(t.Context(), to, h.Contents(), o)
+		if err != nil {
 			t.Fatal(err)
 		}
+		trust.Keys = []string{m.SigningKey}
 	}
 	if gone, err := backup.Prune(t.Context(), to, h.Contents(), 1); err != nil || len(gone) != 2 {
 		t.Errorf("pruned %v, %v", gone, err)
@@ -75,7 +78,7 @@ func carry(t *testing.T, to backup.Target) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	rep, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Keys: []age.Identity{key}})
+	rep, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: trust, Keys: []age.Identity{key}})
 	if err != nil || !rep.Identity {
 		t.Errorf("verify: %+v, %v", rep, err)
 	}
@@ -84,7 +87,7 @@ func carry(t *testing.T, to backup.Target) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := backup.Restore(t.Context(), to, "", dir, backup.RestoreOptions{Keys: []age.Identity{key}}); err != nil {
+	if _, err := backup.Restore(t.Context(), to, "", dir, backup.RestoreOptions{Trust: trust, Keys: []age.Identity{key}}); err != nil {
 		t.Fatal(err)
 	}
 	again, err := hold.New(t.Context(), cfg)

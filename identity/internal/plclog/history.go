@@ -2,6 +2,7 @@ package plclog
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -28,6 +29,29 @@ func (l *Log) History() []Event {
 		all = append(all, l.event(&l.Entries[i]))
 	}
 	return all
+}
+
+// SigningKeysAt returns the keys (did:key:…) that the document named as #atproto at a time, or up to slack before or after it. Before
+// the DID was in the directory its first document counts: a service may have signed by it already. Operations that were undone don't count.
+func (l *Log) SigningKeysAt(at time.Time, slack time.Duration) []string {
+	var keys []string
+	var next time.Time // when the next operation took its place; zero: none did
+	for i := len(l.Entries) - 1; i >= 0; i-- {
+		e := &l.Entries[i]
+		if e.Nullified {
+			continue
+		}
+		began, ended := createdAt(e), next
+		next = began
+		if i > 0 && began.After(at.Add(slack)) || !ended.IsZero() && ended.Before(at.Add(-slack)) {
+			continue
+		}
+		op, err := State(e)
+		if key := op.VerificationMethods[signingName]; err == nil && key != "" && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // Revocable returns the operations that key may still undo at a time, oldest first.

@@ -41,7 +41,10 @@ func OpenTarget(to string, b config.Backup) (backup.Target, error) {
 
 // BackupOptions are those of the configuration.
 func BackupOptions(c *config.Hold, log *slog.Logger) (backup.Options, error) {
-	o := backup.Options{Layers: c.Backup.Layers, Keep: c.Backup.Keep, Version: config.Version(), Log: log}
+	o := backup.Options{Layers: c.Backup.Layers, Keep: c.Backup.Keep, Version: config.Version(), Log: log, Trusted: c.Backup.Trust}
+	if err := signingKeys("backup.trust", c.Backup.Trust); err != nil {
+		return o, err
+	}
 	var text bytes.Buffer
 	if err := config.Write(&text, config.YAML, c); err != nil {
 		return o, err
@@ -109,6 +112,9 @@ func Describe(m *backup.Manifest) string {
 	}
 	if !m.HasIdentity() {
 		text += ", NO IDENTITY"
+	}
+	if !m.Signed() {
+		text += ", NOT SIGNED"
 	}
 	return text
 }

@@ -91,7 +91,7 @@ func (c *backupCreateCommand) create(ctx context.Context, std *cli.IO, t backup.
 		Removed  []string         `json:"removed"`
 	}{m, append([]string{}, gone...)}
 	return errors.Join(err, c.Print(std, made, func() error {
-		fmt.Fprintf(std.Out, "%s: %s\n", m.Name, Describe(m))
+		fmt.Fprintf(std.Out, "%s: %s\nsigned by %s\n", m.Name, Describe(m), m.SigningKey)
 		for _, name := range gone {
 			fmt.Fprintln(std.Out, "removed", name)
 		}
@@ -140,9 +140,30 @@ func (c *backupListCommand) Run(ctx context.Context, std *cli.IO, all *BackupCom
 type backupVerifyCommand struct {
 	cli.JSONFlag
 	Unlock
+	TrustFlags
 	From  string `arg:"" optional:"" help:"Folder or s3://bucket/prefix; else backup.to."`
 	At    string `help:"Name of the set; else the newest." placeholder:"NAME"`
 	Quick bool   `help:"Don't read the layers, only look whether they are there."`
+}
+
+// trust is by the configuration where there is one, and by what is in the hold's folder. A folder of backups needs none.
+func (c *backupVerifyCommand) trust(std *cli.IO, all *BackupCommands) (backup.Trust, error) {
+	settled, h, err := all.load(std)
+	if err == nil {
+		dir, err := h.DataDir()
+		if err != nil {
+			return backup.Trust{}, err
+		}
+		did, own := knownIdentity(dir)
+		return c.TrustFlags.trust(settled, did, own)
+	}
+	if all.Config != "" {
+		return backup.Trust{}, err
+	}
+	if settled, err = config.ReadHold("", std.Environ); err != nil {
+		return backup.Trust{}, err
+	}
+	return c.TrustFlags.trust(settled, "", nil)
 }
 
 func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *BackupCommands) error {
@@ -154,11 +175,15 @@ func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *BackupC
 	if err != nil {
 		return err
 	}
+	trust, err := c.trust(std, all)
+	if err != nil {
+		return err
+	}
 	bar := std.Progress()
-	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Quick: c.Quick, Progress: Progress(bar)})
+	rep, err := backup.Verify(ctx, t, c.At, backup.VerifyOptions{Keys: keys, Trust: trust, Quick: c.Quick, Progress: Progress(bar)})
 	bar.Done(err)
 	if err != nil {
-		return c.Opened(err)
+		return c.refused(c.Opened(err))
 	}
 	who := "not looked into: give --age-key"
 	switch {
@@ -174,6 +199,9 @@ func (c *backupVerifyCommand) Run(ctx context.Context, std *cli.IO, all *BackupC
 	}{rep.Manifest.Name, who, rep.Manifest}
 	return c.Print(std, good, func() error {
 		_, err = fmt.Fprintf(std.Out, "%s is good: %s; identity %s\n", rep.Manifest.Name, Describe(rep.Manifest), who)
+		if !rep.Manifest.Signed() {
+			fmt.Fprintln(std.Err, "warning: it is not signed: who can write to the backups may have made it")
+		}
 		return err
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
@@ -18,11 +17,12 @@ type RestoreCommand struct {
 	cli.JSONFlag
 	Unlock
 	HoldFile
+	TrustFlags
 	From   string `arg:"" help:"Folder or s3://bucket/prefix of the backups."`
 	At     string `help:"Name of the set; else the newest." placeholder:"NAME"`
 	Layers bool   `default:"true" negatable:"" help:"Bring the layers of the set into storage, too."`
 	DryRun bool   `help:"Check all, say what would be restored; change nothing."`
-	Yes    bool   `help:"Without a configuration: take the one of the set, and don't ask."`
+	Yes    bool   `help:"Don't ask: take a set that nothing vouches for and, without a configuration, the one of the set."`
 }
 
 func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
@@ -44,21 +44,31 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if err != nil {
 		return err
 	}
+	// What a set says is not asked whom to trust: neither its configuration nor the DID in it.
+	trust, err := c.trust(settled, "", nil)
+	if err != nil {
+		return err
+	}
 	if !own {
-		if settled, err = c.ofSet(ctx, std, t); err != nil {
-			return err
+		if settled, err = c.ofSet(ctx, std, t, trust); err != nil {
+			return c.refused(err)
 		}
 	}
 	dir, err := Settings(settled, cli.Logger(std, slog.LevelWarn)).DataDir()
 	if err != nil {
 		return err
 	}
+	if own {
+		trust.DID, _ = knownIdentity(dir)
+	}
+	o := backup.RestoreOptions{Keys: keys, Trust: trust, NoLayers: !c.Layers, DryRun: c.DryRun,
+		Show: func(claims *backup.Claims) { showClaims(std.Err, claims) }, Confirm: c.confirm(std, dir.Dir)}
 	var res *backup.Restored
 	err = WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
 		dir.DB = db
 		bar := std.Progress()
-		res, err = backup.Restore(ctx, t, c.At, dir, backup.RestoreOptions{Keys: keys, NoLayers: !c.Layers, DryRun: c.DryRun,
-			Progress: Progress(bar)})
+		o.Progress = Progress(bar)
+		res, err = backup.Restore(ctx, t, c.At, dir, o)
 		bar.Done(err)
 		return err
 	})
@@ -66,7 +76,7 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 		return fmt.Errorf("%w (Dir is database.path)", err)
 	}
 	if err != nil {
-		return c.Opened(err)
+		return c.refused(c.Opened(err))
 	}
 	err = c.Print(std, restoredJSON(res, dir.Dir, c.DryRun), func() error { return printRestored(std.Out, res, dir.Dir, c.DryRun) })
 	if err != nil {
@@ -84,9 +94,21 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	return nil
 }
 
-// ofSet shows the configuration that the set was made with, and asks whether to restore by it.
-func (c *RestoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target) (*config.Hold, error) {
-	text, set, err := backup.ReadConfig(ctx, t, c.At)
+// confirm asks about a set that nothing vouches for.
+func (c *RestoreCommand) confirm(std *cli.IO, into string) func(context.Context, *backup.Claims) error {
+	if !c.Yes && !c.DryRun {
+		return confirm(std, into)
+	}
+	return func(_ context.Context, claims *backup.Claims) error {
+		_, err := fmt.Fprintf(std.Err, "warning: %v\n", claims.Unproven)
+		return err
+	}
+}
+
+// ofSet shows the configuration that the set was made with, and asks whether to restore by it: together with the set, when that has to be
+// asked about anyway.
+func (c *RestoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target, trust backup.Trust) (*config.Hold, error) {
+	text, set, err := backup.ReadConfig(ctx, t, c.At, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -103,16 +125,8 @@ func (c *RestoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target
 		fmt.Fprintln(std.Err, "  "+line)
 	}
 	fmt.Fprintln(std.Err, "Secrets are not in it: HOLD_DATABASE_URL and the like are taken from the environment.")
-	if c.Yes || c.DryRun {
+	if c.Yes || c.DryRun || len(trust.Keys) == 0 {
 		return settled, nil
 	}
-	fmt.Fprintf(std.Err, "Restore into %s? [y/N] ", settled.Database.Path)
-	answer, err := FirstLine(std.In)
-	if err != nil {
-		return nil, err
-	}
-	if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
-		return nil, errors.New("nothing was restored: give --config FILE, or --yes to take the configuration of the set")
-	}
-	return settled, nil
+	return settled, ask(std, settled.Database.Path, "give --config FILE, or --yes to take the configuration of the set")
 }
