@@ -14,6 +14,8 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/logs"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/storage"
@@ -27,6 +29,9 @@ type Config struct {
 	PublicURL string
 	// Addr is what New binds and Run serves ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
+	// TrustedProxies are the reverse proxies in front: from their addresses alone X-Forwarded-For says who the client is, whom limits
+	// and logs mean; what they connect has no share of its own. Empty: whoever connects is the client.
+	TrustedProxies []netip.Prefix
 
 	// OwnerDID is the captain.
 	OwnerDID string
@@ -100,7 +105,8 @@ type Config struct {
 
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
-	// Log; nil is slog.Default().
+	// Log; nil is slog.Default(). Lines that repeat are counted, not written: of one message 20 at once, then one in two seconds, with
+	// the number of those left out. Of what a client or another server does wrong none is an error.
 	Log *slog.Logger
 }
 
@@ -150,6 +156,9 @@ func (c *Config) check() error {
 	}
 	if err := checkTiers(c.Tiers); err != nil {
 		return err
+	}
+	if err := httpx.CheckProxies(c.TrustedProxies); err != nil {
+		return fmt.Errorf("hold: TrustedProxies: %w", err)
 	}
 	for i, relay := range c.Relays {
 		u, err := url.Parse(relay)
@@ -222,9 +231,7 @@ func (c *Config) defaults() {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	if c.Log == nil {
-		c.Log = slog.Default()
-	}
+	c.Log = logs.New(c.Log)
 	id := &c.Identity
 	if id.Dir == "" {
 		id.Dir = c.Dir

@@ -54,6 +54,10 @@ func unauthorized(name, format string, args ...any) error {
 	return &xrpcError{status: http.StatusUnauthorized, name: name, message: fmt.Sprintf(format, args...), challenge: "Bearer"}
 }
 
+// errBusyClient is for one who has too many requests at once.
+var errBusyClient = &xrpcError{status: http.StatusTooManyRequests, name: "RateLimitExceeded",
+	message: "too many requests of this client at once", retryAfter: time.Second}
+
 // unavailable is for what another server owes us.
 func unavailable(name, format string, args ...any) error {
 	return &xrpcError{status: http.StatusServiceUnavailable, name: name, message: fmt.Sprintf(format, args...),

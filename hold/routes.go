@@ -14,6 +14,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 // who says who may call a method.
@@ -142,7 +143,9 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, r, fail(http.StatusNotFound, "NotFound", "there is nothing here"))
 	})
-	return mux, nil
+	return httpx.WithClient(mux, httpx.VisitOptions{TrustedProxies: s.cfg.TrustedProxies, Log: s.log,
+		Busy: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.answerError(w, r, errBusyClient) }),
+	}), nil
 }
 
 // serve does what all methods have in common: verb, limit, token, rights, answer.
@@ -207,6 +210,9 @@ func (s *Server) identify(c *call, name string, want who) error {
 			"%s needs a service token: ask com.atproto.server.getServiceAuth of your PDS for "+
 				"aud=%s and lxm=%s, and send it as Bearer", name, s.DID(), name)
 	}
+	if !httpx.CountBy(c.r.Context(), c.caller) {
+		return errBusyClient
+	}
 	c.rights = s.people.rights(c.caller)
 	return s.allow(c, want)
 }
@@ -234,9 +240,11 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 	e := classify(err)
 	switch {
 	case e.status == http.StatusInsufficientStorage:
-		s.log.Error("no space left: the request was refused", "path", r.URL.Path, "error", err)
-	case e.status >= 500 && e.status != http.StatusNotImplemented:
-		s.log.Error("request failed", "path", r.URL.Path, "error", err)
+		s.log.ErrorContext(r.Context(), "no space left: the request was refused", "path", clip(r.URL.Path), "error", err)
+	case e.status == http.StatusInternalServerError:
+		s.log.ErrorContext(r.Context(), "request failed", "path", clip(r.URL.Path), "error", err)
+	case e.status > 500 && e.status != http.StatusNotImplemented: // others' doing, or more than there is room for
+		s.log.WarnContext(r.Context(), "request refused", "path", clip(r.URL.Path), "error", err)
 	}
 	writeError(w, e)
 	return e.name

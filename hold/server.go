@@ -170,7 +170,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if ln != nil {
 		err = httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{
-			Log: s.log, Serving: func() { s.log.Info("serving", "addr", ln.Addr().String(), "url", s.cfg.PublicURL) },
+			Log: s.log, TrustedProxies: s.cfg.TrustedProxies,
+			Serving: func() { s.log.Info("serving", "addr", ln.Addr().String(), "url", s.cfg.PublicURL) },
 		})
 		cancel()
 	}
@@ -346,7 +347,9 @@ func (s *Server) openRepo(ctx context.Context) error {
 		s.onClose(s.repo.Close)
 		s.keeper.repo = s.repo
 	}
-	s.firehose = firehose.New(s.repo, &firehose.Options{Log: s.log})
+	s.firehose = firehose.New(s.repo, &firehose.Options{
+		Log: s.log, Client: func(r *http.Request) string { return httpx.ClientAddr(r).String() },
+	})
 	s.onClose(s.firehose.Close)
 	return nil
 }

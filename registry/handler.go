@@ -18,7 +18,8 @@ type Options struct {
 	// repeat the client's spelling. An error of it is sent when it is an [*Error]; another is 400 NAME_INVALID and not
 	// shown. Nil changes nothing.
 	Name func(name string) (string, error)
-	// Log gets responses of 500 and above, and at debug level every other error. Nil is slog.Default().
+	// Log gets every error that is answered: this server's own (500, and 507 without [ErrUnavailable]) at level error, other responses
+	// above 500 at warn, the rest at debug. Nil is slog.Default().
 	Log *slog.Logger
 	// MaxManifestBytes limits a pushed manifest; 0 is 4 MiB, which is also the most.
 	MaxManifestBytes int64

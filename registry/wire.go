@@ -142,12 +142,16 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, req request, err 
 }
 
 func (h *Handler) logError(r *http.Request, req request, err error, e *Error) {
+	aborted := errors.Is(err, blobhttp.ErrAborted)
 	level := slog.LevelDebug
-	if e.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) || errors.Is(err, blobhttp.ErrAborted) {
+	switch {
+	case r.Context().Err() != nil: // the client has gone; what follows from it is no fault of ours
+	case errors.Is(err, context.Canceled) && !aborted:
+	case errors.Is(err, ErrUnavailable),
+		e.Status > http.StatusInternalServerError && e.Status != http.StatusInsufficientStorage && !aborted:
+		level = slog.LevelWarn // others' doing, or more than there is room for: anybody could fill the log with errors
+	case e.Status >= http.StatusInternalServerError, aborted:
 		level = slog.LevelError
-	}
-	if r.Context().Err() != nil {
-		level = slog.LevelDebug // the client has gone; what follows from it is no fault of ours
 	}
 	h.opts.Log.Log(r.Context(), level, "registry: request failed",
 		"op", string(req.op), "method", r.Method, "repository", req.repo, "status", e.Status, "code", e.Code, "err", err)

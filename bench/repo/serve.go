@@ -43,7 +43,7 @@ func serveFirehose(ctx context.Context, arg string) (err error) {
 	if err := writeLayers(ctx, r, 0, 20_000, 5000); err != nil {
 		return err
 	}
-	s := firehose.New(r, nil)
+	s := firehose.New(r, &firehose.Options{MaxPerClient: -1})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	web, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

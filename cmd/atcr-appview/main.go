@@ -70,6 +70,7 @@ func settings(c *config.AppView, log *slog.Logger) appview.Config {
 		CertPath:             c.Auth.CertPath,
 		AllowAccountPassword: c.Auth.AllowAccountPassword,
 		Addr:                 c.Server.Addr,
+		TrustedProxies:       c.Server.Proxies(),
 		BaseURL:              c.Server.BaseURL,
 		DefaultHold:          c.Server.DefaultHoldDID,
 		TestMode:             c.Server.TestMode,

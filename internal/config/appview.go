@@ -28,6 +28,7 @@ type AppView struct {
 // AppViewServer is the section server.
 type AppViewServer struct {
 	Addr              string   `key:"addr" doc:"Address to listen on."`
+	TrustedProxies    []string `key:"trusted_proxies" doc:"Networks of reverse proxies in front, as in [\"10.0.0.0/8\"]. From those alone X-Forwarded-For is believed, read from the right, so that limits and logs mean the client and not the proxy; Forwarded never is. Empty: whoever connects is the client."`
 	BaseURL           string   `key:"base_url" doc:"Where clients reach the AppView, as in https://registry.example.com. Every URL and token names it. Empty: requests by a loopback name or the listening address are answered, all others refused."`
 	DefaultHoldDID    string   `key:"default_hold_did" doc:"REQUIRED. The hold for layers of owners who chose none, as in did:web:hold.example.com."`
 	TestMode          bool     `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when base_url is https or a public name."`
@@ -138,9 +139,14 @@ const plcDirectory = "https://plc.directory"
 func (c *AppView) DataDir() string { return filepath.Dir(c.UI.DatabasePath) }
 
 // Prefixes is network.allow, parsed.
-func (n Network) Prefixes() []netip.Prefix {
+func (n Network) Prefixes() []netip.Prefix { return prefixes(n.Allow) }
+
+// Proxies is server.trusted_proxies, parsed.
+func (s AppViewServer) Proxies() []netip.Prefix { return prefixes(s.TrustedProxies) }
+
+func prefixes(list []string) []netip.Prefix {
 	var out []netip.Prefix
-	for _, text := range n.Allow {
+	for _, text := range list {
 		if p, err := netip.ParsePrefix(text); err == nil {
 			out = append(out, p.Masked())
 		}
@@ -148,18 +154,13 @@ func (n Network) Prefixes() []netip.Prefix {
 	return out
 }
 
-func (n Network) check(p *problems) {
-	for _, text := range n.Allow {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			p.add("network.allow", "%q is no network: write 10.0.0.0/8", text)
-		}
-	}
-}
+func (n Network) check(p *problems) { p.networks("network.allow", n.Allow) }
 
 func (c *AppView) check() []problem {
 	var p problems
 	p.logLevel(c.LogLevel)
 	p.addr("server.addr", c.Server.Addr)
+	p.proxies("server.trusted_proxies", c.Server.TrustedProxies)
 	p.url("server.base_url", c.Server.BaseURL, false)
 	p.testMode(c.Server.TestMode, "server.base_url", c.Server.BaseURL)
 	switch {

@@ -38,6 +38,25 @@ func (p *problems) addr(path, value string) {
 	}
 }
 
+func (p *problems) networks(path string, list []string) {
+	for _, text := range list {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			p.add(path, "%q is no network: write 10.0.0.0/8", text)
+		}
+	}
+}
+
+// proxies refuses everybody: what a client writes into X-Forwarded-For would be its address.
+func (p *problems) proxies(path string, list []string) {
+	p.networks(path, list)
+	for _, text := range list {
+		proxies, err := netip.ParsePrefix(text)
+		if err == nil && (proxies.Bits() == 0 || proxies.Addr().Is4In6() && proxies.Bits() <= 96) {
+			p.add(path, "%q is everybody: name the network of the proxies alone, as in 10.0.0.0/8", text)
+		}
+	}
+}
+
 // url checks scheme and host, and that nothing else is there.
 func (p *problems) url(path, value string, required bool) {
 	if value == "" {

@@ -39,12 +39,12 @@ server:
 func TestOrderOfSources(t *testing.T) {
 	path := file(t, "c.yaml", "log_level: warn\nserver:\n  addr: :1\n  default_hold_did: did:web:file.test\n")
 	c, _, err := LoadAppView(path, []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:env.test", "ATCR_LOG_LEVEL=",
-		"ATCR_PDS_SERVE_STALE=1h", "ATCR_NETWORK_ALLOW=10.0.0.0/8, 192.168.0.0/16", "HOLD_SERVER_ADDR=:9"})
+		"ATCR_SERVER_TRUSTED_PROXIES=10.0.0.1/24", "ATCR_PDS_SERVE_STALE=1h", "ATCR_NETWORK_ALLOW=10.0.0.0/8, 192.168.0.0/16", "HOLD_SERVER_ADDR=:9"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Server.DefaultHoldDID != "did:web:env.test" || c.LogLevel != "warn" || c.Server.Addr != ":1" ||
-		c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 {
+		c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 || len(c.Server.Proxies()) != 1 || c.Server.Proxies()[0].String() != "10.0.0.0/24" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -129,6 +129,10 @@ func TestErrors(t *testing.T) {
 		{"section as text", app("c.yaml", "server: x\n"), []string{"c.yaml:1: server must be a section"}},
 		{"list as text", app("c.yaml", did+"network:\n  allow: 10.0.0.0/8\n"), []string{"c.yaml:3: network.allow: must be a list"}},
 		{"network", app("c.yaml", did+"network:\n  allow: [10.0.0.0]\n"), []string{"c.yaml:3: network.allow: \"10.0.0.0\" is no network"}},
+		{"proxy", app("c.yaml", did, "ATCR_SERVER_TRUSTED_PROXIES=10.0.0.1"),
+			[]string{"ATCR_SERVER_TRUSTED_PROXIES: server.trusted_proxies: \"10.0.0.1\" is no network"}},
+		{"everybody is a proxy", hold("c.yaml", holdMinimum, "HOLD_SERVER_TRUSTED_PROXIES=10.0.0.0/8,::ffff:0.0.0.0/96"),
+			[]string{"HOLD_SERVER_TRUSTED_PROXIES: server.trusted_proxies: \"::ffff:0.0.0.0/96\" is everybody"}},
 		{"not YAML", app("c.yaml", "server: [\n"), []string{"c.yaml: "}},
 		{"not TOML", app("c.toml", "server = [\n"), []string{"c.toml: line "}},
 		{"twice", app("c.yaml", "log_level: info\nlog_level: warn\n"), []string{"c.yaml: ", "log_level"}},

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -20,8 +22,12 @@ type ServerOptions struct {
 	IdleTimeout time.Duration
 	// Drain is how long running requests may take after the context ended; 0 is 30 s.
 	Drain time.Duration
-	// MaxConns bounds open connections; one more is closed at once. 0 is 4096, less than 0 no bound.
-	MaxConns int
+	// MaxConns bounds open connections, MaxClientConns those of one client as [ClientAddr] counts them. For one more, one that waits
+	// for a request is closed: the client's own longest idle one, or, in a full server, that of the client that has the most; where
+	// none waits, the new one. 0 is 4096, and 512; less than 0 no bound.
+	MaxConns, MaxClientConns int
+	// TrustedProxies have connections beyond MaxClientConns; [WithClient] bounds the requests of each client that come by them.
+	TrustedProxies []netip.Prefix
 	// BodyGrace and BodyRate bound how slowly a request body may come: waiting for it may take BodyGrace plus its
 	// bytes divided by BodyRate (bytes a second). Time in which the handler does not read is not counted.
 	// 0 is 30 s and 1024; less than 0 for BodyGrace is no limit.
@@ -46,6 +52,9 @@ func (o ServerOptions) withDefaults() ServerOptions {
 	}
 	if o.MaxConns == 0 {
 		o.MaxConns = 4096
+	}
+	if o.MaxClientConns == 0 {
+		o.MaxClientConns = 512
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -89,6 +98,19 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, opts ServerOpti
 	return err
 }
 
+// errorLog takes net/http's own lines. All but those of a panic are what clients do.
+type errorLog struct{ log *slog.Logger }
+
+func (l errorLog) Write(line []byte) (int, error) {
+	text, stack, _ := strings.Cut(strings.TrimSpace(string(line)), "\n")
+	if strings.Contains(text, "panic serving") {
+		l.log.Error("a request's handler panicked", "what", text, "stack", stack)
+	} else {
+		l.log.Debug("http", "what", text)
+	}
+	return len(line), nil
+}
+
 // NewServer returns the server that [Serve] runs, for callers that run it themselves.
 func NewServer(h http.Handler, opts ServerOptions) *http.Server {
 	opts = opts.withDefaults()
@@ -97,28 +119,10 @@ func NewServer(h http.Handler, opts ServerOptions) *http.Server {
 		ReadHeaderTimeout: opts.ReadHeaderTimeout,
 		IdleTimeout:       opts.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(errorLog{opts.Log}, "", 0),
 	}
-	if opts.MaxConns > 0 {
-		srv.ConnState = connLimit(int64(opts.MaxConns), opts.Log)
+	if opts.MaxConns > 0 || opts.MaxClientConns > 0 {
+		srv.ConnState = newConns(opts).state
 	}
 	return srv
-}
-
-// connLimit closes connections beyond a number. A wrapped listener would do the same but cost sendfile.
-func connLimit(limit int64, log *slog.Logger) func(net.Conn, http.ConnState) {
-	var open, refused atomic.Int64
-	return func(c net.Conn, s http.ConnState) {
-		switch s {
-		case http.StateNew:
-			if open.Add(1) > limit {
-				if n := refused.Add(1); n&(n-1) == 0 {
-					log.Warn("connection limit reached", "limit", limit, "refused", n)
-				}
-				_ = c.Close()
-			}
-		case http.StateClosed, http.StateHijacked:
-			open.Add(-1)
-		}
-	}
 }

@@ -1,13 +1,14 @@
 package httpx
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -152,14 +153,17 @@ func TestServeBodyPace(t *testing.T) {
 	}
 }
 
+// A full server in which every connection is at work closes the next one.
 func TestServeMaxConns(t *testing.T) {
-	addr, _, _ := start(t, http.NotFoundHandler(), ServerOptions{MaxConns: 2})
+	entered, leave := make(chan struct{}), make(chan struct{})
+	addr, _, _ := start(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-leave
+	}), ServerOptions{MaxConns: 2, Log: quiet()})
+	defer close(leave)
 	for range 2 {
-		c := dial(t, addr)
-		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "404") {
-			t.Fatalf("%q %v", line, err)
-		}
+		_, _ = io.WriteString(dial(t, addr), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		<-entered
 	}
 	c := dial(t, addr)
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -167,6 +171,35 @@ func TestServeMaxConns(t *testing.T) {
 		t.Fatalf("the third connection was answered: %q", b)
 	}
 }
+
+// net/http's own lines are what clients do, and written at debug level; a panic is a fault of ours.
+func TestServeLogsPanics(t *testing.T) {
+	var mu sync.Mutex
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return out.Write(p)
+	}), nil))
+	addr, stop, done := start(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("of a test") }), ServerOptions{Log: log})
+	c := dial(t, addr)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.ReadAll(c)
+	c = dial(t, addr)
+	_, _ = io.WriteString(c, "no HTTP\r\n\r\n")
+	_, _ = io.ReadAll(c)
+	stop()
+	<-done
+	mu.Lock()
+	defer mu.Unlock()
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "of a test") {
+		t.Errorf("the log says %q", got)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestLimitBody(t *testing.T) {
 	addr, _, _ := start(t, LimitBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/logs"
 	"github.com/atcr-dev/atcr/registry/pds"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -34,6 +35,9 @@ type Config struct {
 
 	// Addr is what New binds and Run serves ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
+	// TrustedProxies are the reverse proxies in front: from their addresses alone X-Forwarded-For says who the client is, whom limits
+	// and logs mean; what they connect has no share of its own. Empty: whoever connects is the client.
+	TrustedProxies []netip.Prefix
 	// BaseURL is where clients reach the AppView; empty: see the package comment.
 	BaseURL string
 	// DefaultHold is the DID of the hold for layers of owners whose profile names none.
@@ -65,7 +69,8 @@ type Config struct {
 	HTTP *http.Client
 	// Clock; nil is time.Now.
 	Clock func() time.Time
-	// Log; nil is slog.Default().
+	// Log; nil is slog.Default(). Lines that repeat are counted, not written: of one message 20 at once, then one in two seconds, with
+	// the number of those left out. Of what a client or another server does wrong none is an error.
 	Log *slog.Logger
 }
 
@@ -92,6 +97,9 @@ func (c *Config) check() error {
 	if err := c.checkAsked(); err != nil {
 		return err
 	}
+	if err := httpx.CheckProxies(c.TrustedProxies); err != nil {
+		return fmt.Errorf("appview: TrustedProxies: %w", err)
+	}
 	if c.DatabasePath == "" {
 		c.DatabasePath = filepath.Join(c.Dir, "appview.db")
 	}
@@ -104,9 +112,7 @@ func (c *Config) check() error {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	if c.Log == nil {
-		c.Log = slog.Default()
-	}
+	c.Log = logs.New(c.Log)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -146,7 +147,7 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 	s.auth, err = auth.New(ctx, auth.Options{
 		DB: s.db, Directory: s.cfg.Directory, HTTP: client, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
 		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
-		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode,
+		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode, ClientAddr: httpx.ClientAddr,
 		InUse: func(ctx context.Context, did string) ([]string, error) {
 			if s.backend == nil { // which comes next
 				return nil, nil
@@ -190,10 +191,32 @@ func (s *Server) routes() http.Handler {
 		mux.Handle("/.well-known/", identity.WellKnown(s.id))
 	}
 	v2 := registry.NewHandler(s.backend, &registry.Options{
-		Authorizer: s.auth, Log: s.cfg.Log,
+		Authorizer: counted{s.auth}, Log: s.cfg.Log,
 		Name: func(name string) (string, error) { return atcr.RewriteName(name), nil },
 	})
-	return v2.WithFallback(mux)
+	return httpx.WithClient(v2.WithFallback(mux), httpx.VisitOptions{
+		TrustedProxies: s.cfg.TrustedProxies, Busy: http.HandlerFunc(busy), Log: s.cfg.Log,
+	})
+}
+
+// counted has the requests of those who are signed in count by their DID.
+type counted struct{ registry.Authorizer }
+
+func (c counted) Authorize(r *http.Request, wanted []registry.Access) (registry.Actor, error) {
+	actor, err := c.Authorizer.Authorize(r, wanted)
+	if err == nil && actor.ID != "" && !httpx.CountBy(r.Context(), actor.ID) {
+		e := registry.ErrTooManyRequests.With("too many requests of this account at once")
+		e.RetryAfter = time.Second
+		return registry.Actor{}, e
+	}
+	return actor, err
+}
+
+// busy refuses a request of a client that has too many at once.
+func busy(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusTooManyRequests)
+	w.Write([]byte(`{"errors":[{"code":"TOOMANYREQUESTS","message":"too many requests of this client at once"}]}` + "\n"))
 }
 
 // Handler serves /v2/, /auth/, /health and, with an identity, /.well-known/ at the root of its host.
@@ -221,7 +244,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if ln != nil {
 		group.Go(func() error {
 			return httpx.Serve(ctx, ln, s.handler, httpx.ServerOptions{
-				Log: s.cfg.Log, Serving: func() { s.cfg.Log.Info("serving", "addr", ln.Addr().String(), "url", s.cfg.BaseURL) },
+				Log: s.cfg.Log, TrustedProxies: s.cfg.TrustedProxies,
+				Serving: func() { s.cfg.Log.Info("serving", "addr", ln.Addr().String(), "url", s.cfg.BaseURL) },
 			})
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/sqldb"
 )
@@ -49,8 +50,8 @@ type Options struct {
 	// InUse returns the sessions of an account (a DID) that must not be dropped when it signs in anew and has too many: those that open
 	// uploads and intents act by. nil: none.
 	InUse func(ctx context.Context, did string) (sessions []string, err error)
-	// ClientAddr is whose guesses are counted; nil is the connection's address. A server behind a proxy returns here what
-	// its proxy says.
+	// ClientAddr is whose guesses and tokens are counted; nil is the connection's address. A server behind a proxy returns here
+	// what its proxy says.
 	ClientAddr func(*http.Request) netip.Addr
 	Log        *slog.Logger     // nil: slog.Default()
 	Clock      func() time.Time // nil: time.Now
@@ -64,6 +65,7 @@ type Auth struct {
 	tokens   *tokenCache
 	sessions *Sessions
 	guesses  *guessLimiter
+	signings *limit.Rates
 	signIns  *prometheus.CounterVec
 }
 
@@ -99,7 +101,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 	a := &Auth{
 		opts: opts, base: base, keys: keys,
 		tokens:  newTokenCache(10_000),
-		guesses: newGuessLimiter(),
+		guesses: newGuessLimiter(), signings: limit.NewRates(signingsPerSecond, signingBurst),
 		sessions: &Sessions{
 			store: &store{db: opts.DB, sealer: sealer}, directory: opts.Directory, testMode: opts.TestMode,
 			http: opts.HTTP, clock: opts.Clock, log: opts.Log, locks: newKeyedLocks(), inUse: opts.InUse, max: maxAllSessions,
@@ -134,7 +136,7 @@ func (o *Options) setDefaults() {
 		o.SessionKeyPath = filepath.Join(filepath.Dir(o.KeyPath), "session.key")
 	}
 	if o.ClientAddr == nil {
-		o.ClientAddr = remoteAddr
+		o.ClientAddr = httpx.ClientAddr
 	}
 	if o.InUse == nil {
 		o.InUse = func(context.Context, string) ([]string, error) { return nil, nil }
@@ -145,14 +147,6 @@ func (o *Options) setDefaults() {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-}
-
-func remoteAddr(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap()
 }
 
 // Handler serves /auth/token and /auth/jwks.json. Mount it at "/auth/".

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,7 +41,15 @@ func (a *Auth) serveToken(w http.ResponseWriter, r *http.Request) {
 		}
 		status := writeError(w, err)
 		a.signIns.WithLabelValues(resultOf(status)).Inc()
-		a.opts.Log.Debug("token refused", "status", status, "err", err)
+		level := slog.LevelDebug
+		switch {
+		case r.Context().Err() != nil: // the client has gone
+		case status == http.StatusInternalServerError:
+			level = slog.LevelError
+		case status > http.StatusInternalServerError:
+			level = slog.LevelWarn // an account's server, or the directory
+		}
+		a.opts.Log.Log(r.Context(), level, "token refused", "status", status, "err", err)
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)
@@ -60,9 +69,21 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 		return nil, badRequest("more than %d scopes", maxScopes)
 	}
 	var who account
+	client := a.opts.ClientAddr(r)
+	payer := addressKey(client)
 	if req.creds != nil {
-		if who, err = a.signIn(r.Context(), *req.creds, a.opts.ClientAddr(r)); err != nil {
+		payer = "sign-in " + payer
+	}
+	if err := a.paySigning(payer); err != nil {
+		return nil, err
+	}
+	if req.creds != nil {
+		if who, err = a.signIn(r.Context(), *req.creds, client); err != nil {
 			return nil, named(err, base.Host)
+		}
+		a.signings.Return(payer)
+		if err := a.paySigning(who.did); err != nil {
+			return nil, err
 		}
 	}
 	if who.pullOnly != nil && !onlyPulls(wanted) {

@@ -15,6 +15,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/keylock"
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry/pds/internal/background"
 	"github.com/atcr-dev/atcr/registry/pds/internal/holds"
@@ -45,6 +46,7 @@ type Backend struct {
 	settler *settle.Settler
 	pulls   *settle.Pulls
 	work    *background.Runner
+	asks    *limit.Rates // what each client has others asked
 
 	flight  singleflight.Group
 	locks   keylock.Locks
@@ -74,6 +76,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	b := &Backend{
 		db: o.DB, reads: newPrepared(o.DB.Read()), http: withoutRedirects(o.HTTP),
 		defaultHold: o.DefaultHold, redirect: o.Redirect, serveStale: o.ServeStale, clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
+		asks:    limit.NewRates(asksPerSecond, askBurst),
 		silent:  keyed.NewMemo[string, error](10_000),
 		present: keyed.NewMemo[string, string](10_000),
 		leased:  keyed.NewMemo[string, place](10_000),

@@ -169,8 +169,25 @@ func (b *Backend) blobAt(ctx context.Context, actor registry.Actor, owner string
 	}
 	return registry.Blob{Digest: d, Size: at.Size, Link: at.Link, Open: func(ctx context.Context, r registry.Range) (io.ReadCloser, error) {
 		body, err := at.Open(ctx, r.Start, r.End)
-		return body, holds.Error(p.Hold, err)
+		if err != nil {
+			return nil, holds.Error(p.Hold, err)
+		}
+		return held{body, p.Hold}, nil
 	}}, nil
+}
+
+// held is a blob that comes from a hold: what goes wrong with it is the hold's doing.
+type held struct {
+	io.ReadCloser
+	hold string
+}
+
+func (h held) Read(p []byte) (int, error) {
+	n, err := h.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = holds.Error(h.hold, err)
+	}
+	return n, err
 }
 
 // Mount makes a blob present that already lies in the hold that pushes go to.

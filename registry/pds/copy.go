@@ -49,6 +49,9 @@ func (b *Backend) read(ctx context.Context, o owner) (view, error) {
 	if err, ok := b.silent.Get(o.DID, now); ok {
 		return b.stale(v, row, err)
 	}
+	if err := pay(ctx); err != nil {
+		return v, err
+	}
 	// The work outlives a reader who goes away, so that others who wait get it.
 	ch := b.flight.DoChan(o.DID, func() (any, error) {
 		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)

@@ -51,12 +51,14 @@ type names struct {
 
 	unresolved *keyed.Memo[string, error]    // identities that could not be resolved just now
 	written    *keyed.Memo[string, struct{}] // names written to pds_name lately
+	known      *keyed.Memo[string, struct{}] // names that were resolved lately: asking for them again costs nothing
 }
 
 func newNames(o Options) *names {
 	return &names{
 		db: o.DB, directory: o.Directory, serveStale: o.ServeStale, clock: o.Clock, log: o.Log,
 		unresolved: keyed.NewMemo[string, error](10_000), written: keyed.NewMemo[string, struct{}](10_000),
+		known: keyed.NewMemo[string, struct{}](10_000),
 	}
 }
 
@@ -68,6 +70,11 @@ func (n *names) owner(ctx context.Context, id string) (owner, error) {
 	}
 	if err, ok := n.unresolved.Get(id, n.clock()); ok {
 		return n.lastKnownOwner(ctx, id, err)
+	}
+	if _, ok := n.known.Get(id, n.clock()); !ok {
+		if err := pay(ctx); err != nil {
+			return owner{}, err
+		}
 	}
 	ident, err := n.directory.Lookup(ctx, atid)
 	if err != nil {
@@ -84,6 +91,7 @@ func (n *names) owner(ctx context.Context, id string) (owner, error) {
 	if o.PDS == "" {
 		return owner{}, registry.ErrNameUnknown.With("the account %q has no PDS", clip(id))
 	}
+	n.known.Put(id, struct{}{}, n.clock().Add(nameKnownFor))
 	n.rememberName(ctx, id, o)
 	return o, nil
 }

@@ -48,6 +48,7 @@ func (r *repository) DeleteBlob(context.Context, digest.Digest) error {
 
 // reader resolves the owner and makes sure that the copy can be answered from.
 func (r *repository) reader(ctx context.Context) (view, error) {
+	ctx = r.b.withPayer(ctx, r.actor)
 	o, err := r.b.names.owner(ctx, r.id)
 	if err != nil {
 		return view{}, err

@@ -162,7 +162,7 @@ func refusal(host, method string, resp *http.Response, body []byte, now time.Tim
 	case "InvalidSwap":
 		return fmt.Errorf("%w: %w", errInvalidSwap, cause)
 	case "RepoNotFound", "RepoDeactivated", "RepoTakendown", "RepoSuspended", "AccountDeactivated", "AccountTakedown":
-		return fmt.Errorf("%w: %w", errRepoGone, cause)
+		return fmt.Errorf("%w: %w", errRepoGone, registry.ErrNameUnknown.With("the PDS %s has no such account any more", host).Wrap(cause))
 	}
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"sort"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -23,6 +25,11 @@ type Options struct {
 	MaxLag int
 	// MaxConsumers limits connections; 0 is 2000. More get 503.
 	MaxConsumers int
+	// MaxPerClient limits those of one client; 0 is 16, less than 0 no limit. More get 429.
+	MaxPerClient int
+	// Client says whose connection a request is, for MaxPerClient and the log; nil is the connection's address. A server behind a proxy
+	// returns here what its proxy says.
+	Client func(*http.Request) string
 	// WriteTimeout is how long a consumer may take to accept a batch; 0 is 30 s.
 	WriteTimeout time.Duration
 	// PingEvery is how often a consumer is asked for a sign of life; 0 is 30 s.
@@ -42,6 +49,7 @@ type Server struct {
 	mu        sync.RWMutex
 	closed    bool
 	consumers map[*consumer]bool
+	clients   *limit.Places // nil: no limit
 	left      uint64
 	ring      []frame         // newest events, ready to send
 	size      int             // bytes in ring
@@ -66,6 +74,15 @@ func New(r *repo.Repo, o *Options) *Server {
 	}
 	if s.o.MaxConsumers <= 0 {
 		s.o.MaxConsumers = 2000
+	}
+	if s.o.MaxPerClient == 0 {
+		s.o.MaxPerClient = 16
+	}
+	if s.o.MaxPerClient > 0 {
+		s.clients = limit.NewPlaces(s.o.MaxPerClient)
+	}
+	if s.o.Client == nil {
+		s.o.Client = connectionOf
 	}
 	if s.o.WriteTimeout <= 0 {
 		s.o.WriteTimeout = 30 * time.Second
@@ -112,6 +129,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
 		return
 	}
+	from := s.o.Client(r)
+	if s.clients != nil {
+		if !s.clients.Enter(from) {
+			w.Header().Set("Retry-After", "30")
+			refuse(w, http.StatusTooManyRequests, "RateLimitExceeded", "there are too many subscriptions of this client: it may have "+
+				strconv.Itoa(s.o.MaxPerClient))
+			return
+		}
+		defer s.clients.Leave(from)
+	}
 	c := &consumer{s: s}
 	if !s.join(c) {
 		w.Header().Set("Retry-After", "30")
@@ -129,9 +156,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ctx = c.ws.CloseRead(ctx)
-	s.log.Debug("a firehose consumer came", "from", r.RemoteAddr, "cursor", r.URL.Query().Get("cursor"))
+	s.log.Debug("a firehose consumer came", "from", from, "cursor", r.URL.Query().Get("cursor"))
 	err = c.run(ctx, cursor, live)
-	s.log.Debug("a firehose consumer left", "from", r.RemoteAddr, "error", err)
+	s.log.Debug("a firehose consumer left", "from", from, "error", err)
+}
+
+// connectionOf is the address of a connection, without the port.
+func connectionOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 func parseCursor(r *http.Request) (cursor int64, live bool, err error) {

@@ -256,7 +256,7 @@ func TestTooSlow(t *testing.T) {
 
 // TestManyConsumers: all get the same, some by replay; one that never reads disturbs nobody.
 func TestManyConsumers(t *testing.T) {
-	f := newFixture(t, repo.Options{}, firehose.Options{MaxLag: 8 << 20})
+	f := newFixture(t, repo.Options{}, firehose.Options{MaxLag: 8 << 20, MaxPerClient: -1})
 	f.put(200, 2000)
 	start := f.events(0)
 	deafConn(t, f.url, 0)
@@ -300,5 +300,53 @@ func TestLimitAndClose(t *testing.T) {
 	}
 	if resp, err := http.Get("http" + strings.TrimPrefix(f.url, "ws")); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// One client has so many subscriptions and takes nobody else's places (A9); one that ends makes room.
+func TestLimitOfClient(t *testing.T) {
+	f := newFixture(t, repo.Options{}, firehose.Options{MaxPerClient: 2, Client: func(r *http.Request) string { return r.Header.Get("X-Test") }})
+	dial := func(client string) (*websocket.Conn, int) {
+		t.Helper()
+		c, resp, err := websocket.Dial(t.Context(), f.url+"?cursor=0", &websocket.DialOptions{HTTPHeader: http.Header{"X-Test": {client}}})
+		if err != nil {
+			return nil, resp.StatusCode
+		}
+		t.Cleanup(func() { c.CloseNow() })
+		return c, http.StatusSwitchingProtocols
+	}
+	var first *websocket.Conn
+	for range 2 {
+		c, status := dial("a")
+		if c == nil {
+			t.Fatal(status)
+		}
+		first = c
+	}
+	for range 20 {
+		if _, status := dial("a"); status != http.StatusTooManyRequests {
+			t.Fatalf("a third subscription: %d", status)
+		}
+	}
+	if c, status := dial("b"); c == nil {
+		t.Errorf("another client: %d", status)
+	}
+	first.CloseNow()
+	for deadline := time.Now().Add(time.Minute); ; {
+		c, status := dial("a")
+		if c != nil {
+			break
+		}
+		if status != http.StatusTooManyRequests || time.Now().After(deadline) {
+			t.Fatalf("after one has ended: %d", status)
+		}
+	}
+	// By default it is the address that counts, 16 for each.
+	f = newFixture(t, repo.Options{}, firehose.Options{})
+	for range 16 {
+		f.dial("?cursor=0")
+	}
+	if _, resp, err := websocket.Dial(t.Context(), f.url, nil); err == nil || resp.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("the 17th: %v", err)
 	}
 }

@@ -56,7 +56,7 @@ func TestOneEncoder(t *testing.T) {
 		consumers = 1000
 	}
 	s := &countingStore{Store: memstore.New()}
-	f := newFixtureOn(t, s, repo.Options{}, firehose.Options{})
+	f := newFixtureOn(t, s, repo.Options{}, firehose.Options{MaxPerClient: -1})
 	head, err := f.Seq(t.Context())
 	if err != nil {
 		t.Fatal(err)

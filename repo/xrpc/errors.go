@@ -63,14 +63,19 @@ func ToError(err error) *Error {
 	return Errorf(http.StatusInternalServerError, "InternalServerError", "Internal Server Error")
 }
 
-// WriteError returns with an error. One that becomes a 5xx is logged; nil log is slog.Default().
+// WriteError returns with an error. One that becomes a 5xx is logged: 500 and 507 at level error, others, which say that there is no room
+// just now, at warn. nil log is slog.Default().
 func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	e := ToError(err)
 	if e.Status >= 500 && !errors.Is(err, context.Canceled) {
 		if log == nil {
 			log = slog.Default()
 		}
-		log.ErrorContext(r.Context(), "xrpc request failed", "path", r.URL.Path, "status", e.Status, "error", err)
+		level := slog.LevelWarn
+		if e.Status == http.StatusInternalServerError || e.Status == http.StatusInsufficientStorage {
+			level = slog.LevelError
+		}
+		log.Log(r.Context(), level, "xrpc request failed", "path", r.URL.Path, "status", e.Status, "error", err)
 	}
 	WriteJSON(w, e.Status, e)
 }

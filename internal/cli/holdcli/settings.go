@@ -28,6 +28,7 @@ func Settings(c *config.Hold, log *slog.Logger) hold.Config {
 		Dir:                c.Database.Path,
 		StoragePath:        c.StoragePath(),
 		Addr:               c.Server.Addr,
+		TrustedProxies:     c.Server.Proxies(),
 		PublicURL:          c.Server.PublicURL,
 		Public:             c.Server.Public,
 		TestMode:           c.Server.TestMode,

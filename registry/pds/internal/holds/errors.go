@@ -44,6 +44,7 @@ func Error(hold string, err error) error {
 	case errors.Is(err, holdclient.ErrQuotaExceeded):
 		return with(registry.ErrDenied, "the quota at the hold %s is used up%s", hold, message)
 	case errors.Is(err, holdclient.ErrNoSpace):
+		err = errors.Join(err, registry.ErrUnavailable) // the log tells it from this server's own
 		return with(registry.ErrNoSpace, "the hold %s has no space left", hold)
 	case errors.Is(err, holdclient.ErrRateLimited):
 		wait = max(wait, time.Second)

@@ -230,7 +230,7 @@ func (s *Settler) postpone(ctx context.Context, in Intent, why error) error {
 		in.State = StateSession
 	}
 	if in.State == stateRefused || in.State == stateExpired {
-		s.o.Log.Error("the hold was not told of a manifest", "kind", in.Kind, "state", in.State, "owner", in.Owner,
+		s.o.Log.Warn("the hold was not told of a manifest", "kind", in.Kind, "state", in.State, "owner", in.Owner,
 			"repository", in.Repository, "digest", in.Digest, "hold", in.Hold, "why", in.Reason)
 	}
 	_, err := s.o.DB.Write().ExecContext(context.WithoutCancel(ctx),
