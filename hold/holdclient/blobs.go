@@ -280,15 +280,18 @@ func (c *Client) checkLink(ctx context.Context, method, link string) (string, er
 	if err != nil {
 		return "", c.bad(method, "the hold's own address: %v", err)
 	}
+	refused := func(cause error, format string, args ...any) error {
+		return &Error{Kind: ErrLinkRefused, Method: method, URL: c.h.url, Message: fmt.Sprintf(format, args...), Cause: cause}
+	}
 	if link == "" || len(link) > maxURLLength {
-		return "", c.bad(method, "link of %d bytes", len(link))
+		return "", refused(nil, "link of %d bytes", len(link))
 	}
 	u, err := base.Parse(link)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
-		return "", c.bad(method, "link is no http address")
+		return "", refused(nil, "link is no http address")
 	}
 	if base.Scheme == "https" && u.Scheme != "https" {
-		return "", c.bad(method, "link leaves https")
+		return "", refused(nil, "link leaves https")
 	}
 	err = c.h.checkLink(ctx, base, u)
 	switch {
@@ -298,10 +301,7 @@ func (c *Client) checkLink(ctx context.Context, method, link string) (string, er
 		return "", ctx.Err()
 	case errors.Is(err, httpx.ErrForbiddenAddress), errors.Is(err, ErrLinkRefused):
 		// What the name resolves to stays here: it would tell about networks that the reader can't see.
-		return "", &Error{
-			Kind: ErrLinkRefused, Method: method, URL: c.h.url, Cause: err,
-			Message: fmt.Sprintf("%.100q is no public address", u.Host),
-		}
+		return "", refused(err, "%.100q is no public address", u.Host)
 	}
 	return "", &Error{
 		Kind: ErrUnavailable, Method: method, URL: c.h.url, Message: fmt.Sprintf("%.100q can't be looked up", u.Host), Cause: err,

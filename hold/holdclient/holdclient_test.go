@@ -385,12 +385,12 @@ func TestHostileAnswers(t *testing.T) {
 			return err
 		}, holdclient.ErrBadAnswer},
 		{"redirect to a file", 307, http.Header{"Location": {"file:///etc/passwd"}}, "",
-			func(c *holdclient.Client) error { _, err := c.GetBlob(ctx, "did:web:a.test", d, ""); return err }, holdclient.ErrBadAnswer},
+			func(c *holdclient.Client) error { _, err := c.GetBlob(ctx, "did:web:a.test", d, ""); return err }, holdclient.ErrLinkRefused},
 		{"redirect without address", 307, nil, "", func(c *holdclient.Client) error {
 			_,
 				err := c.GetBlob(ctx, "did:web:a.test", d, "")
 			return err
-		}, holdclient.ErrBadAnswer},
+		}, holdclient.ErrLinkRefused},
 		{"redirect of a call", 307, http.Header{"Location": {"http://127.0.0.1:1/"}}, "",
 			func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrBadAnswer},
 		{"500", 500, nil, "oops", func(c *holdclient.Client) error { _, err := c.InitiateUpload(ctx, d); return err }, holdclient.ErrUnavailable},
@@ -410,7 +410,7 @@ func TestHostileAnswers(t *testing.T) {
 		{"part address that is none", 200, nil, `{"url":"gopher://x/"}`, func(c *holdclient.Client) error {
 			_, err := c.UploadPart(ctx, "u", 1, 1, strings.NewReader("x"))
 			return err
-		}, holdclient.ErrBadAnswer},
+		}, holdclient.ErrLinkRefused},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := tt.do(hostile(t, tt.status, tt.header, tt.body))
