@@ -64,8 +64,11 @@ type Registry struct {
 
 // PDS is the section pds.
 type PDS struct {
-	ServeStale time.Duration `key:"serve_stale" doc:"How long images seen before are served from memory of them while their owner's PDS is silent."`
-	Verify     string        `key:"verify" doc:"When an owner's records must be proved by the owner's signed repository before an image is served. sampled: at one pull a second of an owner at most; what can't be proved passes, what is disproved is refused. always: what can't be proved is refused, too, as is every image of a PDS without com.atproto.sync.getRecord. never: the PDS is believed."`
+	ServeStale   time.Duration `key:"serve_stale" doc:"How long images seen before are served from memory of them while their owner's PDS is silent."`
+	OwnerRecords int           `key:"owner_records" doc:"How many records of one owner are kept, tags and manifests. An owner who has more is refused (403)."`
+	OwnerBytes   int           `key:"owner_bytes" doc:"About how many bytes of the database one owner's records may take. An owner whose take more is refused (403)."`
+	CopyBytes    int           `key:"copy_bytes" doc:"About how many bytes all owners' records may take together. Those that were asked for least recently go first, and are listed again when somebody asks."`
+	Verify       string        `key:"verify" doc:"When an owner's records must be proved by the owner's signed repository before an image is served. sampled: at one pull a second of an owner at most; what can't be proved passes, what is disproved is refused. always: what can't be proved is refused, too, as is every image of a PDS without com.atproto.sync.getRecord. never: the PDS is believed."`
 }
 
 // Network is the section network.
@@ -120,6 +123,7 @@ func DefaultAppView() *AppView {
 	c.Auth.CertPath = "/var/lib/atcr/auth/private-key.crt"
 	c.Registry.Redirect = "auto"
 	c.PDS.ServeStale, c.PDS.Verify = 7*24*time.Hour, "sampled"
+	c.PDS.OwnerRecords, c.PDS.OwnerBytes, c.PDS.CopyBytes = 250_000, 256<<20, 4<<30
 	c.Jetstream.BackfillEnabled = true
 	c.Jetstream.URLs = []string{"wss://jetstream2.us-east.bsky.network/subscribe"}
 	c.Jetstream.RelayEndpoints = []string{"https://relay1.us-east.bsky.network"}
@@ -178,6 +182,9 @@ func (c *AppView) check() []problem {
 	p.required("auth.cert_path", c.Auth.CertPath)
 	p.oneOf("registry.redirect", c.Registry.Redirect, "auto", "never")
 	p.oneOf("pds.verify", c.PDS.Verify, "sampled", "always", "never")
+	p.atLeast("pds.owner_records", c.PDS.OwnerRecords, 1)
+	p.atLeast("pds.owner_bytes", c.PDS.OwnerBytes, 1<<20)
+	p.atLeast("pds.copy_bytes", c.PDS.CopyBytes, c.PDS.OwnerBytes)
 	c.Network.check(&p)
 	return p
 }

@@ -28,6 +28,12 @@ func (p *problems) oneOf(path, value string, allowed ...string) {
 	}
 }
 
+func (p *problems) atLeast(path string, value, least int) {
+	if value < least {
+		p.add(path, "%d is too little: it must be at least %d", value, least)
+	}
+}
+
 func (p *problems) logLevel(value string) {
 	p.oneOf("log_level", value, "debug", "info", "warn", "error")
 }

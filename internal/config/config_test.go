@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 		{"several", app("c.yaml", "log_leve: x\nservr: {}\n"),
 			[]string{"c.yaml:1: unknown key log_leve; did you mean log_level?", "c.yaml:2: unknown key servr; did you mean server?"}},
 		{"in another section", app("c.yaml", "default_hold_did: x\n"), []string{"did you mean server.default_hold_did?"}},
-		{"nothing near", app("c.yaml", did+"pds: {xyz: 1}\n"), []string{"c.yaml:2: unknown key pds.xyz; it takes serve_stale, verify"}},
+		{"nothing near", app("c.yaml", did+"pds: {xyz: 1}\n"), []string{"c.yaml:2: unknown key pds.xyz; it takes copy_bytes, owner_bytes, owner_records, serve_stale, verify"}},
 		{"TOML", app("c.toml", "log_level = \"info\"\n[server]\ndefault_hold_did = \"did:web:x.test\"\nadr = \":1\"\n"),
 			[]string{"c.toml:4: unknown key server.adr; did you mean server.addr?"}},
 		{"in a list", hold("c.yaml", holdMinimum+"  crew:\n    - member: a.test\n      permisions: []\n"),

@@ -16,7 +16,6 @@ const (
 	DefaultTimeout      = 30 * time.Second
 	DefaultMaxRedirects = 3
 	maxHeaderBytes      = 64 << 10
-	announced           = 64 << 10 // bytes of a body that are given room because the sender says so
 )
 
 // ErrTooLarge is wrapped when a body is longer than its limit.
@@ -120,27 +119,14 @@ func (u userAgent) CloseIdleConnections() {
 }
 
 // ReadLimited reads a body of at most n bytes and closes it. A longer one is an error that wraps [ErrTooLarge], before
-// anything is read when Content-Length says so.
+// anything is read when Content-Length says so. It is within the budget of the client, if that has one: see [Answers].
 func ReadLimited(resp *http.Response, n int64) ([]byte, error) {
-	defer resp.Body.Close()
-	if resp.ContentLength > n {
-		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, resp.ContentLength, n)
-	}
-	if 0 <= resp.ContentLength && resp.ContentLength <= announced {
-		b := make([]byte, resp.ContentLength)
-		if _, err := io.ReadFull(resp.Body, b); err != nil {
-			return nil, fmt.Errorf("reading the answer: %w", err)
-		}
-		return b, nil
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, n+1))
+	x, err := Spool(resp, n)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+		return nil, err
 	}
-	if int64(len(b)) > n {
-		return nil, fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, n)
-	}
-	return b, nil
+	defer x.Close()
+	return x.Bytes()
 }
 
 // Drain reads what is left of a body, up to 64 KiB, and closes it, so that the connection can be used again.

@@ -8,7 +8,8 @@
 // is refused all the same ([ErrForbiddenAddress]). What is refused and what can be opened stands at [Guard]. The
 // client ignores proxies from the environment, follows few redirects, never follows one from https to http, drops
 // Authorization when a redirect leaves the host and port it was meant for, and has one deadline for the whole
-// exchange, body included. Bodies are read by [ReadLimited].
+// exchange, body included. Bodies are read by [ReadLimited], or [Spool] when they may be long; what they take together, and how slowly
+// they may come, [Answers] bounds.
 //
 // # Server
 //

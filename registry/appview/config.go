@@ -50,6 +50,8 @@ type Config struct {
 	AllowAccountPassword bool
 	// ServeStale is how long manifests seen before are served while their owner's PDS is silent; 0 is 7 days.
 	ServeStale time.Duration
+	// OwnerRecords, OwnerBytes and CopyBytes bound what is kept of the records of one owner, and of all; 0: see pds.Options.
+	OwnerRecords, OwnerBytes, CopyBytes int64
 	// Verify says when owners' records must be proved by their signed repositories; empty is pds.VerifySampled.
 	Verify pds.Verify
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Server struct {
 	port    *httpx.Port
 	guard   httpx.Guard
 	links   *httpx.Links
+	answers *httpx.Answers     // of all servers that untrusted parties chose
 	own     *identity.Resolver // nil when the configuration gives a directory
 	id      *identity.Identity // nil without a base URL that a did:web can be made of
 	auth    *auth.Auth
@@ -125,15 +127,21 @@ func (s *Server) openNetwork(context.Context) error {
 		links.Guard = httpx.AnyNetwork() // it has a guard of its own
 	}
 	s.links = httpx.NewLinks(links)
+	temp := filepath.Join(s.cfg.Dir, "tmp")
+	if err := errors.Join(os.RemoveAll(temp), durable.MkdirAll(temp, 0o700)); err != nil { // what a crash left goes
+		return fmt.Errorf("appview: folder for temporary files: %w", err)
+	}
+	s.answers = httpx.NewAnswers(httpx.AnswersOptions{Dir: temp})
 	if s.cfg.HTTP == nil {
 		s.cfg.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: s.guard, Timeout: -1, MaxRedirects: -1, UserAgent: "atcr-appview"})
 		s.onClose(s.cfg.HTTP.CloseIdleConnections)
 	}
+	s.cfg.HTTP = s.answers.Client(s.cfg.HTTP)
 	if s.cfg.Directory == nil {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: s.guard, UserAgent: "atcr-appview"})
 		s.onClose(client.CloseIdleConnections)
 		s.own = identity.NewResolver(identity.ResolverOptions{
-			HTTP: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
+			HTTP: s.answers.Client(client), PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
 			Log: s.cfg.Log, Clock: s.cfg.Clock,
 		})
 		s.cfg.Directory = s.own
@@ -145,7 +153,7 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 	client := httpx.NewClient(httpx.ClientOptions{Guard: s.guard, MaxRedirects: -1, UserAgent: "atcr-appview"})
 	s.onClose(client.CloseIdleConnections)
 	s.auth, err = auth.New(ctx, auth.Options{
-		DB: s.db, Directory: s.cfg.Directory, HTTP: client, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
+		DB: s.db, Directory: s.cfg.Directory, HTTP: s.answers.Client(client), BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
 		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
 		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode, ClientAddr: httpx.ClientAddr,
 		InUse: func(ctx context.Context, did string) ([]string, error) {
@@ -163,6 +171,7 @@ func (s *Server) openBackend(ctx context.Context) (err error) {
 	o := pds.Options{
 		DB: s.db, Directory: s.cfg.Directory, HTTP: s.cfg.HTTP, Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
 		CheckLink: s.links.Check, Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify,
+		OwnerRecords: s.cfg.OwnerRecords, OwnerBytes: s.cfg.OwnerBytes, CopyBytes: s.cfg.CopyBytes,
 		Clock: s.cfg.Clock, Log: s.cfg.Log,
 	}
 	if s.id != nil {

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/httpx"
@@ -21,6 +19,7 @@ import (
 	"github.com/atcr-dev/atcr/registry/pds/internal/holds"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
 	"github.com/atcr-dev/atcr/registry/pds/internal/settle"
+	"github.com/atcr-dev/atcr/registry/pds/internal/shared"
 	"github.com/atcr-dev/atcr/registry/pds/internal/uploads"
 )
 
@@ -38,6 +37,7 @@ type Backend struct {
 
 	servers servers
 	acting  acting
+	lister  *lister
 	names   *names
 	bodies  *bodies
 	prover  *prover
@@ -48,12 +48,11 @@ type Backend struct {
 	work    *background.Runner
 	asks    *limit.Rates // what each client has others asked
 
-	flight  singleflight.Group
+	flight  shared.Group[struct{}]
 	locks   keylock.Locks
 	silent  *keyed.Memo[string, error]  // owners whose PDS did not answer just now
 	present *keyed.Memo[string, string] // the hold that an owner's pushes go to
 	leased  *keyed.Memo[string, place]  // blobs that the present hold was asked for lately
-	skipped atomic.Int64                // records that broke their lexicon
 }
 
 // New makes a Backend and migrates its tables. Nothing is asked of the network.
@@ -74,7 +73,8 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	}
 	o.defaults()
 	b := &Backend{
-		db: o.DB, reads: newPrepared(o.DB.Read()), http: withoutRedirects(o.HTTP),
+		db: o.DB, reads: newPrepared(o.DB.Read()),
+		http:        httpx.NewAnswers(httpx.AnswersOptions{}).Client(withoutRedirects(o.HTTP)),
 		defaultHold: o.DefaultHold, redirect: o.Redirect, serveStale: o.ServeStale, clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
 		asks:    limit.NewRates(asksPerSecond, askBurst),
 		silent:  keyed.NewMemo[string, error](10_000),
@@ -89,12 +89,19 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		return nil, fmt.Errorf("pds: mark copies for checking: %w", sqlx.Wrap(err))
 	}
 	b.parts(o)
+	if err := b.lister.room.count(ctx); err != nil {
+		return nil, fmt.Errorf("pds: %w", err)
+	}
 	return b, nil
 }
 
 // parts makes the components that the Backend is made of.
 func (b *Backend) parts(o Options) {
-	b.servers = servers{http: b.http, clock: b.clock, long: httpx.NewLongAnswers(longPlaces, longWait)}
+	b.servers = servers{http: b.http, clock: b.clock}
+	b.lister = &lister{
+		db: b.db, servers: b.servers, clock: b.clock, log: b.log, told: keyed.NewMemo[string, struct{}](10_000),
+		limits: limits{o.OwnerRecords, o.OwnerBytes}, room: &room{db: b.db, locks: &b.locks, limit: o.CopyBytes, log: b.log},
+	}
 	b.acting = acting{sessions: o.Sessions, clock: b.clock}
 	b.names = newNames(o)
 	b.bodies = newBodies(b.db, b.servers, o.CacheBytes, b.clock, b.log)
@@ -140,5 +147,5 @@ func (b *Backend) Metrics() []prometheus.Collector {
 // Skipped returns how many records were left out because they broke their lexicon, and how many manifests were refused because
 // their bytes are not what the record says.
 func (b *Backend) Skipped() (records, manifests int64) {
-	return b.skipped.Load(), b.bodies.mismatched.Load()
+	return b.lister.skipped.Load(), b.bodies.mismatched.Load()
 }

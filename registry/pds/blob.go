@@ -99,7 +99,7 @@ func (r *repository) lease(ctx context.Context, o owner, d digest.Digest) (place
 
 // places finds the holds that a blob of this repository lies in, by its manifests, and for the owner by uploads.
 func (r *repository) places(ctx context.Context, o owner, d digest.Digest, owns bool) ([]place, error) {
-	found, err := r.b.placesOf(ctx, o.DID, r.name, d, owns)
+	found, err := r.b.placesAsked(ctx, o, r.name, d, owns)
 	if err != nil || len(found) > 0 {
 		return found, err
 	}

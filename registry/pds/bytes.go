@@ -13,12 +13,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
+	"github.com/atcr-dev/atcr/registry/pds/internal/shared"
 )
 
 const maxHot = 64 << 10 // bytes of a manifest that is also kept in memory
@@ -37,10 +37,11 @@ type bodies struct {
 	clock   func() time.Time
 	log     *slog.Logger
 
-	flight     singleflight.Group
+	flight     shared.Group[body]
 	refused    *keyed.Memo[string, error]       // records whose bytes can't be served
 	hot        *keyed.Memo[digest.Digest, body] // bytes of small manifests
 	mismatched atomic.Int64                     // records whose bytes are not those of their digest
+	added      atomic.Int64                     // bytes that were kept since the last trim
 }
 
 func newBodies(db *sqlx.DB, s servers, limit int64, clock func() time.Time, log *slog.Logger) *bodies {
@@ -92,27 +93,17 @@ func (b *bodies) get(ctx context.Context, o owner, m manifestRow) (body, error) 
 		b.keepHot(m.Digest, c)
 		return c, nil
 	}
-	ch := b.flight.DoChan("body "+key, func() (any, error) {
-		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-		defer cancel()
-		raw, err := b.fetch(work, o, m)
+	c, err = b.flight.Do(ctx, key, callTimeout, func(ctx context.Context) (body, error) {
+		raw, err := b.fetch(ctx, o, m)
 		if err != nil {
-			return nil, err
+			return body{}, err
 		}
-		return b.keep(work, m.Digest, raw)
+		return b.keep(ctx, m.Digest, raw)
 	})
-	select {
-	case r := <-ch:
-		if r.Err != nil {
-			if errors.Is(r.Err, registry.ErrManifestUnknown) {
-				b.refused.Put(key, r.Err, now.Add(freshFor))
-			}
-			return body{}, r.Err
-		}
-		return r.Val.(body), nil
-	case <-ctx.Done():
-		return body{}, ctx.Err()
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		b.refused.Put(key, err, now.Add(freshFor))
 	}
+	return c, err
 }
 
 // fetch asks the owner's PDS for the bytes; the oldest form of records has none, then they are rebuilt.
@@ -228,6 +219,10 @@ func (b *bodies) cached(ctx context.Context, d digest.Digest) (body, bool, error
 func (b *bodies) keep(ctx context.Context, d digest.Digest, raw []byte) (body, error) {
 	c := newBody(d, raw)
 	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error { return b.write(ctx, tx, d, c) })
+	if err == nil && b.added.Add(int64(len(raw))) > b.limit/16 { // sooner than the next upkeep
+		b.added.Store(0)
+		err = b.trim(ctx)
+	}
 	if err != nil {
 		// The answer is right all the same.
 		b.log.Warn("a manifest could not be cached", "digest", d, "err", err)

@@ -105,6 +105,12 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 	if next.Rev, next.Head, next.Checked = head.Rev, head.CID, b.clock().Unix(); head.CID == "" {
 		next.Rev, next.Head, next.Checked = row.Rev, row.Head, b.doubtful() // the PDS names no commit: to be asked
 	}
+	for _, p := range batch {
+		p.count(&next)
+	}
+	if b.lister.over(next) {
+		next.Rev = "" // count what there is by listing it, and refuse what is too much
+	}
 	// The commit stands; what follows must not depend on whether the client still waits.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
@@ -119,6 +125,7 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 	if err != nil {
 		return fmt.Errorf("write the copy of %s: %w", o.DID, err)
 	}
+	b.lister.room.total.Add(next.taken() - row.taken())
 	*row = next
 	if head.CID == "" {
 		if fresh, err := b.refresh(ctx, o, next); err == nil {
@@ -126,6 +133,24 @@ func (b *Backend) commitBatch(ctx context.Context, o owner, session string, row 
 		}
 	}
 	return b.crash.Reach(crashpoint.CopyUpdated)
+}
+
+// count adds what the write takes in the copy. What a delete gives back shows when all is listed anew.
+func (p planned) count(row *ownerRow) {
+	row.Touched = row.Checked
+	switch {
+	case p.manifest != nil:
+		row.Bytes += p.manifest.bytes(row.DID)
+		row.LayerBytes += int64(len(p.manifest.Layers)) * layerBytes
+	case p.tag != nil:
+		row.Bytes += p.tag.bytes(row.DID)
+	}
+	switch p.Type {
+	case opCreate:
+		row.Records++
+	case opDelete:
+		row.Records--
+	}
 }
 
 // apply does to the copy what the write did to the repository.

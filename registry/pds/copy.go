@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
-
-	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
@@ -20,7 +17,7 @@ import (
 const (
 	freshFor   = 60 * time.Second // how long the copy is believed unasked
 	failureFor = 5 * time.Second  // how long a silent server is not asked again
-	listPages  = 100              // pages of one run of a listing
+	listWithin = 5 * time.Minute  // how long one run of a listing may take
 	waitForOwn = 3 * time.Second  // how long a reader waits for a writer of the same owner
 	patience   = 5 * time.Second  // how long a PDS may take to confirm a copy that there is
 )
@@ -41,40 +38,38 @@ func (b *Backend) read(ctx context.Context, o owner) (view, error) {
 	}
 	now := b.clock()
 	if !o.staleName.IsZero() {
-		return b.stale(v, row, o.cause)
+		return b.stale(ctx, v, row, o.cause)
 	}
 	if row.Complete && now.Sub(time.Unix(row.Checked, 0)) < freshFor {
 		return v, nil
 	}
+	if err := row.refusal(now); err != nil {
+		return v, err
+	}
 	if err, ok := b.silent.Get(o.DID, now); ok {
-		return b.stale(v, row, err)
+		return b.stale(ctx, v, row, err)
 	}
 	if err := pay(ctx); err != nil {
 		return v, err
 	}
-	// The work outlives a reader who goes away, so that others who wait get it.
-	ch := b.flight.DoChan(o.DID, func() (any, error) {
-		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
-		defer cancel()
-		return nil, b.refreshForReaders(work, o)
+	// The work outlives a reader who goes away only for others who wait; the next goes on where it stopped.
+	_, err = b.flight.Do(ctx, o.DID, listWithin, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, b.refreshForReaders(ctx, o)
 	})
-	select {
-	case r := <-ch:
-		err = r.Err
-	case <-ctx.Done():
+	if ctx.Err() != nil {
 		return v, ctx.Err()
 	}
 	if err == nil {
 		return v, nil
 	}
 	if row, rerr := readOwner(ctx, b.db.Read(), o.DID); rerr == nil {
-		return b.stale(v, row, err)
+		return b.stale(ctx, v, row, err)
 	}
 	return v, err
 }
 
 // stale returns from what is known when err says that the PDS does not answer.
-func (b *Backend) stale(v view, row ownerRow, err error) (view, error) {
+func (b *Backend) stale(ctx context.Context, v view, row ownerRow, err error) (view, error) {
 	if errors.Is(err, errRepoGone) {
 		return v, registry.ErrNameUnknown.With("the PDS %s has no such account any more", v.PDS).Wrap(err)
 	}
@@ -86,6 +81,7 @@ func (b *Backend) stale(v view, row ownerRow, err error) (view, error) {
 	if !row.Complete || b.clock().Sub(checked) > b.serveStale {
 		return v, err
 	}
+	b.lister.room.touch(ctx, row, b.clock())
 	v.Warning = fmt.Sprintf("as of %s; the owner's PDS does not answer", checked.UTC().Format(time.RFC3339))
 	return v, nil
 }
@@ -119,6 +115,9 @@ func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 		return nil
 	}
 	if _, err := b.refresh(ctx, o, row); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return err // nobody waits any more, which says nothing of the PDS
+		}
 		if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) || errors.Is(err, errRepoGone) {
 			b.silent.Put(o.DID, err, b.clock().Add(failureFor))
 		}
@@ -128,7 +127,11 @@ func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 }
 
 // refresh asks the PDS whether the copy still holds, and lists the records when it doesn't. The caller has the owner's lock.
+// Errors are those of [lister.list], too.
 func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow, error) {
+	if err := row.refusal(b.clock()); err != nil {
+		return row, err
+	}
 	p := b.servers.of(o)
 	ask, cancel := ctx, context.CancelFunc(func() {})
 	if row.Complete { // there is an answer to give in the place of a slow one
@@ -141,13 +144,17 @@ func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow,
 	}
 	now := b.clock().Unix()
 	if row.Complete && row.Rev == head.Rev && row.ListCollection == "" {
-		row.Checked, row.Head = now, head.CID
+		row.Checked, row.Head, row.Touched = now, head.CID, now
 		return row, b.saveOwner(ctx, row)
 	}
 	if row.ListCollection == "" {
 		row.ListCollection, row.ListCursor, row.ListRev, row.ListHead = atcr.NSIDManifest, "", head.Rev, head.CID
+		row.ListRecords, row.ListBytes, row.Refused, row.RefusedAt = 0, 0, "", 0
+		if row.LayerBytes, err = b.lister.countLayers(ctx, o.DID); err != nil {
+			return row, err
+		}
 	}
-	return b.list(ctx, o, row, now)
+	return b.lister.list(ctx, o, row, now)
 }
 
 func (b *Backend) saveOwner(ctx context.Context, row ownerRow) error {
@@ -158,110 +165,15 @@ func (b *Backend) saveOwner(ctx context.Context, row ownerRow) error {
 	return nil
 }
 
-// list reads up to listPages pages, manifests before tags so that no tag is seen before what it points to, and
-// stamps the copy when it came to the end.
-func (b *Backend) list(ctx context.Context, o owner, row ownerRow, now int64) (ownerRow, error) {
-	p := b.servers.of(o)
-	for range listPages {
-		records, cursor, release, err := p.listRecords(ctx, o.DID, row.ListCollection, row.ListCursor)
-		if err != nil {
-			release()
-			return row, err
-		}
-		collection := row.ListCollection
-		row.ListCursor = cursor
-		switch {
-		case cursor != "":
-		case collection == atcr.NSIDManifest:
-			row.ListCollection = atcr.NSIDTag
-		default:
-			row.Rev, row.Head, row.Checked, row.Complete = row.ListRev, row.ListHead, now, true
-			row.Gen++
-			row.ListCollection, row.ListRev, row.ListHead = "", "", ""
-		}
-		done := row.ListCollection == ""
-		gen := row.Gen
-		if !done {
-			gen++
-		}
-		err = sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
-			if err := b.writePage(ctx, tx, o.DID, collection, gen, now, records); err != nil {
-				return err
-			}
-			if done {
-				if err := sweep(ctx, tx, o.DID, gen); err != nil {
-					return err
-				}
-			}
-			return writeOwner(ctx, tx, row)
-		})
-		release()
-		if err != nil {
-			return row, fmt.Errorf("write the copy of %s: %w", o.DID, err)
-		}
-		if done {
-			return row, nil
-		}
-	}
-	e := registry.ErrUnavailable.With("the records of this account are still being listed: try again")
-	e.RetryAfter = time.Second
-	return row, e
-}
-
-// errNoText: PostgreSQL keeps no NUL.
-var errNoText = errors.New("a text has a NUL in it")
-
-func (b *Backend) writePage(ctx context.Context, tx *sql.Tx, did, collection string, gen, now int64, records []record) error {
-	for _, r := range records {
-		rkey, ok := strings.CutPrefix(r.URI, "at://"+did+"/"+collection+"/")
-		if !ok || len(rkey) > 512 || len(r.CID) > 128 {
-			b.skip(did, collection, r.URI, errors.New("it lies in another repository or collection"))
-			continue
-		}
-		_, err := syntax.ParseRecordKey(rkey)
-		if err == nil && strings.Contains(r.CID, "\x00") {
-			err = errNoText
-		}
-		if err != nil { // no PDS has it; PostgreSQL would refuse the whole page
-			b.skip(did, collection, rkey, err)
-			continue
-		}
-		if collection == atcr.NSIDManifest {
-			var m manifestRow
-			if m, err = readManifest(rkey, r.CID, r.Value); err == nil && strings.Contains(m.MediaType, "\x00") {
-				err = errNoText
-			}
-			if err == nil {
-				if err := writeManifest(ctx, tx, did, gen, now, m); err != nil {
-					return err
-				}
-			}
-		} else {
-			var t tagRow
-			if t, err = readTag(did, rkey, r.CID, r.Value); err == nil {
-				if err := writeTag(ctx, tx, did, gen, t); err != nil {
-					return err
-				}
-			}
-		}
-		if err != nil {
-			b.skip(did, collection, rkey, err)
-		}
-	}
-	return nil
-}
-
 // skip counts and logs a record that is no use.
 func (b *Backend) skip(did, collection, rkey string, why error) {
-	b.skipped.Add(1)
-	b.log.Info("record skipped", "did", did, "collection", collection, "rkey", clip(rkey), "why", clip(why.Error()))
+	b.lister.skip(did, collection, rkey, why)
 }
 
 // servers makes clients of owners' PDSes, which ask without signing in.
 type servers struct {
 	http  *http.Client // follows no redirects
 	clock func() time.Time
-	long  *httpx.LongAnswers
 }
 
-func (s servers) of(o owner) pds { return pds{base: o.PDS, http: s.http, clock: s.clock, long: s.long} }
+func (s servers) of(o owner) pds { return pds{base: o.PDS, did: o.DID, http: s.http, clock: s.clock} }

@@ -27,13 +27,17 @@ func (b *Backend) learnLayers(ctx context.Context, o owner, m manifestRow) error
 		}
 		layers = layersOf(p)
 	}
+	if err := b.lister.mayKeep(ctx, o.DID, len(layers)); err != nil {
+		return err
+	}
 	err = sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
 		if err := writeLayers(ctx, tx, o.DID, m.Repository, m.Digest, m.Hold, b.clock().Unix(), layers); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `update pds_manifest set layers_known = 1 where owner = $1 and rkey = $2 and cid = $3`,
-			o.DID, m.RKey, m.CID)
-		return err
+		if err := countLayers(ctx, tx, o.DID, len(layers)); err != nil {
+			return err
+		}
+		return knowLayers(ctx, tx, o.DID, m)
 	})
 	if err != nil {
 		return fmt.Errorf("remember the layers of %s: %w", m.Digest, err)

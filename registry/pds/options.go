@@ -73,6 +73,12 @@ type Options struct {
 	Verify Verify
 	// CacheBytes bounds the cache of manifests' bytes in DB; 0 is 1 GiB.
 	CacheBytes int64
+	// OwnerRecords and OwnerBytes bound what is kept of one owner's records in DB: their number, and about what their rows take. An
+	// owner who has more is refused (registry.ErrDenied), and asked again an hour later. 0 is 250 000, and 256 MiB.
+	OwnerRecords, OwnerBytes int64
+	// CopyBytes bounds what is kept of all owners' records; who was not asked for longest goes first, and is listed anew when somebody
+	// asks. 0 is 4 GiB.
+	CopyBytes int64
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
 	// Log hears of what no client is told; nil is slog.Default().
@@ -99,6 +105,15 @@ func (o *Options) defaults() {
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 1 << 30
+	}
+	if o.OwnerRecords == 0 {
+		o.OwnerRecords = 250_000
+	}
+	if o.OwnerBytes == 0 {
+		o.OwnerBytes = 256 << 20
+	}
+	if o.CopyBytes == 0 {
+		o.CopyBytes = 4 << 30
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

@@ -13,6 +13,7 @@ const (
 	settleEvery = time.Second
 	upkeepEvery = 10 * time.Minute
 	closeGrace  = 5 * time.Second
+	maxNames    = 100_000 // that are remembered for times when they can't be resolved
 )
 
 // Run settles open intents at once and from then on when they are due, counts pulls, discards old uploads and trims
@@ -49,6 +50,7 @@ func (b *Backend) Close() error {
 func (b *Backend) keepHouse(ctx context.Context) {
 	for what, f := range map[string]func(context.Context) error{
 		"uploads": b.uploads.Expire, "cache": b.bodies.trim, "names": b.forgetOld, "intents": b.settler.Forget,
+		"copies": b.lister.room.count,
 	} {
 		if err := f(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("housekeeping failed", "of", what, "err", err)
@@ -61,16 +63,16 @@ func (b *Backend) forgetOld(ctx context.Context) error {
 	now := b.clock()
 	// Copies that nobody has asked for in a month are listed again when somebody does.
 	month := now.Add(-max(b.serveStale, 30*24*time.Hour)).Unix()
-	const unused = `select did from pds_owner where checked < $1`
+	if err := b.lister.room.forgetUnused(ctx, month); err != nil {
+		return err
+	}
 	for _, q := range []struct {
 		sql   string
 		until int64
 	}{
-		{`delete from pds_layer where owner in (` + unused + `)`, month},
-		{`delete from pds_manifest where owner in (` + unused + `)`, month},
-		{`delete from pds_tag where owner in (` + unused + `)`, month},
-		{`delete from pds_owner where checked < $1`, month},
+		{`delete from pds_owner where refused <> '' and touched < $1`, month},
 		{`delete from pds_name where seen < $1`, now.Add(-max(b.serveStale, 24*time.Hour) - time.Hour).Unix()},
+		{`delete from pds_name where seen < (select seen from pds_name order by seen desc limit 1 offset $1)`, maxNames},
 		// What no manifest names after a day is for the hold to tell.
 		{`delete from pds_layer where manifest = '' and seen < $1`, now.Add(-uploads.Life).Unix()},
 	} {

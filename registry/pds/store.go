@@ -27,6 +27,14 @@ type ownerRow struct {
 	Gen       int64  // of the last finished listing
 	// A listing that is under way: where to go on, and what it will be stamped with.
 	ListCollection, ListCursor, ListRev, ListHead string
+	// What the copy has, and what the listing under way has seen: records, and about how many bytes their rows take.
+	Records, Bytes, ListRecords, ListBytes int64
+	Layers                                 bool  // listings keep layers, too: a blob was asked for
+	LayerBytes                             int64 // that their rows take, about
+	Touched                                int64 // unix seconds at which it was last used
+	// Refused says by which limit nothing is kept of the owner, since RefusedAt (unix seconds); empty: it is.
+	Refused   string
+	RefusedAt int64
 }
 
 // querier is a pool or a transaction.
@@ -37,9 +45,11 @@ type querier interface {
 
 func readOwner(ctx context.Context, q querier, did string) (ownerRow, error) {
 	o := ownerRow{DID: did}
-	err := q.QueryRowContext(ctx, `select rev, head, checked, complete, gen, list_collection, list_cursor, list_rev, list_head
+	err := q.QueryRowContext(ctx, `select rev, head, checked, complete, gen, list_collection, list_cursor, list_rev, list_head,
+		records, bytes, list_records, list_bytes, layers, layer_bytes, touched, refused, refused_at
 		from pds_owner where did = $1`, did).
-		Scan(&o.Rev, &o.Head, &o.Checked, &o.Complete, &o.Gen, &o.ListCollection, &o.ListCursor, &o.ListRev, &o.ListHead)
+		Scan(&o.Rev, &o.Head, &o.Checked, &o.Complete, &o.Gen, &o.ListCollection, &o.ListCursor, &o.ListRev, &o.ListHead,
+			&o.Records, &o.Bytes, &o.ListRecords, &o.ListBytes, &o.Layers, &o.LayerBytes, &o.Touched, &o.Refused, &o.RefusedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return o, nil
 	}
@@ -59,37 +69,65 @@ func number(b bool) int {
 
 func writeOwner(ctx context.Context, tx *sql.Tx, o ownerRow) error {
 	_, err := tx.ExecContext(ctx, `insert into pds_owner
-		(did, rev, head, checked, complete, gen, list_collection, list_cursor, list_rev, list_head)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		(did, rev, head, checked, complete, gen, list_collection, list_cursor, list_rev, list_head,
+		records, bytes, list_records, list_bytes, layers, layer_bytes, touched, refused, refused_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 		on conflict (did) do update set rev = $2, head = $3, checked = $4, complete = $5, gen = $6,
-		list_collection = $7, list_cursor = $8, list_rev = $9, list_head = $10`,
-		o.DID, o.Rev, o.Head, o.Checked, number(o.Complete), o.Gen, o.ListCollection, o.ListCursor, o.ListRev, o.ListHead)
+		list_collection = $7, list_cursor = $8, list_rev = $9, list_head = $10, records = $11, bytes = $12, list_records = $13,
+		list_bytes = $14, layers = $15, layer_bytes = $16, touched = $17, refused = $18, refused_at = $19`,
+		o.DID, o.Rev, o.Head, o.Checked, number(o.Complete), o.Gen, o.ListCollection, o.ListCursor, o.ListRev, o.ListHead,
+		o.Records, o.Bytes, o.ListRecords, o.ListBytes, number(o.Layers), o.LayerBytes, o.Touched, o.Refused, o.RefusedAt)
 	return err
 }
 
+// writeManifest writes a record and its layers.
 func writeManifest(ctx context.Context, tx *sql.Tx, owner string, gen, now int64, m manifestRow) error {
+	fresh, err := putManifest(ctx, tx, owner, gen, m)
+	if err != nil || !fresh {
+		return err
+	}
+	if err := writeLayers(ctx, tx, owner, m.Repository, m.Digest, m.Hold, now, m.Layers); err != nil || !m.LayersKnown {
+		return err
+	}
+	return knowLayers(ctx, tx, owner, m)
+}
+
+// putManifest writes a record without its layers, and reports whether these are to be written, too.
+func putManifest(ctx context.Context, tx *sql.Tx, owner string, gen int64, m manifestRow) (fresh bool, err error) {
 	var cid string
-	err := tx.QueryRowContext(ctx, `select cid from pds_manifest where owner = $1 and rkey = $2`, owner, m.RKey).Scan(&cid)
+	var known bool
+	err = tx.QueryRowContext(ctx, `select cid, layers_known from pds_manifest where owner = $1 and rkey = $2`, owner, m.RKey).
+		Scan(&cid, &known)
 	switch {
 	case err == nil && cid == m.CID && cid != "":
 		_, err = tx.ExecContext(ctx, `update pds_manifest set gen = $3 where owner = $1 and rkey = $2`, owner, m.RKey, gen)
-		return err
+		return !known, err
 	case err == nil:
 		if err := deleteManifest(ctx, tx, owner, m.RKey); err != nil {
-			return err
+			return false, err
 		}
 	case !errors.Is(err, sql.ErrNoRows):
-		return err
+		return false, err
 	}
 	_, err = tx.ExecContext(ctx, `insert into pds_manifest
 		(owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 		owner, m.RKey, gen, m.CID, m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject),
 		number(m.LayersKnown))
-	if err != nil {
-		return err
-	}
-	return writeLayers(ctx, tx, owner, m.Repository, m.Digest, m.Hold, now, m.Layers)
+	return true, err
+}
+
+// countLayers adds layers to what an owner's copy takes.
+func countLayers(ctx context.Context, tx *sql.Tx, owner string, n int) error {
+	_, err := tx.ExecContext(ctx, `update pds_owner set layer_bytes = layer_bytes + $2 where did = $1`, owner, n*layerBytes)
+	return err
+}
+
+// knowLayers notes that all layers of a record were written.
+func knowLayers(ctx context.Context, tx *sql.Tx, owner string, m manifestRow) error {
+	_, err := tx.ExecContext(ctx, `update pds_manifest set layers_known = 1 where owner = $1 and rkey = $2 and cid = $3`,
+		owner, m.RKey, m.CID)
+	return err
 }
 
 // writeLayers remembers which hold the blobs of a manifest lie in.
@@ -135,21 +173,6 @@ func writeTag(ctx context.Context, tx *sql.Tx, owner string, gen int64, t tagRow
 func deleteTag(ctx context.Context, tx *sql.Tx, owner, rkey string) error {
 	_, err := tx.ExecContext(ctx, `delete from pds_tag where owner = $1 and rkey = $2`, owner, rkey)
 	return err
-}
-
-// sweep drops what the finished listing gen no longer saw.
-func sweep(ctx context.Context, tx *sql.Tx, owner string, gen int64) error {
-	for _, q := range []string{
-		`delete from pds_layer where owner = $1 and manifest <> '' and (repository, manifest) in
-			(select repository, digest from pds_manifest where owner = $1 and gen < $2)`,
-		`delete from pds_manifest where owner = $1 and gen < $2`,
-		`delete from pds_tag where owner = $1 and gen < $2`,
-	} {
-		if _, err := tx.ExecContext(ctx, q, owner, gen); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, blob, subject, layers_known, proved`

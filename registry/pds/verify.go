@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -20,7 +19,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
@@ -28,6 +26,7 @@ import (
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
+	"github.com/atcr-dev/atcr/registry/pds/internal/shared"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -100,7 +99,7 @@ type prover struct {
 	clock     func() time.Time
 	log       *slog.Logger
 
-	flight    singleflight.Group
+	flight    shared.Group[struct{}]
 	refused   *keyed.Memo[string, error]    // what could not be proved just now
 	sampled   *keyed.Memo[string, struct{}] // owners of whom a pull was looked into just now
 	rekeyed   *keyed.Memo[string, struct{}] // owners whose key was asked for anew lately
@@ -250,32 +249,25 @@ func (p *prover) proveOne(ctx context.Context, v view, c claim) error {
 		e.RetryAfter = 10 * time.Second
 		return e
 	}
-	ch := p.flight.DoChan(c.key(v.DID), func() (any, error) {
-		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-		defer cancel()
-		release, err := p.proving.Lock(work, v.DID)
+	_, err := p.flight.Do(ctx, c.key(v.DID), callTimeout, func(ctx context.Context) (none struct{}, err error) {
+		release, err := p.proving.Lock(ctx, v.DID)
 		if err != nil {
-			return nil, silent(v.PDS, methodGetProof, err)
+			return none, silent(v.PDS, methodGetProof, err)
 		}
 		defer release()
-		if err := p.proofs.Acquire(work, 1); err != nil {
-			return nil, silent(v.PDS, methodGetProof, err)
+		if err := p.proofs.Acquire(ctx, 1); err != nil {
+			return none, silent(v.PDS, methodGetProof, err)
 		}
 		defer p.proofs.Release(1)
-		if err := p.checkProof(work, v.owner, c); err != nil {
-			return nil, err
+		if err := p.checkProof(ctx, v.owner, c); err != nil {
+			return none, err
 		}
-		if err := c.mark(work, p.db.Write(), v.DID); err != nil {
+		if err := c.mark(ctx, p.db.Write(), v.DID); err != nil {
 			p.log.Warn("a proof could not be remembered", "did", v.DID, "err", err)
 		}
-		return nil, nil
+		return none, nil
 	})
-	select {
-	case r := <-ch:
-		return r.Err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return err
 }
 
 func (p *prover) checkProof(ctx context.Context, o owner, c claim) error {
@@ -340,14 +332,9 @@ func (p *prover) freshKeyOf(ctx context.Context, did string) atcrypto.PublicKey 
 // proof asks for a record's proof. done is to be called when it is no longer needed; it is never nil.
 func (p pds) proof(ctx context.Context, did, collection, rkey string) (car []byte, done func(), err error) {
 	done = func() {}
-	q := url.Values{"did": {did}, "collection": {collection}, "rkey": {rkey}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+methodGetProof+"?"+q.Encode(), nil)
+	resp, err := p.ask(ctx, methodGetProof, url.Values{"did": {did}, "collection": {collection}, "rkey": {rkey}})
 	if err != nil {
-		return nil, done, fmt.Errorf("%s: %w", methodGetProof, err)
-	}
-	resp, err := p.http.Do(req)
-	if err != nil {
-		return nil, done, silent(p.base, methodGetProof, err)
+		return nil, done, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		body, err := httpx.ReadLimited(resp, 64<<10)
@@ -356,11 +343,15 @@ func (p pds) proof(ctx context.Context, did, collection, rkey string) (car []byt
 		}
 		return nil, done, p.noProof(resp, body)
 	}
-	car, done, err = p.long.Read(ctx, resp, maxProof)
+	answer, err := httpx.Spool(resp, maxProof)
+	if err == nil {
+		done = answer.Close
+		car, err = answer.Bytes()
+	}
 	switch {
 	case errors.Is(err, httpx.ErrTooLarge):
 		return nil, done, fmt.Errorf("%w: more than %d bytes", repo.ErrInvalidProof, maxProof)
-	case err != nil && !errors.Is(err, io.EOF):
+	case err != nil:
 		return nil, done, silent(p.base, methodGetProof, err)
 	}
 	return car, done, nil

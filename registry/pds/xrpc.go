@@ -27,9 +27,6 @@ const (
 	maxBlob       = 4 << 20  // a manifest
 	pageSize      = 100
 
-	longPlaces = 2 // answers of more than httpx.ShortAnswer in memory at once
-	longWait   = 10 * time.Second
-
 	methodGetRecord = "com.atproto.repo.getRecord"
 	methodGetBlob   = "com.atproto.sync.getBlob"
 )
@@ -47,9 +44,9 @@ var (
 // pds is one PDS, read without credentials.
 type pds struct {
 	base  string // scheme and host
+	did   string // the owner, to whose share of the budget the answers count
 	http  *http.Client
 	clock func() time.Time
-	long  *httpx.LongAnswers
 }
 
 type record struct {
@@ -63,28 +60,29 @@ type commit struct {
 	Rev string `json:"rev"`
 }
 
-// get asks a query method and reads its JSON answer into out.
-func (p pds) get(ctx context.Context, method string, q url.Values, limit int64, out any) error {
-	release, err := p.getLong(ctx, method, q, limit, out)
-	release()
-	return err
-}
-
-// getLong is get for what may be long: release is to be called when out is no longer needed; it is never nil.
-func (p pds) getLong(ctx context.Context, method string, q url.Values, limit int64, out any) (release func(), err error) {
-	release = func() {}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+// ask sends a query. The caller has the time limit, and closes the body.
+func (p pds) ask(ctx context.Context, method string, q url.Values) (*http.Response, error) {
+	ctx = httpx.WithShare(ctx, p.did)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+method+"?"+q.Encode(), nil)
 	if err != nil {
-		return release, fmt.Errorf("%s: %w", method, err)
+		return nil, fmt.Errorf("%s: %w", method, err)
 	}
 	resp, err := p.http.Do(req)
 	if err != nil {
-		return release, silent(p.base, method, err)
+		return nil, silent(p.base, method, err)
 	}
-	body, release, err := p.long.Read(ctx, resp, limit)
-	return release, p.judge(method, takeAnswer(p.base, method, resp, body, err, p.clock(), out))
+	return resp, nil
+}
+
+// get asks a query method and reads its JSON answer into out.
+func (p pds) get(ctx context.Context, method string, q url.Values, limit int64, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := p.ask(ctx, method, q)
+	if err != nil {
+		return err
+	}
+	return p.judge(method, readAnswer(p.base, method, resp, limit, p.clock(), out))
 }
 
 // judge gives a failed query its kind: what the record or account lacks, or a PDS that does not answer as one should.
@@ -124,10 +122,7 @@ func takeAnswer(host, method string, resp *http.Response, body []byte, err error
 		return fmt.Errorf("%w: %w", errTooLarge, silent(host, method, err))
 	}
 	if errors.Is(err, httpx.ErrNoPlace) {
-		e := registry.ErrUnavailable.With("too many long answers of PDSes are being read: try again later").
-			Wrap(fmt.Errorf("%s of %s: %w", method, host, err))
-		e.RetryAfter = longWait
-		return e
+		return noPlace(host, method, err)
 	}
 	if err != nil {
 		return silent(host, method, err)
@@ -142,6 +137,14 @@ func takeAnswer(host, method string, resp *http.Response, body []byte, err error
 		return silent(host, method, fmt.Errorf("answer is no JSON of the method's form: %w", err))
 	}
 	return nil
+}
+
+// noPlace is the error of an answer for which there was no room.
+func noPlace(host, method string, err error) error {
+	e := registry.ErrUnavailable.With("too many answers of PDSes are being read: try again later").
+		Wrap(fmt.Errorf("%s of %s: %w", method, host, err))
+	e.RetryAfter = 10 * time.Second
+	return e
 }
 
 // refusal maps what a PDS refused. The messages name the PDS, since its owner is who can help.
@@ -203,37 +206,6 @@ func (p pds) getRecord(ctx context.Context, did, collection, rkey string) (recor
 	return r, err
 }
 
-// listRecords gives one page; a cursor of "" ends the list. A page that is too large is asked for in smaller ones. release
-// is to be called when the records are no longer needed; it is never nil.
-func (p pds) listRecords(ctx context.Context, did, collection, cursor string) (page []record, next string, release func(), err error) {
-	var out struct {
-		Cursor  string   `json:"cursor"`
-		Records []record `json:"records"`
-	}
-	for limit := pageSize; ; limit /= 10 {
-		q := url.Values{"repo": {did}, "collection": {collection}, "limit": {strconv.Itoa(limit)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		release, err := p.getLong(ctx, "com.atproto.repo.listRecords", q, maxPageAnswer, &out)
-		if errors.Is(err, errTooLarge) && limit > 1 {
-			release()
-			continue
-		}
-		if err != nil {
-			return nil, "", release, err
-		}
-		if len(out.Records) > limit {
-			err := fmt.Errorf("%d records, %d asked for", len(out.Records), limit)
-			return nil, "", release, silent(p.base, "com.atproto.repo.listRecords", err)
-		}
-		if len(out.Records) == 0 || out.Cursor == cursor {
-			out.Cursor = ""
-		}
-		return out.Records, out.Cursor, release, nil
-	}
-}
-
 func (p pds) latestCommit(ctx context.Context, did string) (commit, error) {
 	var c commit
 	err := p.get(ctx, "com.atproto.sync.getLatestCommit", url.Values{"did": {did}}, maxAnswer, &c)
@@ -252,23 +224,20 @@ func (p pds) blob(ctx context.Context, did, cid string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	q := url.Values{"did": {did}, "cid": {cid}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/xrpc/"+method+"?"+q.Encode(), nil)
+	resp, err := p.ask(ctx, method, url.Values{"did": {did}, "cid": {cid}})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	resp, err := p.http.Do(req)
-	if err != nil {
-		return nil, silent(p.base, method, err)
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, p.judge(method, readAnswer(p.base, method, resp, maxAnswer, p.clock(), nil))
 	}
 	body, err := httpx.ReadLimited(resp, maxBlob)
-	if errors.Is(err, httpx.ErrTooLarge) {
+	switch {
+	case errors.Is(err, httpx.ErrTooLarge):
 		return nil, fmt.Errorf("%s at %s: %w", method, p.base, errTooLarge)
-	}
-	if err != nil {
+	case errors.Is(err, httpx.ErrNoPlace):
+		return nil, noPlace(p.base, method, err)
+	case err != nil:
 		return nil, silent(p.base, method, err)
 	}
 	if repo.BlobCID(body) != want {

@@ -45,7 +45,11 @@ func TestBadAnswers(t *testing.T) {
 			defer srv.Close()
 			p := pds{base: srv.URL, http: withoutRedirects(nil), clock: time.Now}
 			_, err1 := p.latestCommit(t.Context(), "did:plc:x")
-			_, _, _, err2 := p.listRecords(t.Context(), "did:plc:x", "io.atcr.tag", "")
+			list, err2 := p.listRecords(t.Context(), "did:plc:x", "io.atcr.tag", "")
+			if err2 == nil {
+				_, err2 = list.records("", func(record) error { return nil })
+				list.Close()
+			}
 			_, err3 := p.getRecord(t.Context(), "did:plc:x", "io.atcr.tag", "x")
 			_, err4 := p.blob(t.Context(), "did:plc:x", cid)
 			for i, err := range []error{err1, err2, err3, err4} {

@@ -1,0 +1,315 @@
+package pds
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
+)
+
+const (
+	listPages  = 100                   // pages of one run of a listing
+	writeFor   = 30 * time.Millisecond // of one transaction: others wait for the writer
+	someRows   = 200                   // rows that are written or deleted at a time
+	listSweep  = "sweep"               // stands for a collection when all were listed: what was not seen again goes
+	refusedFor = time.Hour             // how long an owner is not listed again who has too much
+)
+
+// Limits of what is kept of owners' records; see [Options].
+type limits struct {
+	ownerRecords, ownerBytes int64
+}
+
+// lister brings owners' copies to what their PDSes list, in small steps: each page is a place where it can go on later.
+type lister struct {
+	db      *sqlx.DB
+	servers servers
+	limits  limits
+	room    *room
+	clock   func() time.Time
+	log     *slog.Logger
+
+	skipped atomic.Int64                  // records that broke their lexicon
+	told    *keyed.Memo[string, struct{}] // owners of whom a skipped record was logged lately
+}
+
+// list reads up to listPages pages, manifests before tags so that no tag is seen before what it points to, and
+// stamps the copy when it came to the end. Errors: registry.ErrDenied for an owner who has more than is kept.
+func (l *lister) list(ctx context.Context, o owner, row ownerRow, now int64) (ownerRow, error) {
+	for range listPages {
+		var err error
+		if row.ListCollection == listSweep {
+			return l.finish(ctx, row, now)
+		}
+		if row, err = l.page(ctx, o, row, now); err != nil {
+			return row, err
+		}
+	}
+	if row.ListCollection == listSweep {
+		return l.finish(ctx, row, now)
+	}
+	e := registry.ErrUnavailable.With("the records of this account are still being listed: try again")
+	e.RetryAfter = time.Second
+	return row, e
+}
+
+// page lists one page and writes it.
+func (l *lister) page(ctx context.Context, o owner, row ownerRow, now int64) (ownerRow, error) {
+	p := l.servers.of(o)
+	answer, err := p.listRecords(ctx, o.DID, row.ListCollection, row.ListCursor)
+	if err != nil {
+		return row, err
+	}
+	defer answer.Close()
+	release, err := answer.Turn(ctx, row.ListRecords == 0)
+	if err != nil {
+		return row, noPlace(p.base, methodListRecords, err)
+	}
+	defer release()
+	w := &pageWriter{l: l, row: row, now: now}
+	cursor, err := answer.records(row.ListCursor, func(r record) error { return w.add(ctx, r) })
+	if why := (tooMuch{}); errors.As(err, &why) {
+		return l.refuse(ctx, row, why)
+	}
+	if err != nil {
+		return row, err
+	}
+	w.row.Touched, w.row.ListCursor = l.clock().Unix(), cursor
+	switch {
+	case cursor != "":
+	case row.ListCollection == atcr.NSIDManifest:
+		w.row.ListCollection = atcr.NSIDTag
+	default:
+		w.row.ListCollection = listSweep
+	}
+	if err := w.flush(ctx, true); err != nil {
+		return row, err
+	}
+	return w.row, l.room.took(ctx, o.DID, w.row.taken()-row.taken())
+}
+
+// finish drops what the listing no longer saw, and stamps the copy.
+func (l *lister) finish(ctx context.Context, row ownerRow, now int64) (ownerRow, error) {
+	if err := sweep(ctx, l.db, row.DID, row.Gen+1); err != nil {
+		return row, fmt.Errorf("write the copy of %s: %w", row.DID, err)
+	}
+	next := row
+	next.Rev, next.Head, next.Checked, next.Complete = row.ListRev, row.ListHead, now, true
+	next.Gen++
+	next.ListCollection, next.ListCursor, next.ListRev, next.ListHead = "", "", "", ""
+	next.Records, next.Bytes, next.ListRecords, next.ListBytes = row.ListRecords, row.ListBytes, 0, 0
+	next.Touched = l.clock().Unix()
+	var err error
+	if next.LayerBytes, err = l.countLayers(ctx, row.DID); err == nil {
+		err = sqlx.InTx(ctx, l.db.Write(), func(tx *sql.Tx) error { return writeOwner(ctx, tx, next) })
+	}
+	if err != nil {
+		return row, fmt.Errorf("write the copy of %s: %w", row.DID, err)
+	}
+	return next, l.room.took(ctx, row.DID, next.taken()-row.taken())
+}
+
+// countLayers returns what the layers of an owner take.
+func (l *lister) countLayers(ctx context.Context, did string) (int64, error) {
+	var n int64
+	err := l.db.Read().QueryRowContext(ctx, `select count(*) from pds_layer where owner = $1`, did).Scan(&n)
+	return n * layerBytes, sqlx.Wrap(err)
+}
+
+// refuse forgets the records of an owner who has more than is kept, and remembers that.
+func (l *lister) refuse(ctx context.Context, row ownerRow, why tooMuch) (ownerRow, error) {
+	// What was taken goes, also when the one who asked does.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	l.log.Info("an account has more records than are kept", "did", row.DID, "limit", why.key, "is", why.limit)
+	next := ownerRow{DID: row.DID, Gen: row.Gen + 1, Touched: l.clock().Unix(), Refused: why.text(), RefusedAt: l.clock().Unix()}
+	if err := l.room.drop(ctx, next); err != nil {
+		return row, err
+	}
+	return next, next.refusal(l.clock())
+}
+
+// over reports whether more is kept of an owner than may be.
+func (l *lister) over(row ownerRow) bool {
+	return row.Records > l.limits.ownerRecords || row.Bytes+row.LayerBytes > l.limits.ownerBytes
+}
+
+// mayKeep returns an error when so many layers more are too much for an owner, and makes room for them otherwise.
+func (l *lister) mayKeep(ctx context.Context, did string, layers int) error {
+	row, err := readOwner(ctx, l.db.Read(), did)
+	if err != nil {
+		return err
+	}
+	row.LayerBytes += int64(layers) * layerBytes
+	if row.Bytes+row.LayerBytes > l.limits.ownerBytes {
+		row.Refused, row.RefusedAt = tooMuch{"pds.owner_bytes", l.limits.ownerBytes}.text(), l.clock().Unix()
+		return row.refusal(l.clock())
+	}
+	return l.room.took(ctx, did, int64(layers)*layerBytes)
+}
+
+// tooMuch is the error of a listing that came over a limit.
+type tooMuch struct {
+	key   string
+	limit int64
+}
+
+func (e tooMuch) text() string { return fmt.Sprintf("%s, %d", e.key, e.limit) }
+
+func (e tooMuch) Error() string { return "more than " + e.text() }
+
+// pageWriter writes the records of one page, in transactions that are short.
+type pageWriter struct {
+	l   *lister
+	row ownerRow // counts what was listed
+	now int64
+	do  []func(context.Context, *sql.Tx) error
+	n   int // rows that do writes, about
+}
+
+func (w *pageWriter) add(ctx context.Context, r record) error {
+	did, collection := w.row.DID, w.row.ListCollection
+	w.row.ListRecords++
+	rkey, ok := strings.CutPrefix(r.URI, "at://"+did+"/"+collection+"/")
+	if !ok || len(rkey) > 512 || len(r.CID) > 128 {
+		w.l.skip(did, collection, r.URI, errors.New("it lies in another repository or collection"))
+		return w.within()
+	}
+	_, err := syntax.ParseRecordKey(rkey)
+	if err == nil && strings.Contains(r.CID, "\x00") {
+		err = errNoText
+	}
+	switch {
+	case err != nil: // no PDS has it; PostgreSQL would refuse the whole page
+	case collection == atcr.NSIDManifest:
+		var m manifestRow
+		if m, err = readManifest(rkey, r.CID, r.Value); err == nil && strings.Contains(m.MediaType, "\x00") {
+			err = errNoText
+		}
+		if err == nil {
+			w.manifest(m)
+		}
+	default:
+		var t tagRow
+		if t, err = readTag(did, rkey, r.CID, r.Value); err == nil {
+			w.tag(t)
+		}
+	}
+	if err != nil {
+		w.l.skip(did, collection, rkey, err)
+	}
+	if err := w.within(); err != nil {
+		return err
+	}
+	if w.n >= someRows {
+		return w.flush(ctx, false)
+	}
+	return nil
+}
+
+// within returns an error when the owner has more than is kept.
+func (w *pageWriter) within() error {
+	switch lim := w.l.limits; {
+	case w.row.ListRecords > lim.ownerRecords:
+		return tooMuch{"pds.owner_records", lim.ownerRecords}
+	case w.row.ListBytes+w.row.LayerBytes > lim.ownerBytes:
+		return tooMuch{"pds.owner_bytes", lim.ownerBytes}
+	}
+	return nil
+}
+
+func (w *pageWriter) tag(t tagRow) {
+	did, gen := w.row.DID, w.row.Gen+1
+	w.row.ListBytes += t.bytes(did)
+	w.put(1, func(ctx context.Context, tx *sql.Tx) error { return writeTag(ctx, tx, did, gen, t) })
+}
+
+// manifest writes a record, and its layers when they are wanted, which it then says.
+func (w *pageWriter) manifest(m manifestRow) {
+	did, gen := w.row.DID, w.row.Gen+1
+	w.row.ListBytes += m.bytes(did)
+	layers := m.Layers
+	if m.Layers = nil; len(layers) > 0 {
+		m.LayersKnown = false
+	}
+	fresh := false
+	w.put(1, func(ctx context.Context, tx *sql.Tx) (err error) {
+		fresh, err = putManifest(ctx, tx, did, gen, m)
+		return err
+	})
+	if len(layers) == 0 || !w.row.Layers {
+		return
+	}
+	for len(layers) > 0 {
+		some := layers[:min(len(layers), someRows)]
+		layers = layers[len(some):]
+		w.put(len(some), func(ctx context.Context, tx *sql.Tx) error {
+			if !fresh {
+				return nil
+			}
+			w.row.LayerBytes += int64(len(some)) * layerBytes
+			return writeLayers(ctx, tx, did, m.Repository, m.Digest, m.Hold, w.now, some)
+		})
+	}
+	w.put(1, func(ctx context.Context, tx *sql.Tx) error {
+		if !fresh {
+			return nil
+		}
+		return knowLayers(ctx, tx, did, m)
+	})
+}
+
+func (w *pageWriter) put(rows int, f func(context.Context, *sql.Tx) error) {
+	w.do, w.n = append(w.do, f), w.n+rows
+}
+
+// flush writes what was put, and at the end of a page the owner's row.
+func (w *pageWriter) flush(ctx context.Context, end bool) error {
+	for len(w.do) > 0 || end {
+		done := 0
+		err := sqlx.InTx(ctx, w.l.db.Write(), func(tx *sql.Tx) error {
+			for start := time.Now(); done < len(w.do) && time.Since(start) < writeFor; done++ {
+				if err := w.do[done](ctx, tx); err != nil {
+					return err
+				}
+			}
+			if done == len(w.do) && end {
+				return writeOwner(ctx, tx, w.row)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("write the copy of %s: %w", w.row.DID, err)
+		}
+		end = end && done < len(w.do)
+		w.do = w.do[done:]
+	}
+	w.do, w.n = nil, 0
+	return nil
+}
+
+// errNoText: PostgreSQL keeps no NUL.
+var errNoText = errors.New("a text has a NUL in it")
+
+// skip counts a record that is no use, and logs one of an owner an hour.
+func (l *lister) skip(did, collection, rkey string, why error) {
+	l.skipped.Add(1)
+	now := l.clock()
+	if _, ok := l.told.Get(did, now); ok {
+		return
+	}
+	l.told.Put(did, struct{}{}, now.Add(time.Hour))
+	l.log.Info("record skipped; others of this account are counted only",
+		"did", did, "collection", collection, "rkey", clip(rkey), "why", clip(why.Error()))
+}
