@@ -185,3 +185,23 @@ func ExampleManager_Tombstone() {
 	// false [the DID: given up for good]
 	// true
 }
+
+// Where the rotation key is kept elsewhere, the operation is made here and signed there. The new key waits until the directory names it.
+func ExampleManager_Rotate_unsigned() {
+	ctx := context.Background()
+	m, end := exampleManager(ctx)
+	defer end()
+	before := m.Identity()
+	plan, err := m.Rotate(ctx, plc.RotateOptions{Unsigned: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	op, err := json.Marshal(plan.Operation) // goes to where the rotation key is, and from there to the directory
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(plan.Submitted, len(op) > 0, m.Identity().Key.Equal(before.Key))
+	// When the directory has it: m.Rotate(ctx, plc.RotateOptions{}), or the next start.
+
+	// Output: false true true
+}

@@ -207,7 +207,7 @@ type AddRecoveryKeyOptions struct {
 // identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) AddRecoveryKey(ctx context.Context, o AddRecoveryKeyOptions) (*Plan, error) {
 	if _, err := atcrypto.ParsePublicDIDKey(o.DIDKey); err != nil {
-		return nil, fmt.Errorf("%q is no public key as did:key:z…: %w", plclog.Clip(o.DIDKey), err)
+		return nil, plclog.NoPublicKey(o.DIDKey)
 	}
 	return m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		return plclog.Next(log, func(now didplc.RegularOp) (didplc.RegularOp, error) {

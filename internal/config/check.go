@@ -102,14 +102,14 @@ func (p *problems) asked(path, value string, required, testMode bool, allow []ne
 
 // Shown is an address without what may be secret in it: user, password and query.
 func Shown(address string) string {
-	address, _, query := strings.Cut(address, "?")
-	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+	if at := strings.LastIndexByte(address, '@'); at >= 0 { // before the query is looked for: a password may hold a ?
 		scheme := strings.IndexByte(address[:at], ':') + 1
 		if strings.HasPrefix(address[scheme:], "//") {
 			scheme += 2
 		}
 		address = address[:scheme] + "***" + address[at:]
 	}
+	address, _, query := strings.Cut(address, "?")
 	if query {
 		address += "?***"
 	}
@@ -122,8 +122,11 @@ func (p *problems) database(key, value string) {
 		return
 	}
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+	switch {
+	case err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql":
 		p.add(key, "is no address of a PostgreSQL database (not shown, it is a secret): write postgres://user:password@host/database")
+	case u.User == nil && strings.Contains(value, "@"): // else a part of the password is taken for host or database, which errors name
+		p.add(key, "has an @ and no user before it (not shown, it is a secret): write / ? # and @ of a password as %%2F %%3F %%23 %%40")
 	}
 }
 

@@ -151,7 +151,7 @@ func TestErrors(t *testing.T) {
 			[]string{"HOLD_SERVER_PUBLIC_URL: server.public_url: must be https"}},
 		{"method", hold("c.yaml", holdMinimum+"identity: {did_method: key}\n"), []string{`identity.did_method: "key" is not one of web, plc`}},
 		{"recovery key", hold("c.yaml", holdMinimum+"identity: {recovery_did_key: zQ3sh}\n"),
-			[]string{"identity.recovery_did_key: \"zQ3sh\" is no public key"}},
+			[]string{"identity.recovery_did_key: is no public key"}},
 		{"s3", hold("c.yaml", holdMinimum+"storage: {driver: s3}\n"), []string{"storage.driver: \"s3\" is not one of file"}},
 		{"rights", hold("c.yaml", holdMinimum+"  crew: [{member: a.test, permissions: ['blob:all']}]\n"),
 			[]string{"registration.crew: \"blob:all\""}},

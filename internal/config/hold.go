@@ -243,7 +243,7 @@ func (c *Hold) check() []problem {
 	p.database("database.url", c.Database.URL)
 	p.oneOf("identity.did_method", c.Identity.DIDMethod, "web", "plc")
 	if k := c.Identity.RecoveryDIDKey; k != "" && !strings.HasPrefix(k, "did:key:z") {
-		p.add("identity.recovery_did_key", "%q is no public key: write did:key:z…", k)
+		p.add("identity.recovery_did_key", "is no public key (not shown, it may be a private one): write did:key:z…")
 	}
 	p.asked("identity.plc_directory_url", c.Identity.PLCDirectoryURL, true, c.Server.TestMode, c.Network.Prefixes())
 	c.Network.check(&p)

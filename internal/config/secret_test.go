@@ -98,12 +98,30 @@ func TestSecretsOfTheEnvironment(t *testing.T) {
 		if !f.secret {
 			continue
 		}
+		if f.path == "database.url" {
+			_, _, err := LoadHold(file(t, "c.yaml", holdMinimum), []string{"HOLD_DATABASE_URL=postgres://u:12/hunter2@h/d"})
+			if err == nil || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a / in the password: %v", err)
+			}
+		}
 		for _, value := range []string{"hunter2", "postgres://u:hunter2@h:notaport/d", "postgres://u@h/d?password=hunter2&sslmode=hunter2", "\x00hunter2"} {
 			env := []string{EnvName(HoldPrefix, f.path) + "=" + value, "HOLD_LOG_LEVEL=loud", EnvName(HoldPrefix, f.path) + "X=" + value}
 			_, warnings, err := LoadHold(file(t, "c.yaml", holdMinimum), env)
 			if err == nil || strings.Contains(fmt.Sprint(err, warnings), "hunter2") {
 				t.Errorf("%s: %v %v", f.path, err, warnings)
 			}
+		}
+	}
+}
+
+// TestKeysInTheWrongPlace: a private key where a public one belongs is not shown.
+func TestKeysInTheWrongPlace(t *testing.T) {
+	for key, value := range map[string]string{
+		"identity.recovery_did_key": "z42tvVLYhunter2", "backup.to": "s3://AKIA:hun?ter2@bucket/x", "server.handle_resolver_url": "https://u:hun?ter2@pds.test",
+	} {
+		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum), []string{EnvName(HoldPrefix, key) + "=" + value})
+		if err == nil || !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "hun") {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,9 @@ func parseURL(address string) (*pgx.ConnConfig, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return nil, ErrURL
+	}
+	if u.User == nil && strings.Contains(address, "@") { // a part of the password is taken for host or database, which errors name
+		return nil, fmt.Errorf("%w, with / ? # and @ of the password as %%2F %%3F %%23 %%40", ErrURL)
 	}
 	c, err := pgx.ParseConfig(address)
 	if err != nil {

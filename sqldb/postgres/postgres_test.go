@@ -17,6 +17,7 @@ func TestRefused(t *testing.T) {
 	for _, address := range []string{
 		"", "host=localhost password=hunter2", "mysql://u:hunter2@localhost/x", "postgres://u:hunter2@localhost:port/x",
 		"postgres://u:hunter2@local host/x", "postgres://u:hun%zzter2@localhost/x", "postgres://u:hunter2@127.0.0.1:1/x?connect_timeout=soon",
+		"postgres://u:12/hunter2@127.0.0.1/x", "postgres://u:12?hunter2@127.0.0.1/x", "postgres://u:12#hunter2@127.0.0.1/x",
 		"postgres://u:hunter2@127.0.0.1:1/x",
 	} {
 		_, err := postgres.Open(t.Context(), address)

@@ -77,7 +77,7 @@ func (f Folder) Open() (*Folder, error) {
 	}
 	if f.RecoveryDIDKey != "" {
 		if _, err := atcrypto.ParsePublicDIDKey(f.RecoveryDIDKey); err != nil {
-			return nil, &ConfigError{"RecoveryDIDKey", fmt.Errorf("%q is no public key like did:key:z…: %w", Clip(f.RecoveryDIDKey), err)}
+			return nil, &ConfigError{"RecoveryDIDKey", NoPublicKey(f.RecoveryDIDKey)}
 		}
 	}
 	if f.PLCURL != "" {

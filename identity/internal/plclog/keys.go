@@ -94,6 +94,14 @@ func NewKey(kind string) (key atcrypto.PrivateKeyExportable, err error) {
 	return key, nil
 }
 
+// NoPublicKey is the error for a text that is no public key. It may be a private one, so it is shown only as far as it says that it isn't.
+func NoPublicKey(text string) error {
+	if !strings.HasPrefix(text, "did:key:") {
+		return errors.New("what is given is no public key (not shown, it may be a private one): write did:key:z…")
+	}
+	return fmt.Errorf("%q is no public key: write did:key:z…", Clip(text))
+}
+
 func checkKind(kind string) error {
 	switch strings.ToLower(kind) {
 	case "", "k256", "p256":

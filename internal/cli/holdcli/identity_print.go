@@ -124,6 +124,9 @@ func (c *exportCommand) Run(std *cli.IO, all *IdentityCommands, work *Scrypt) er
 	var to []age.Recipient
 	for _, text := range c.Recipient {
 		parsed, err := age.ParseRecipients(strings.NewReader(text))
+		if err != nil && !strings.HasPrefix(text, "age1") {
+			return errors.New("--recipient is no public key of age (not shown, it may be a private one): write age1…")
+		}
 		if err != nil {
 			return fmt.Errorf("--recipient %q: %w", text, err)
 		}
