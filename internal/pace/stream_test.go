@@ -64,3 +64,35 @@ func TestStreamNothing(t *testing.T) {
 		t.Errorf("status %d", rec.Code)
 	}
 }
+
+// Who sends, or takes, much at once has saved up a minute, not hours.
+func TestPatienceIsCapped(t *testing.T) {
+	const rate = 1 << 10
+	for _, test := range []struct {
+		name        string
+		grace, want time.Duration
+		steps       []int64 // bytes, or when negative milliseconds of waiting
+	}{
+		{"at first", 30 * time.Second, 30 * time.Second, nil},
+		{"16 MiB at once", 30 * time.Second, time.Minute, []int64{16 << 20}},
+		{"64 GiB at once", 30 * time.Second, time.Minute, []int64{64 << 30}},
+		{"in pieces", 30 * time.Second, time.Minute, []int64{8 << 20, 8 << 20, 8 << 20}},
+		{"a little", 30 * time.Second, 40 * time.Second, []int64{10 << 10}},
+		{"waiting is paid", 30 * time.Second, 20 * time.Second, []int64{-10_000}},
+		{"and earned again", 30 * time.Second, 50 * time.Second, []int64{-10_000, 30 << 10}},
+		{"a pause after much", 30 * time.Second, 10 * time.Second, []int64{16 << 20, -50_000}},
+		{"a longer grace stays", time.Hour, time.Hour, []int64{16 << 20}},
+	} {
+		p := newPatience(test.grace, rate)
+		for _, step := range test.steps {
+			if step < 0 {
+				p.spend(time.Duration(-step)*time.Millisecond, 0)
+			} else {
+				p.spend(0, step)
+			}
+		}
+		if p.left != test.want {
+			t.Errorf("%s: %s is left, want %s", test.name, p.left, test.want)
+		}
+	}
+}
