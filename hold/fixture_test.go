@@ -67,7 +67,7 @@ func (n *network) user(name string) *user {
 	must(n.t, err)
 	did := fmt.Sprintf("did:plc:%s", strings.Repeat(name[:1], 24-len(name))+name)
 	u := &user{did: did, key: key, net: n}
-	u.repo, err = repo.Open(n.t.Context(), memstore.New(), repo.Options{DID: did, Key: key})
+	u.repo, err = repo.Open(n.t.Context(), memstore.New(), repo.Options{DID: did, Key: key, MaxBlob: 4 << 20})
 	must(n.t, err)
 	n.t.Cleanup(func() { _ = u.repo.Close() })
 	h := xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: u.repo}), nil)

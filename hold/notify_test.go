@@ -295,19 +295,51 @@ func TestLeases(t *testing.T) {
 }
 
 func TestLeaseBound(t *testing.T) {
-	h, alice, config, _ := pushed(t)
+	h, alice, _, _ := pushed(t)
 	var many []digest.Digest
 	for i := range 9_998 { // and the two of the push
 		many = append(many, digest.FromString(fmt.Sprint(i)))
 	}
 	must(t, h.LeaseForTest(alice.did, many))
-	code, out := h.call(alice, "POST", "io.atcr.hold.checkBlobs", "", map[string]any{"repository": "new", "digests": []digest.Digest{config}})
+	more := h.push(h.owner, []byte("one more"))
+	code, out := h.call(alice, "POST", "io.atcr.hold.checkBlobs", "", map[string]any{"repository": "new", "digests": []digest.Digest{more}})
 	if code != 403 || out["error"] != "TooManyLeases" {
 		t.Errorf("%d %v", code, out)
 	}
-	_, err := h.client(alice).CheckBlobs(t.Context(), alice.did, "new", []digest.Digest{config})
+	_, err := h.client(alice).CheckBlobs(t.Context(), alice.did, "new", []digest.Digest{more})
 	if !errors.Is(err, holdclient.ErrQuotaExceeded) {
 		t.Error(err)
+	}
+}
+
+// A manifest that was acknowledged is taken note of, however often it names a layer.
+func TestNotifyOfARepeatedLayer(t *testing.T) {
+	h, alice, config, layer := pushed(t)
+	layers := make([]digest.Digest, 10_500)
+	for i := range layers {
+		layers[i] = layer
+	}
+	d, _ := alice.putManifest(t, h, "app", config, layers...)
+	if code, out := h.notify(alice, "push", "app", d); code != 200 || out["layersCreated"] != 2.0 {
+		t.Errorf("%d %v", code, out)
+	}
+}
+
+// However a digest is leased, by its upload, by a check or by checks of several repositories, it counts once.
+func TestLeasesCountOnce(t *testing.T) {
+	h, alice, config, layer := pushed(t)
+	many := make([]digest.Digest, 0, 9_998) // and the two of the push
+	for i := range cap(many) {
+		many = append(many, digest.FromString(fmt.Sprint(i)))
+	}
+	must(t, h.LeaseForTest(alice.did, many))
+	for _, repository := range []string{"app", "new", "other"} {
+		code, out := h.call(alice, "POST", "io.atcr.hold.checkBlobs", "", map[string]any{
+			"repository": repository, "digests": []digest.Digest{config, layer},
+		})
+		if code != 200 || len(out["present"].([]any)) != 2 {
+			t.Errorf("%s: %d %v", repository, code, out)
+		}
 	}
 }
 

@@ -85,6 +85,10 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, req reques
 	if err != nil {
 		return err
 	}
+	// What any server on the way refuses is refused before anything is written.
+	if o := oci.Manifest(m); o.CheckDigests() != nil {
+		return ErrManifestInvalid.With("%v", o.CheckDigests())
+	}
 	if err := checkConditions(r, req.ref, repo); err != nil {
 		return err
 	}

@@ -55,17 +55,24 @@ type NoticeResult struct {
 // error (Ignored). Errors: ErrQuotaExceeded, ErrForbidden, ErrInvalid (the record is missing, names another hold, or a layer is
 // missing at the hold), ErrUnavailable, ….
 func (c *Client) NotifyManifest(ctx context.Context, n Notice) (NoticeResult, error) {
-	manifest, err := indexManifest(n.Manifest)
+	index, err := indexManifest(n.Manifest)
+	var manifest json.RawMessage
+	if err == nil {
+		manifest, err = encode(index)
+	}
 	if err != nil {
 		return NoticeResult{}, fmt.Errorf("hold %s: notify %s: %w", c.h.url, n.Digest, err)
 	}
+	if len(manifest) > maxJSON { // characters that JSON escapes; a hold that reads the record needs none of it
+		manifest = json.RawMessage(`{}`)
+	}
 	in := struct {
-		Repository string         `json:"repository"`
-		UserDID    string         `json:"userDid"`
-		Digest     digest.Digest  `json:"manifestDigest"`
-		Manifest   *manifestIndex `json:"manifest"`
-		Tag        string         `json:"tag,omitempty"`
-		Operation  Operation      `json:"operation"`
+		Repository string          `json:"repository"`
+		UserDID    string          `json:"userDid"`
+		Digest     digest.Digest   `json:"manifestDigest"`
+		Manifest   json.RawMessage `json:"manifest"`
+		Tag        string          `json:"tag,omitempty"`
+		Operation  Operation       `json:"operation"`
 	}{n.Repository, n.UserDID, n.Digest, manifest, n.Tag, n.Operation}
 	var out NoticeResult
 	err = c.callSlow(ctx, http.MethodPost, methodNotify, in, &out)
@@ -111,7 +118,7 @@ func indexManifest(b []byte) (*manifestIndex, error) {
 		if err := json.Unmarshal(raw, &child); err != nil {
 			return nil, fmt.Errorf("manifest: manifests[%d]: %w", i, err)
 		}
-		short, err := json.Marshal(child)
+		short, err := encode(child)
 		if err != nil {
 			return nil, fmt.Errorf("manifest: manifests[%d]: %w", i, err)
 		}

@@ -119,6 +119,42 @@ func TestCheckLink(t *testing.T) {
 		_, err := c.Locate(t.Context(), "did:web:a.test", digest.FromString("x"), holdclient.LocateOptions{Size: 1})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%v: %v", tt.answer, err)
+
+// Text that JSON would write longer for HTML does not make a notice more than a hold takes, which is after the push was acknowledged.
+func TestNoticeOfAwkwardText(t *testing.T) {
+	var got struct {
+		Manifest struct {
+			Layers    []struct{ MediaType string }
+			Manifests []struct{ MediaType string }
+		}
+	}
+	length := int64(0)
+	hold := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		length = r.ContentLength
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write([]byte(`{}`))
+	}))
+	defer hold.Close()
+	c := holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: hold.URL, HTTP: http.DefaultClient})
+	for _, test := range []struct {
+		list, text string
+		kept       bool
+	}{
+		{"layers", strings.Repeat("<&>", 1<<20), true},
+		{"manifests", strings.Repeat("<&>", 1<<20), true},
+		{"layers", strings.Repeat("\u2028", 1<<20), false}, // which JSON writes twice as long in any case
+	} {
+		got.Manifest.Layers, got.Manifest.Manifests = nil, nil
+		manifest := `{"` + test.list + `":[{"mediaType":"` + test.text + `","digest":"sha256:00","size":1}]}`
+		_, err := c.NotifyManifest(t.Context(), holdclient.Notice{Operation: holdclient.Push, Manifest: []byte(manifest)})
+		if err != nil || length > 5<<20 {
+			t.Errorf("%s of %.6q…: %v, %d bytes", test.list, test.text, err, length)
+		}
+		list := append(got.Manifest.Layers, got.Manifest.Manifests...)
+		if kept := len(list) == 1 && list[0].MediaType == test.text; kept != test.kept {
+			t.Errorf("%s of %.6q…: the hold is told %d descriptors", test.list, test.text, len(list))
 		}
 	}
 }

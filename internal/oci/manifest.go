@@ -16,6 +16,10 @@ const (
 	MaxManifestValues = 250_000 // members and elements in all
 )
 
+// MaxManifestDigests is how many different blobs and manifests one manifest may name: as many as a hold keeps for an account that has
+// pushed no manifest yet. [Manifest.CheckDigests] holds a manifest against it before it is taken; one that is read may name more.
+const MaxManifestDigests = 10_000
+
 // Manifest is a manifest or index that [ParseManifest] has read. Bytes is the truth; the rest says what stands there.
 type Manifest struct {
 	Digest    digest.Digest
@@ -135,6 +139,29 @@ func (b *body) check(mediaType string) error {
 	}
 	if b.schemaVersion != 2 {
 		return fmt.Errorf("schemaVersion is %d, must be 2", b.schemaVersion)
+	}
+	return nil
+}
+
+// CheckDigests refuses a manifest that names more than [MaxManifestDigests] different digests, however often each. Errors: [ErrManifest].
+func (m *Manifest) CheckDigests() error {
+	named := len(m.Layers) + len(m.Manifests) + 2
+	if named <= MaxManifestDigests {
+		return nil
+	}
+	seen := make(map[digest.Digest]bool, named)
+	for _, list := range [][]ocispec.Descriptor{m.Layers, m.Manifests} {
+		for _, d := range list {
+			seen[d.Digest] = true
+		}
+	}
+	for _, d := range []*ocispec.Descriptor{m.Config, m.Subject} {
+		if d != nil {
+			seen[d.Digest] = true
+		}
+	}
+	if len(seen) > MaxManifestDigests {
+		return fmt.Errorf("%w: it names %d different blobs and manifests, the limit is %d", ErrManifest, len(seen), MaxManifestDigests)
 	}
 	return nil
 }

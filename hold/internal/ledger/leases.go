@@ -16,7 +16,7 @@ const (
 	leaseLife   = 24 * time.Hour     // renewed by each touch
 	leaseMax    = 7 * 24 * time.Hour // from the first touch, without a manifest
 	leaseAgain  = time.Hour          // how long one is prolonged when the pusher's PDS can't be asked
-	maxLeases   = 10_000             // one DID's
+	maxLeases   = 10_000             // of one DID, each digest counted once, however it was leased
 	leasesAtRun = 1000               // settled in one go
 )
 
@@ -27,8 +27,8 @@ type LeaseLimitError struct {
 }
 
 func (e *LeaseLimitError) Error() string {
-	return fmt.Sprintf("%s has uploaded or asked for more than %d blobs that no manifest names; push their manifests, or wait a day",
-		e.DID, e.Max)
+	return fmt.Sprintf("%s has more than %d blobs here that no manifest names, which are more than one manifest may name: "+
+		"push the manifests of those that were uploaded before, or wait until they are a day old", e.DID, e.Max)
 }
 
 // Take leases blobs that are here for a manifest of the repository. Errors: [LeaseLimitError].
@@ -52,7 +52,8 @@ func (l *Ledger) Lease(ctx context.Context, tx *sql.Tx, did, repository string, 
 		}
 	}
 	var n int
-	if err := tx.QueryRowContext(ctx, `select count(*) from hold_lease where did = $1`, did).Scan(&n); err != nil {
+	err := tx.QueryRowContext(ctx, `select count(distinct digest) from hold_lease where did = $1`, did).Scan(&n)
+	if err != nil {
 		return fmt.Errorf("lease: %w", err)
 	}
 	if n > maxLeases {
