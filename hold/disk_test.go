@@ -1,11 +1,16 @@
 package hold_test
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/atcr-dev/atcr/hold"
+	"github.com/atcr-dev/atcr/hold/holdclient"
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
@@ -56,5 +61,50 @@ func TestDiskFull(t *testing.T) {
 		if r, err := h.client(n.user(name)).RequestCrew(t.Context()); err != nil || r.Status != "already_member" {
 			t.Errorf("%s is no crew any more: %+v, %v", name, r, err)
 		}
+	}
+}
+
+// One push that is too large does not stop all others for a day: the uploads of the member who takes most go first, and the log of the
+// database has its part of the disk.
+func TestFullDiskEmpties(t *testing.T) {
+	realtest.OnlySQLite(t)
+	disk := realtest.NewSmallDisk(t, 24<<20)
+	n := newNetwork(t)
+	h := newHold(t, n, func(c *hold.Config) { c.Dir, c.AllowAllCrew = disk.Dir, true })
+	mallory, bob := n.user("mallory"), n.user("bob")
+	for _, u := range []*user{mallory, bob} {
+		if _, err := h.client(u).RequestCrew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	begun := func(u *user, n int, sizes ...int) (id string, parts []holdclient.Part, err error) {
+		id, err = h.client(u).InitiateUpload(ctx, "")
+		must(t, err)
+		for i, size := range sizes {
+			var p holdclient.Part
+			if p, err = h.client(u).UploadPart(ctx, id, n+i, int64(size), bytes.NewReader(make([]byte, size))); err != nil {
+				return id, parts, err
+			}
+			parts = append(parts, p)
+		}
+		return id, parts, nil
+	}
+	id, parts, err := begun(bob, 1, 100_000)
+	must(t, err)
+	_, _, err = begun(mallory, 2, 3<<20) // early, in the spool
+	must(t, err)
+	for range 3 {
+		_, _, err = begun(mallory, 1, 8<<20, 8<<20, 8<<20, 8<<20)
+		var refused *holdclient.Error
+		if !errors.As(err, &refused) || refused.Kind != holdclient.ErrNoSpace || !strings.Contains(refused.Message, "of 24 MiB are free") ||
+			!strings.Contains(refused.Message, "captain can help") {
+			t.Fatalf("a blob of 32 MiB: %v", err)
+		}
+	}
+	h.push(h.owner, data(5, 1<<20))
+	must(t, h.client(bob).CompleteUpload(ctx, id, digest.FromBytes(make([]byte, 100_000)), parts))
+	if _, err := h.client(n.user("late")).RequestCrew(ctx); err != nil {
+		t.Errorf("the database: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
+	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/storage"
@@ -71,6 +72,7 @@ func classify(err error) *xrpcError {
 	var tooLarge *http.MaxBytesError
 	var refused *upload.Error
 	var leases *ledger.LeaseLimitError
+	var full *room.FullError
 	switch {
 	case errors.As(err, &x):
 		return x
@@ -97,9 +99,12 @@ func classify(err error) *xrpcError {
 	case errors.As(err, &tooLarge):
 		return &xrpcError{status: http.StatusRequestEntityTooLarge, name: "PayloadTooLarge",
 			message: fmt.Sprintf("the body is over %d bytes", tooLarge.Limit)}
+	case errors.As(err, &full):
+		return &xrpcError{status: http.StatusInsufficientStorage, name: "InsufficientStorage",
+			message: "the hold has no space left for more: " + full.Error() + "; its captain can help", retryAfter: time.Minute}
 	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, repo.ErrNoSpace), errors.Is(err, sqlx.ErrNoSpace):
 		return &xrpcError{status: http.StatusInsufficientStorage, name: "InsufficientStorage",
-			message: "the hold has no space left; nothing was kept of this request", retryAfter: time.Minute}
+			message: "the hold has no space left; nothing was kept of this request; its captain can help", retryAfter: time.Minute}
 	case errors.Is(err, storage.ErrNotFound):
 		return &xrpcError{status: http.StatusNotFound, name: "BlobNotFound", message: "the hold does not have this blob"}
 	case errors.Is(err, storage.ErrDigestInvalid):

@@ -364,8 +364,13 @@ func (s *Server) openLedger(ctx context.Context) (err error) {
 }
 
 func (s *Server) openUploads(context.Context) (err error) {
+	layers := ""
+	if s.cfg.Storage == nil {
+		layers = s.cfg.places().LayersPath()
+	}
 	s.uploads, err = upload.Open(upload.Options{
 		DB: s.db, Store: s.store, Spool: filepath.Join(s.cfg.Dir, "spool"), MaxSpool: s.cfg.MaxSpool,
+		Layers: layers,
 		Lease: func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error {
 			return s.ledger.Lease(ctx, tx, did, "", []ledger.Blob{{Digest: d, Size: size}})
 		},

@@ -104,33 +104,39 @@ func (r *repository) Mount(ctx context.Context, d digest.Digest, from string) (o
 func (r *repository) StartUpload(ctx context.Context, hint registry.UploadHint) (registry.Upload, error) {
 	up, err := r.b.store.Create(ctx, storage.Hint{Digest: hint.Digest, Size: hint.Size})
 	if err != nil {
-		return nil, wire(err)
+		return nil, r.b.wire(err)
 	}
-	return &upload{r: r, up: up}, nil
+	r.b.uploads.begun(up.ID(), r.account)
+	return &upload{ctx: ctx, r: r, up: up}, nil
 }
 
-// Upload implements registry.Repository.
+// Upload implements registry.Repository. An upload of another repository is unknown.
 func (r *repository) Upload(ctx context.Context, id string) (registry.Upload, error) {
+	id, ok := r.b.uploads.take(r.name, id)
+	if !ok {
+		return nil, registry.ErrUploadUnknown
+	}
 	up, err := r.b.store.Resume(ctx, id)
 	if err != nil {
-		return nil, wire(err)
+		return nil, r.b.wire(err)
 	}
-	return &upload{r: r, up: up}, nil
+	return &upload{ctx: ctx, r: r, up: up}, nil
 }
 
 // upload is an upload of the store on its way to a repository.
 type upload struct {
-	r  *repository
-	up storage.Upload
+	ctx context.Context // of the request: io.ReaderFrom has none
+	r   *repository
+	up  storage.Upload
 }
 
-func (u *upload) ID() string   { return u.up.ID() }
+func (u *upload) ID() string   { return u.r.b.uploads.give(u.r.name, u.up.ID()) }
 func (u *upload) Size() int64  { return u.up.Size() }
 func (u *upload) Link() string { return "" }
 
 func (u *upload) ReadFrom(src io.Reader) (int64, error) {
-	n, err := u.up.ReadFrom(src)
-	return n, wire(err)
+	n, err := u.up.ReadFrom(u.r.b.watch(u.ctx, u.r.account, src))
+	return n, u.r.b.wire(err)
 }
 
 // Commit makes the blob the store's, then the repository's.
@@ -142,10 +148,19 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (ocispec.Descripto
 		err = u.r.b.blobs.add(u.r.name, d, info.Size)
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, wire(err)
+		return ocispec.Descriptor{}, u.r.b.wire(err)
 	}
+	u.r.b.uploads.ended(u.up.ID())
 	return ocispec.Descriptor{MediaType: octetStream, Digest: d, Size: info.Size}, nil
 }
 
-func (u *upload) Cancel(ctx context.Context) error { return wire(u.up.Cancel(ctx)) }
-func (u *upload) Close() error                     { return wire(u.up.Close()) }
+// Cancel throws it away.
+func (u *upload) Cancel(ctx context.Context) error {
+	err := u.up.Cancel(ctx)
+	if err == nil {
+		u.r.b.uploads.ended(u.up.ID())
+	}
+	return u.r.b.wire(err)
+}
+
+func (u *upload) Close() error { return u.r.b.wire(u.up.Close()) }

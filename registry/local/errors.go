@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
@@ -18,6 +19,7 @@ var kinds = []struct {
 	is   error
 	wire *registry.Error
 }{
+	{room.ErrFull, registry.ErrNoSpace},
 	{storage.ErrNoSpace, registry.ErrNoSpace},
 	{repo.ErrNoSpace, registry.ErrNoSpace},
 	{sqlx.ErrNoSpace, registry.ErrNoSpace},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/oci"
+	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
@@ -80,6 +81,9 @@ type Backend struct {
 	cache *cache
 	names *names
 
+	uploads *uploadIDs
+	disk    *room.Disk // of a store that Open opened, else nil
+
 	// gate keeps what a push has found to be there from being deleted before the push ends: pushes read-lock it, deletes of
 	// manifests and blobs lock it.
 	gate sync.RWMutex
@@ -144,6 +148,7 @@ func OpenWith(ctx context.Context, dir string, o *Options) (_ *Backend, err erro
 		return nil, err
 	}
 	b.owned = owned
+	b.disk = room.New(dir, b.makeRoom)
 	return b, nil
 }
 
@@ -173,6 +178,9 @@ func newBackend(ctx context.Context, r *repo.Repo, store storage.Store, db *sqld
 	}
 	if b.blobs, err = newBlobTable(ctx, db); err != nil {
 		return nil, err
+	}
+	if b.uploads, err = newUploadIDs(ctx, db); err != nil {
+		return nil, errors.Join(err, b.blobs.close())
 	}
 	b.sweep(ctx)
 	b.sweepHourly()
@@ -204,11 +212,11 @@ func (b *Backend) DID() string { return b.repo.DID() }
 func (b *Backend) Repo() *repo.Repo { return b.repo }
 
 // Repository implements registry.Backend.
-func (b *Backend) Repository(_ context.Context, _ registry.Actor, name string) (registry.Repository, error) {
+func (b *Backend) Repository(_ context.Context, actor registry.Actor, name string) (registry.Repository, error) {
 	if err := oci.CheckName(name); err != nil {
 		return nil, registry.ErrNameInvalid.With("%v", err)
 	}
-	return &repository{b: b, name: name}, nil
+	return &repository{b: b, name: name, account: actor.ID}, nil
 }
 
 // Repositories implements registry.Backend.
@@ -249,6 +257,7 @@ func (b *Backend) sweepHourly() {
 // repository is a name of the backend. It keeps nothing.
 type repository struct {
 	registry.Unimplemented
-	b    *Backend
-	name string
+	b       *Backend
+	name    string
+	account string // who asks; may be empty
 }

@@ -33,7 +33,7 @@ func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest,
 			r.b.cache.drop(tagEntry(r.name, tag))
 		}
 		if err != nil {
-			return wire(err)
+			return r.b.wire(err)
 		}
 		r.b.names.add(r.name)
 		return nil

@@ -32,6 +32,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/crashpoint"
 	"github.com/atcr-dev/atcr/internal/keylock"
+	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/storage"
 )
@@ -85,6 +86,9 @@ type Options struct {
 	// Spool is the folder of parts that came early, MaxSpool what they may take in bytes, all uploads together.
 	Spool    string
 	MaxSpool int64
+	// Layers is the folder of the storage, whose disk is kept from running full: then uploads at rest go, and with them what the
+	// spool has. Empty, for a storage that is no folder of ours: only the spool's disk is looked at.
+	Layers string
 	// Lease keeps a blob that is about to become visible from being collected, in the transaction that says so.
 	Lease func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error
 	// Release undoes Lease for a blob that did not become visible.
@@ -104,6 +108,8 @@ type Uploads struct {
 	clock func() time.Time
 	locks keylock.Locks // uploads being written to
 	spool *spool
+
+	layers, spooled *room.Disk // the first may be nil
 }
 
 // Open opens the spool, and removes what a crash left half written in it.
@@ -112,7 +118,12 @@ func Open(o Options) (*Uploads, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Uploads{o: o, db: o.DB, store: o.Store, clock: o.Clock, spool: sp}, nil
+	s := &Uploads{o: o, db: o.DB, store: o.Store, clock: o.Clock, spool: sp}
+	s.spooled = room.New(o.Spool, s.makeRoom)
+	if o.Layers != "" {
+		s.layers = room.New(o.Layers, s.makeRoom)
+	}
+	return s, nil
 }
 
 func (s *Uploads) reach(point string) { _ = s.o.Crash.Reach(point) }
