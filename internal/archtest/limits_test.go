@@ -25,6 +25,7 @@ var notLimits = map[string]string{
 	"internal/durable.MaxSecret":              "our own file",
 	"registry/auth.maxCertBytes":              "our own file",
 	"registry/local.maxGroup":                 "pushes in one transaction",
+	"registry/local.maxRemembered":            "uploads that are remembered with their accounts",
 	"registry/pds.maxAttempts":                "tries",
 	"registry/pds.maxHot":                     "which manifests are kept in memory, too",
 	"registry/pds.maxWrites":                  "writes that are put into one call",
