@@ -119,6 +119,9 @@ func TestCheckLink(t *testing.T) {
 		_, err := c.Locate(t.Context(), "did:web:a.test", digest.FromString("x"), holdclient.LocateOptions{Size: 1})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%v: %v", tt.answer, err)
+		}
+	}
+}
 
 // Text that JSON would write longer for HTML does not make a notice more than a hold takes, which is after the push was acknowledged.
 func TestNoticeOfAwkwardText(t *testing.T) {
