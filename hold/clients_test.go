@@ -1,7 +1,9 @@
 package hold_test
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -61,5 +63,62 @@ func TestSubscribersOfClient(t *testing.T) {
 	}
 	if code := dial("203.0.113.2"); code != http.StatusSwitchingProtocols {
 		t.Errorf("another client: %d", code)
+	}
+}
+
+// Whatever a member's PDS says, it is the member's matter: never a 500, never an error in the log (A20).
+func TestPDSAnswersAreNoErrors(t *testing.T) {
+	n := newNetwork(t)
+	alice := n.user("alice")
+	h := newHold(t, n, func(c *hold.Config) { c.AllowAllCrew = true })
+	layer := h.push(h.owner, []byte("layer"))
+	d, _ := alice.putManifest(t, h, "app", layer, layer)
+	real, cid := alice.pds, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+	var answer struct {
+		method string
+		status int
+		body   string
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, answer.method) {
+			w.WriteHeader(answer.status)
+			_, _ = w.Write([]byte(answer.body))
+			return
+		}
+		resp, err := http.Get(real + r.URL.RequestURI())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		w.WriteHeader(resp.StatusCode)
+		_, _ = io.Copy(w, resp.Body)
+	}))
+	defer srv.Close()
+	alice.pds = srv.URL
+	n.add(alice)
+	record := `{"uri":"at://x","cid":"` + cid + `","value":{"$type":"io.atcr.manifest","repository":"app","digest":"` + d.String() +
+		`","holdDid":"` + h.DID() + `","manifestBlob":{"$type":"blob","ref":{"$link":"` + cid + `"}}}}`
+	for _, answer.method = range []string{"getRecord", "getBlob", "listRecords"} {
+		for _, a := range []struct {
+			status int
+			body   string
+		}{
+			{200, ""}, {200, "{}"}, {200, "[]"}, {200, `{"value":7}`}, {200, record}, {200, `{"records":[{"uri":7}]}`}, {204, ""}, {302, ""},
+			{400, `{"error":"RepoTakendown"}`}, {401, ""}, {403, ""}, {404, ""}, {404, `{"error":"RecordNotFound"}`}, {413, ""}, {429, ""},
+			{500, ""}, {507, `{"error":"InsufficientStorage"}`},
+		} {
+			answer.status, answer.body = a.status, a.body
+			for _, operation := range []string{"push", "delete", "pull"} {
+				if code, out := h.notify(alice, operation, "app", d); code == http.StatusInternalServerError ||
+					code == http.StatusInsufficientStorage {
+					t.Errorf("%s answers %d %s: %s is %d %v", answer.method, a.status, a.body, operation, code, out)
+				}
+			}
+		}
+	}
+	must(t, h.Maintain(t.Context()))
+	if log := h.log.String(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log says %.500s", log[strings.Index(log, "level=ERROR"):])
 	}
 }
