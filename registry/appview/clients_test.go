@@ -221,3 +221,36 @@ func (b waitingBody) Read([]byte) (int, error) {
 	<-b.leave
 	return 0, io.EOF
 }
+
+// What a document says of its PDS or hold is anybody's text: asking there fails, and is no fault of ours.
+func TestNonsenseAddresses(t *testing.T) {
+	var out lockedBuffer
+	dir := identity.NewMockDirectory()
+	app := newApp(t, func(cfg *appview.Config) {
+		cfg.Directory, cfg.Log = dir, slog.New(slog.NewTextHandler(&out, nil))
+	})
+	for i, address := range []string{"http://a b", "https://a b.example.com", "http://[::1", "ftp://x.example.com", "http://", "https:///x", "x",
+		"http://u:p@x.example.com", "https://x.example.com:99999", "https://x.example.com/%zz", "https://\x00", "javascript:1",
+		"https://x.example.com?a=" + strings.Repeat("b", 100_000), "https://127.0.0.1", "http://169.254.169.254"} {
+		did, handle := fmt.Sprintf("did:plc:aaaaaaaaaaaaaaaaaaaaaa%c%c", 'a'+i/26, 'a'+i%26), fmt.Sprintf("u%d.example.com", i)
+		dir.Insert(identity.Account{DID: syntax.DID(did), Handle: syntax.Handle(handle), Services: map[string]indigo.ServiceEndpoint{
+			"atproto_pds": {Type: "AtprotoPersonalDataServer", URL: address}, "atcr_hold": {Type: "AtcrHoldService", URL: address},
+		}})
+		for _, path := range []string{"/v2/" + handle + "/app/tags/list", "/v2/" + did + "/app/manifests/v1",
+			"/auth/token?scope=repository:" + handle + "/app:push,pull"} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			if strings.HasPrefix(path, "/auth") {
+				r.SetBasicAuth(handle, "abcd-abcd-abcd-abcd")
+			}
+			r.RemoteAddr = fmt.Sprintf("203.0.113.%d:1", i)
+			w := httptest.NewRecorder()
+			app.Handler().ServeHTTP(w, r)
+			if w.Code < 400 || w.Code == http.StatusInternalServerError {
+				t.Errorf("%.60q: %s is %d %s", address, path, w.Code, w.Body)
+			}
+		}
+	}
+	if log := out.String(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log says %.500s", log[strings.Index(log, "level=ERROR"):])
+	}
+}

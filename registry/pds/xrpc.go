@@ -29,6 +29,8 @@ const (
 
 	methodGetRecord = "com.atproto.repo.getRecord"
 	methodGetBlob   = "com.atproto.sync.getBlob"
+
+	methodApplyWrites = "com.atproto.repo.applyWrites"
 )
 
 // Answers of a PDS that callers tell apart.
@@ -285,6 +287,9 @@ func (a acting) post(ctx context.Context, session, method, contentType string, b
 	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, errTooLarge) {
 		err = fmt.Errorf("%w: %w", errUnknownOutcome, err)
 	}
+	if errors.Is(err, errNoRecord) || errors.Is(err, errInvalidSwap) && method != methodApplyWrites {
+		err = silent(host, method, err) // no answer that the method has
+	}
 	return err
 }
 
@@ -332,7 +337,7 @@ func (a acting) applyWrites(ctx context.Context, session, did, swap string, writ
 	var out struct {
 		Commit commit `json:"commit"`
 	}
-	err = a.post(ctx, session, "com.atproto.repo.applyWrites", "application/json", in, &out)
+	err = a.post(ctx, session, methodApplyWrites, "application/json", in, &out)
 	return out.Commit, err
 }
 
