@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -9,9 +10,11 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
+	"github.com/atcr-dev/atcr/identity/plc"
 )
 
 // A hold is backed up, its folder is lost, and it comes back in another.
@@ -90,6 +93,42 @@ func ExampleOptions_Job() {
 	}
 	defer h.Close()
 	if err := h.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A hold is restored from a bucket that others can write to, too: its DID is known, and the log of its did:plc names the keys that signed.
+func ExampleTrust() {
+	directory := &plc.Client{}
+	trust := backup.Trust{
+		DID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", MaxAge: 2 * time.Hour, // a backup is made each hour
+		Document: func(ctx context.Context, did syntax.DID, at time.Time) ([]string, error) {
+			log, err := directory.Log(ctx, did)
+			if err != nil {
+				return nil, err
+			}
+			return log.SigningKeysAt(at, time.Hour), nil
+		},
+	}
+	ctx := context.Background()
+	from, err := backup.OpenFolder("/mnt/backups")
+	if err != nil {
+		log.Fatal(err)
+	}
+	key, err := age.ParseX25519Identity(os.Getenv("HOLD_BACKUP_KEY"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := hold.Config{Dir: "/var/lib/hold", PublicURL: "https://hold.example.com", OwnerDID: "did:plc:z72i7hdynmk6r22z27h6tvur"}.DataDir()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = backup.Restore(ctx, from, "", dir, backup.RestoreOptions{Keys: []age.Identity{key}, Trust: trust,
+		Confirm: func(_ context.Context, c *backup.Claims) error { // the directory is down
+			fmt.Println(c.Unproven, c.Manifest.SigningKey, c.Captain, c.Crew)
+			return errors.New("not restored: look at the key first")
+		}})
+	if err != nil {
 		log.Fatal(err)
 	}
 }

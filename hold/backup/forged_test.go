@@ -446,6 +446,14 @@ func (v *victim) unsigned(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)
 	}
+	t.Run("forged", func(t *testing.T) {
+		m := newForger(t, v.did, v.cfg).plant(t, v.to, v.o)
+		unsign(t, v.to, m.Name)
+		v.refused(t, m.Name, backup.RestoreOptions{Trust: trust, Confirm: func(context.Context, *backup.Claims) error {
+			t.Error("asked")
+			return nil
+		}}, backup.ErrUntrusted)
+	})
 	old := read(t, v.to, v.newer.Name, "manifest.json")
 	write(t, v.to, v.newer.Name, "manifest.json", strings.Replace(old, `"records": `, `"records": 1`, 1))
 	v.refused(t, "", backup.RestoreOptions{Trust: trust}, backup.ErrDamaged)

@@ -34,7 +34,8 @@ type Trust struct {
 	Older bool
 	// Ahead takes a set whose event number is more than a day ahead of its time. A hold whose clock was wrong once makes such.
 	Ahead bool
-	// Unsigned takes a set that was made before sets were signed. Nothing can vouch for one: a restore asks Confirm.
+	// Unsigned takes a set that was made before sets were signed, unless its records are known to be signed by another's key. Nothing can
+	// vouch for one: a restore asks Confirm.
 	Unsigned bool
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
@@ -74,13 +75,15 @@ func (tr *Trust) check(ctx context.Context, t Target, m *Manifest, begun bool) (
 	if err := tr.fill(); err != nil {
 		return nil, err
 	}
-	if !m.Signed() {
-		unproven = fmt.Errorf("%w: %s was made before sets were, so anybody who can write to %s may have made it", ErrUnsigned, m.Name, t)
-		if !tr.Unsigned {
-			return nil, unproven
-		}
-	} else if unproven, err = tr.vouch(ctx, m); err != nil {
+	unsigned := fmt.Errorf("%w: %s was made before sets were, so anybody who can write to %s may have made it", ErrUnsigned, m.Name, t)
+	if !m.Signed() && !tr.Unsigned {
+		return nil, unsigned
+	}
+	if unproven, err = tr.vouch(ctx, m); err != nil { // the key has signed the records at least
 		return nil, err
+	}
+	if !m.Signed() {
+		unproven = unsigned
 	}
 	if err := m.checkSeq(); err != nil && (!tr.Ahead || m.Seq < 0 || m.Seq > repo.MaxSeq-aheadMax.Microseconds()) {
 		return nil, err

@@ -132,7 +132,7 @@ func (f *TrustFlags) refused(err error) error {
 		return fmt.Errorf("%w\n--unsigned takes it", err)
 	case errors.Is(err, backup.ErrOld):
 		return fmt.Errorf("%w\n--older takes it", err)
-	case errors.Is(err, backup.ErrSeq):
+	case errors.Is(err, backup.ErrSeq) && !f.Ahead:
 		return fmt.Errorf("%w\n--ahead takes it, if the hold's clock was wrong once", err)
 	}
 	return err
@@ -178,6 +178,9 @@ func confirm(std *cli.IO, into string) func(context.Context, *backup.Claims) err
 	return func(_ context.Context, c *backup.Claims) error {
 		fmt.Fprintf(std.Err, "%v.\nCompare DID and key with what you noted, captain and crew with whom you know: who can write to the "+
 			"backups can put a set there that makes them the hold.\n", c.Unproven)
+		if errors.Is(c.Unproven, backup.ErrUnsigned) {
+			return ask(std, into, "--yes takes what is shown")
+		}
 		return ask(std, into, "name the hold's signing key by --trust or backup.trust, or take what is shown by --yes")
 	}
 }
