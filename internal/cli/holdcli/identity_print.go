@@ -191,25 +191,28 @@ func (c *importCommand) Run(std *cli.IO, all *IdentityCommands) error {
 }
 
 func (c *importCommand) take(r *identityRun, in io.Reader, keys []age.Identity) error {
-	var did syntax.DID
-	var err error
-	text := "imported %s into %s\n"
-	if c.DryRun {
-		text = "dry run; this would become %s in %s\n"
-		did, _, err = backup.Check(in, keys...)
-	} else {
-		did, err = backup.Import(in, r.cfg, keys...)
+	var file bytes.Buffer // a file of age to a public key may be anybody's: say whose key it is
+	if _, err := io.Copy(&file, io.LimitReader(in, 2*backup.MaxFile)); err != nil {
+		return err
 	}
+	did, key, err := backup.Check(bytes.NewReader(file.Bytes()), keys...)
 	if err != nil {
 		return err
 	}
+	text := "imported %s into %s\n"
+	if c.DryRun {
+		text = "dry run; this would become %s in %s\n"
+	} else if _, err := backup.Import(&file, r.cfg, keys...); err != nil {
+		return err
+	}
 	got := struct {
-		DryRun bool       `json:"dryRun"`
-		DID    syntax.DID `json:"did"`
-		Folder string     `json:"folder"`
-	}{c.DryRun, did, r.dir.Dir}
+		DryRun     bool       `json:"dryRun"`
+		DID        syntax.DID `json:"did"`
+		SigningKey string     `json:"signingKey"`
+		Folder     string     `json:"folder"`
+	}{c.DryRun, did, key.DIDKey(), r.dir.Dir}
 	return c.Print(r.std, got, func() error {
-		_, err := fmt.Fprintf(r.std.Out, text, did, r.dir.Dir)
+		_, err := fmt.Fprintf(r.std.Out, text+"its signing key is %s: compare it with what you noted\n", did, r.dir.Dir, key.DIDKey())
 		return err
 	})
 }
