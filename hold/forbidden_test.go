@@ -4,8 +4,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/atcr-dev/atcr/hold"
@@ -38,4 +40,39 @@ type refuses struct{}
 
 func (refuses) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, httpx.ErrForbiddenAddress
+}
+
+// TestServersNeverAsked: a server of the configuration that the address guard never lets through is an error, where it would look like
+// one that is down for ever; one that the operator opens is none.
+func TestServersNeverAsked(t *testing.T) {
+	base := hold.Config{
+		PublicURL: "https://hold.example.com", OwnerDID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", Log: slog.New(slog.DiscardHandler),
+	}
+	for field, set := range map[string]func(*hold.Config, string){
+		"PLCURL":            func(c *hold.Config, url string) { c.PLCURL = url },
+		"HandleResolverURL": func(c *hold.Config, url string) { c.HandleResolverURL = url },
+		"Relays[0]":         func(c *hold.Config, url string) { c.Relays = []string{url} },
+	} {
+		for _, url := range []string{"http://10.1.2.3", "https://localhost:1", "http://[fd00::1]:8080", "http://169.254.169.254", "http://0.0.0.0"} {
+			cfg := base
+			cfg.Dir = t.TempDir()
+			set(&cfg, url)
+			_, err := hold.New(t.Context(), cfg)
+			if !errors.Is(err, httpx.ErrForbiddenAddress) || !strings.Contains(err.Error(), field+": ") {
+				t.Errorf("%s %s: %v", field, url, err)
+			}
+			if left, _ := os.ReadDir(cfg.Dir); len(left) > 0 {
+				t.Errorf("%s %s: left %v", field, url, left)
+			}
+		}
+		cfg := base
+		cfg.Dir, cfg.AllowNetworks = t.TempDir(), []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+		set(&cfg, "http://10.1.2.3")
+		h, err := hold.New(t.Context(), cfg)
+		if err != nil {
+			t.Errorf("%s: opened by the operator: %v", field, err)
+			continue
+		}
+		must(t, h.Close())
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -48,6 +49,10 @@ func TestExplain(t *testing.T) {
 			!strings.Contains(got, "(65534), and this runs as user root (0)") {
 			t.Error(got)
 		}
+	}
+	port := fmt.Errorf("hold: listen: %w", &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)})
+	if got := explain(port, both).Error(); strings.Contains(got, own.Path) || !strings.Contains(got, "bind: permission denied") {
+		t.Errorf("a port that may not be bound is a matter of a folder: %s", got)
 	}
 	if explain(nil, both) != nil {
 		t.Error("an error of none")
