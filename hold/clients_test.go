@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -121,4 +122,52 @@ func TestPDSAnswersAreNoErrors(t *testing.T) {
 	if log := h.log.String(); strings.Contains(log, "level=ERROR") {
 		t.Errorf("the log says %.500s", log[strings.Index(log, "level=ERROR"):])
 	}
+}
+
+// A whole AppView is one address to a hold: what comes with a member's token counts as the member's, also behind a proxy.
+func TestCallsCountByDID(t *testing.T) {
+	n := newNetwork(t)
+	h := newHold(t, n, func(c *hold.Config) {
+		c.AllowAllCrew, c.TrustedProxies = true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	entered, leave := make(chan struct{}), make(chan struct{})
+	ask := func(as string, body io.Reader) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, "/xrpc/io.atcr.hold.requestCrew", body) // from 192.0.2.1
+		r.Header.Set("X-Forwarded-For", "203.0.113.5")                                    // the AppView
+		token, err := n.user(as).token(t.Context(), h.DID(), "io.atcr.hold.requestCrew")
+		must(t, err)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		h.Handler().ServeHTTP(w, r)
+		return w
+	}
+	n.user("alice")
+	n.user("bob")
+	var wg sync.WaitGroup
+	for i := range 520 { // more than one address may have
+		as := []string{"alice", "bob"}[i%2]
+		wg.Go(func() { ask(as, waitingBody{entered, leave}) })
+		<-entered
+	}
+	for range 512 - 260 {
+		wg.Go(func() { ask("alice", waitingBody{entered, leave}) })
+		<-entered
+	}
+	if w := ask("alice", strings.NewReader("{}")); w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), "RateLimitExceeded") {
+		t.Errorf("one more of alice: %d %s", w.Code, w.Body)
+	}
+	if w := ask("bob", strings.NewReader("{}")); w.Code != http.StatusOK {
+		t.Errorf("bob, by the same AppView: %d %s", w.Code, w.Body)
+	}
+	close(leave)
+	wg.Wait()
+}
+
+// waitingBody is a body that is still on its way.
+type waitingBody struct{ entered, leave chan struct{} }
+
+func (b waitingBody) Read([]byte) (int, error) {
+	b.entered <- struct{}{}
+	<-b.leave
+	return 0, io.EOF
 }
