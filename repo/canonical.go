@@ -21,14 +21,21 @@ func checkRecord(value []byte) ([]blobRef, error) {
 		return nil, fmt.Errorf("%w: Record looks like JSON: want DAG-CBOR, which RecordFromJSON makes of it", ErrInvalidRecord)
 	}
 	w := recordWalker{r: cborReader{b: value}}
-	if b := w.r.peek(); w.r.err == nil && b>>5 != majorMap {
-		w.r.fail("a record is a map")
-	}
-	w.value(0)
-	if err := w.r.end(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidRecord, err)
+	if err := w.record(); err != nil {
+		return nil, err
 	}
 	return w.blobs, nil
+}
+
+// checkLax is for a record that checkRecord refused. One that is CBOR with a map at its top, and only not canonical (floats, keys out of
+// order, long heads, indefinite lengths, other tags), is let pass: odd says how. Others' servers have written such records, and
+// hashes and signature hold all the same.
+func checkLax(value []byte) (named []blobRef, odd, err error) {
+	w := recordWalker{r: cborReader{b: value, lax: true}}
+	if err := w.record(); err != nil {
+		return nil, nil, err
+	}
+	return w.blobs, fmt.Errorf("%w: not canonical DAG-CBOR: %w", ErrInvalidRecord, w.r.odd), nil
 }
 
 type recordWalker struct {
@@ -36,14 +43,29 @@ type recordWalker struct {
 	blobs []blobRef
 }
 
+func (w *recordWalker) record() error {
+	if b := w.r.peek(); w.r.err == nil && b>>5 != majorMap {
+		w.r.fail("a record is a map")
+	}
+	w.value(0)
+	if err := w.r.end(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidRecord, err)
+	}
+	return nil
+}
+
 func (w *recordWalker) value(depth int) {
 	if depth > maxDepth {
 		w.r.fail("nested deeper than %d", maxDepth)
 	}
-	switch b := w.r.peek(); b >> 5 {
+	b := w.r.peek()
+	if w.r.lax && w.odd(b, depth) {
+		return
+	}
+	switch b >> 5 {
 	case majorUint, majorNeg:
 		if _, n := w.r.head(); w.r.err == nil && n > 1<<63-1 {
-			w.r.fail("a number does not fit 64 bits with sign")
+			w.r.notCanonical("a number does not fit 64 bits with sign")
 		}
 	case majorBytes:
 		w.r.bytes()
@@ -65,14 +87,69 @@ func (w *recordWalker) value(depth int) {
 	}
 }
 
+// odd takes a value of a form that only a lax reader knows.
+func (w *recordWalker) odd(first byte, depth int) bool {
+	major, info := first>>5, first&31
+	switch {
+	case w.r.err != nil:
+		return true
+	case info == 31 && majorBytes <= major && major <= majorMap:
+		w.r.notCanonical("indefinite length")
+		w.indefinite(major, depth)
+	case major == majorTag && first != 0xd8 || major == majorTag && w.r.off+1 < len(w.r.b) && w.r.b[w.r.off+1] != 42:
+		_, tag := w.r.head()
+		w.r.notCanonical("tag %d is not allowed", tag)
+		w.value(depth + 1)
+	case major == majorOther && info < 28 && first != cborFalse && first != cborTrue && first != cborNull:
+		w.r.notCanonical("floats and other simple values are not allowed")
+		w.r.head()
+	default:
+		return false
+	}
+	return true
+}
+
+// indefinite takes what follows up to its end mark: of text and bytes pieces of a known length.
+func (w *recordWalker) indefinite(major byte, depth int) {
+	const end = 0xff
+	w.r.off++
+	for w.r.err == nil {
+		switch b := w.r.peek(); {
+		case w.r.err != nil:
+			return
+		case b == end:
+			w.r.off++
+			return
+		case major == majorText:
+			w.r.text()
+		case major == majorBytes:
+			w.r.bytes()
+		case major == majorMap:
+			w.r.text()
+			w.value(depth + 1)
+		default:
+			w.value(depth + 1)
+		}
+	}
+}
+
 func (w *recordWalker) object(depth int) {
 	n := w.r.expect(majorMap, "map")
 	var prev, kind string
 	var ref blobRef
+	var seen map[string]bool // of a lax reader
+	if w.r.lax {
+		seen = map[string]bool{}
+	}
 	for i := uint64(0); i < n && w.r.err == nil; i++ {
 		key := w.r.text()
 		if i > 0 && w.r.err == nil && !keyLess(prev, key) {
-			w.r.fail("map keys are not sorted and unique: %q after %q", clip(key), clip(prev))
+			w.r.notCanonical("map keys are not sorted and unique: %q after %q", clip(key), clip(prev))
+		}
+		if seen[key] {
+			w.r.fail("the map key %q comes twice, so readers differ in what it says", clip(key))
+		} else if seen != nil {
+			seen[key] = true
 		}
 		prev = key
 		start := w.r.off

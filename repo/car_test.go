@@ -8,9 +8,12 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
@@ -56,6 +59,16 @@ func TestHostileCARs(t *testing.T) {
 	before := export(t, r)
 	for _, h := range bad {
 		t.Run(h.Name, func(t *testing.T) {
+			if info, err := repo.VerifyCAR(ctx, src(h.CAR)); h.Reported && (err != nil || info.NotCanonical != 1 ||
+				!strings.Contains(fmt.Sprint(info.FirstNotCanonical), fmt.Sprintf("x.car at byte %d: ", h.Offset)) ||
+				!errors.Is(info.FirstNotCanonical, repo.ErrInvalidRecord)) {
+				t.Errorf("reported %d times, %v, want it at %d; %v", info.NotCanonical, info.FirstNotCanonical, h.Offset, err)
+			}
+			src := func(car []byte) repo.Source {
+				s := src(car)
+				s.Strict = h.Reported
+				return s
+			}
 			_, err := repo.VerifyCAR(ctx, src(h.CAR))
 			e := (*repo.CARError)(nil)
 			if !errors.Is(err, repo.ErrInvalidCAR) || !errors.As(err, &e) || e.Offset != h.Offset ||
@@ -84,12 +97,140 @@ func TestHostileCARs(t *testing.T) {
 	}
 }
 
+// TestLooseCARs: what the specification lets a CAR have beside a repository changes nothing in it; the place of a block doesn't matter.
+func TestLooseCARs(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	key := newKey(t)
+	commit, cars := repo.LooseCARs(t, carDID, key)
+	for _, c := range cars {
+		t.Run(c.Name, func(t *testing.T) {
+			src := func(in io.Reader) repo.Source { return repo.Source{Reader: in, DID: carDID, Key: public(t, key)} }
+			info, err := repo.VerifyCAR(ctx, src(bytes.NewReader(c.CAR)))
+			if err != nil || info.Commit != commit || info.Records != 3 || info.Nodes != 1 || info.Blocks != 5 || info.Blobs != 0 ||
+				info.NotCanonical != 0 {
+				t.Fatalf("%+v, %v", info, err)
+			}
+			piped, err := repo.VerifyCAR(ctx, src(io.MultiReader(bytes.NewReader(c.CAR))))
+			if err != nil || piped.Commit != commit || piped.Streaming != info.Streaming {
+				t.Errorf("from a pipe: %+v, %v", piped, err)
+			}
+			r := repotest.Open(t, memstore.New(), repo.Options{})
+			if got, err := repo.ImportCAR(ctx, r, src(bytes.NewReader(c.CAR))); err != nil || got.Created != 3 || got.Commit.Data != info.Data {
+				t.Errorf("import: %+v, %v", got, err)
+			}
+			store := memstore.New()
+			if _, err := repo.MirrorCAR(ctx, store, src(bytes.NewReader(c.CAR)), nil); err != nil {
+				t.Errorf("mirror: %v", err)
+			} else if head, err := store.Read(ctx).Head(); err != nil || head.CID != commit || head.Records != 3 {
+				t.Errorf("mirror: %+v, %v", head, err)
+			}
+			if rec, err := repo.VerifyProof(c.CAR, carDID, public(t, key), "io.atcr.tag", "none"); !errors.Is(err, repo.ErrNotFound) {
+				t.Errorf("as a proof: %+v, %v", rec, err)
+			}
+		})
+	}
+}
+
+// TestLooseBlocksMemory: what a CAR has beside the repository costs no memory when it comes behind it or repeats itself, and 16 bytes a
+// block and what they grow by when it stands before.
+func TestLooseBlocksMemory(t *testing.T) {
+	key := newKey(t)
+	commit, cars := repo.LooseCARs(t, carDID, key)
+	i := slices.IndexFunc(cars, func(c repo.LooseCAR) bool { return c.Name == "an extra block before block 5" })
+	head, blocks := repo.CutCAR(cars[i].CAR)
+	tree := bytes.Join(blocks, nil)
+	const many = 400_000
+	for name, in := range map[string]io.Reader{
+		"behind it":          io.MultiReader(bytes.NewReader(head), bytes.NewReader(tree), &looseBlocks{left: many}),
+		"before it":          io.MultiReader(bytes.NewReader(head), &looseBlocks{left: many}, bytes.NewReader(tree)),
+		"before it, one":     io.MultiReader(bytes.NewReader(head), &looseBlocks{left: many, same: true}, bytes.NewReader(tree)),
+		"a root, many times": io.MultiReader(bytes.NewReader(head), &looseBlocks{left: many, block: blocks[0]}, bytes.NewReader(tree)),
+	} {
+		most := heapWhile(t, func() {
+			info, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: in, Key: public(t, key)})
+			if err != nil || info.Commit != commit {
+				t.Errorf("%s: %+v, %v", name, info, err)
+			}
+		})
+		limit := uint64(24 << 20)
+		if name == "before it" {
+			limit += 3 * 16 * many
+		}
+		t.Logf("%s: %d MiB", name, most>>20)
+		if most > limit {
+			t.Errorf("%s: %d bytes of heap, at most %d", name, most, limit)
+		}
+	}
+}
+
+// looseBlocks is a stream of sections that nothing links.
+type looseBlocks struct {
+	left  int
+	same  bool
+	block []byte
+	rest  []byte
+}
+
+func (l *looseBlocks) Read(p []byte) (int, error) {
+	for len(l.rest) == 0 {
+		if l.left == 0 {
+			return 0, io.EOF
+		}
+		l.left--
+		if l.rest = l.block; l.block == nil {
+			n := l.left
+			if l.same {
+				n = 0
+			}
+			data := fmt.Appendf(nil, "%08d", n)
+			l.rest = slices.Concat([]byte{byte(36 + len(data))}, repo.BlobCID(data).Bytes(), data)
+		}
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+// heapWhile returns the most of the heap that was in use above what was before.
+func heapWhile(t *testing.T, f func()) uint64 {
+	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	before, most := m.HeapInuse, uint64(0)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapInuse)
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	f()
+	close(done)
+	<-ended
+	return most - min(most, before)
+}
+
 func FuzzVerifyCAR(f *testing.F) {
 	key := newKey(f)
 	good, bad := repo.HostileCARs(f, carDID, key)
 	f.Add(good)
 	for _, h := range bad {
 		f.Add(h.CAR)
+	}
+	_, loose := repo.LooseCARs(f, carDID, key)
+	for _, c := range loose {
+		f.Add(c.CAR)
 	}
 	f.Fuzz(func(t *testing.T, car []byte) {
 		info, err := repo.VerifyCAR(context.Background(), repo.Source{Reader: bytes.NewReader(car), AnyKey: true})

@@ -39,7 +39,8 @@ type carReader struct {
 	root CID
 }
 
-const maxCARHeader = 1 << 10
+// maxCARHeader is for some 1 500 roots.
+const maxCARHeader = 64 << 10
 
 func newCARReader(ctx context.Context, r io.Reader) (*carReader, error) {
 	c := &carReader{ctx: ctx, in: bufio.NewReaderSize(r, 256<<10)}
@@ -117,29 +118,26 @@ type carBlock struct {
 	data []byte
 }
 
-// next reads a block; its data is good until the next call. io.EOF is the regular end.
+// next reads a block that a repository could link; its data is good until the next call. io.EOF is the regular end.
 func (c *carReader) next() (carBlock, error) {
-	at, part, err := c.section(maxCARBlock + cidLen)
-	if err != nil {
-		return carBlock{at: at}, err
+	for {
+		at, part, err := c.section(maxCARBlock + cidLen)
+		if err != nil {
+			return carBlock{at: at}, err
+		}
+		b, err := parseCARBlock(at, part)
+		b.size = c.off - at
+		if err != nil || b.cid.Defined() {
+			return b, err
+		}
 	}
-	b, err := parseCARBlock(at, part)
-	b.size = c.off - at
-	return b, err
 }
 
 func parseCARBlock(at int64, part []byte) (carBlock, error) {
 	b := carBlock{at: at}
-	if len(part) < cidLen {
-		return b, carErrorf(at, "a block without a CID: %w", errShort)
-	}
 	var err error
-	if b.cid, err = cidFromBytes(part[:cidLen]); err != nil {
-		return b, carErrorf(at, "CID: %w", err)
-	}
-	b.data = part[cidLen:]
-	if b.cid.IsBlob() && BlobCID(b.data) != b.cid || !b.cid.IsBlob() && RecordCID(b.data) != b.cid {
-		return b, carErrorf(at, "block %s does not match its hash", b.cid)
+	if b.cid, b.data, err = cutBlock(part); err != nil {
+		return b, carErrorf(at, "%w", err)
 	}
 	return b, nil
 }

@@ -94,12 +94,11 @@ func (w *spooler) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// carIndex finds blocks by CID: 16 bytes for each. A lookup hashes the block again, which settles crafted prefixes and
+// carIndex finds blocks by CID: 16 bytes for each, and for copies once. A lookup hashes the block again, which settles crafted prefixes and
 // files that change.
 type carIndex struct {
 	file io.ReaderAt
-	at   []carPlace
-	used []uint64 // bits
+	at   []carPlace // sorted; no CID twice
 	buf  []byte
 }
 
@@ -110,13 +109,16 @@ type carPlace struct {
 
 const sizeBits = 22 // maxCARBlock with CID and length fits
 
+// indexFirst is how many blocks are noted before copies are looked for.
+const indexFirst = 64 << 10
+
 func indexCAR(ctx context.Context, file *spool, r io.Reader) (root CID, x *carIndex, err error) {
 	c, err := newCARReader(ctx, r)
 	if err != nil {
 		return CID{}, nil, err
 	}
 	x = &carIndex{file: &pageReader{r: file}}
-	for {
+	for full := indexFirst; ; {
 		b, err := c.next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -124,69 +126,74 @@ func indexCAR(ctx context.Context, file *spool, r io.Reader) (root CID, x *carIn
 		if err != nil {
 			return CID{}, nil, err
 		}
+		if len(x.at) >= full { // a CAR may repeat itself without end
+			if err := x.compact(ctx); err != nil {
+				return CID{}, nil, err
+			}
+			full = max(full, 2*len(x.at))
+		}
 		if len(x.at) == maxCARBlocks || b.at > math.MaxInt64>>sizeBits {
 			return CID{}, nil, carErrorf(b.at, "%w: more than %d blocks", ErrTooLarge, maxCARBlocks)
 		}
 		x.at = append(x.at, carPlace{binary.BigEndian.Uint64(b.cid.hash[:]), uint64(b.at)<<sizeBits | uint64(b.size)})
 	}
+	return c.root, x, x.compact(ctx)
+}
+
+// compact sorts the index and leaves of each CID the first block. What shares a prefix is read: either a copy, or made to collide.
+func (x *carIndex) compact(ctx context.Context) error {
 	slices.SortFunc(x.at, func(a, b carPlace) int {
 		return cmp.Or(cmp.Compare(a.prefix, b.prefix), cmp.Compare(a.pos, b.pos))
 	})
-	x.used = make([]uint64, len(x.at)/64+1)
-	return c.root, x, nil
-}
-
-// block returns the block of a CID and marks it, and its copies, as used. It is good until the next call.
-func (x *carIndex) block(id CID, from int64) (carBlock, error) {
-	prefix := binary.BigEndian.Uint64(id.hash[:])
-	var found *carBlock
-	for i := sort.Search(len(x.at), func(i int) bool { return x.at[i].prefix >= prefix }); i < len(x.at) && x.at[i].prefix == prefix; i++ {
-		var buf []byte
-		switch {
-		case found == nil:
-			buf = x.buf
-		case x.used[i/64]>>(i%64)&1 == 1:
-			continue // a copy, seen before
-		}
-		b, buf, err := readSection(x.file, int64(x.at[i].pos>>sizeBits), int64(x.at[i].pos&(1<<sizeBits-1)), buf)
-		if err != nil {
-			return b, err
-		}
-		if b.cid != id {
-			continue
-		}
-		x.used[i/64] |= 1 << (i % 64)
-		if found == nil {
-			found, x.buf = &b, buf
-		}
-	}
-	if found == nil {
-		return carBlock{}, carErrorf(from, "block %s, named here, is missing", id)
-	}
-	return *found, nil
-}
-
-// extra returns the first block in the file that nothing asked for, unless skip takes it.
-func (x *carIndex) extra(skip func(carBlock) bool) error {
-	first := int64(-1)
+	kept := x.at[:0]
+	var same []CID // of the places with the last prefix that are kept
 	for i, p := range x.at {
-		if x.used[i/64]>>(i%64)&1 == 1 {
-			continue
+		if i+1 < len(x.at) && x.at[i+1].prefix == p.prefix || len(kept) > 0 && kept[len(kept)-1].prefix == p.prefix {
+			b, err := x.read(p)
+			if err != nil {
+				return err
+			}
+			if len(kept) == 0 || kept[len(kept)-1].prefix != p.prefix {
+				same = same[:0]
+			}
+			if slices.Contains(same, b.cid) {
+				continue
+			}
+			same = append(same, b.cid)
 		}
-		at := int64(p.pos >> sizeBits)
-		if first >= 0 && at > first {
-			continue
+		if i%4096 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 		}
-		b, _, err := readSection(x.file, at, int64(p.pos&(1<<sizeBits-1)), nil)
-		if err != nil {
-			return err
-		}
-		if !skip(b) {
-			first = at
-		}
+		kept = append(kept, p)
 	}
-	if first >= 0 {
-		return carErrorf(first, "an extra block, which the tree does not name")
-	}
+	x.at = kept
 	return nil
+}
+
+// read reads a block; it is good until the next call.
+func (x *carIndex) read(p carPlace) (b carBlock, err error) {
+	b, x.buf, err = readSection(x.file, int64(p.pos>>sizeBits), int64(p.pos&(1<<sizeBits-1)), x.buf)
+	return b, err
+}
+
+// find returns the block of a CID and its place, which is zero when there is none. The block is good until the next call.
+func (x *carIndex) find(id CID) (carBlock, carPlace, error) {
+	prefix := binary.BigEndian.Uint64(id.hash[:])
+	for i := sort.Search(len(x.at), func(i int) bool { return x.at[i].prefix >= prefix }); i < len(x.at) && x.at[i].prefix == prefix; i++ {
+		if b, err := x.read(x.at[i]); err != nil || b.cid == id {
+			return b, x.at[i], err
+		}
+	}
+	return carBlock{}, carPlace{}, nil
+}
+
+// block is find for a block that has to be there.
+func (x *carIndex) block(id CID, from int64) (carBlock, error) {
+	b, p, err := x.find(id)
+	if err == nil && p == (carPlace{}) {
+		err = carErrorf(from, "block %s, named here, is missing", id)
+	}
+	return b, err
 }

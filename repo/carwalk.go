@@ -40,6 +40,7 @@ type carRecord struct {
 type carWalk struct {
 	did    string                // wanted; empty takes any
 	key    atcrypto.PublicKey    // nil: the signature is not checked
+	strict bool                  // records that are not canonical are errors
 	record func(carRecord) error // may be nil
 	plain  bool                  // the records were checked before, under the same root, and name no blobs
 
@@ -173,7 +174,9 @@ func (w *carWalk) walkRecord(s step, b carBlock) error {
 	if !w.plain {
 		var err error
 		if named, err = checkRecord(b.data); err != nil {
-			return carErrorf(b.at, "record %s: %w", s.key, err)
+			if named, err = w.odd(s, b, err); err != nil {
+				return carErrorf(b.at, "record %s: %w", s.key, err)
+			}
 		}
 	}
 	w.info.Records++
@@ -185,4 +188,19 @@ func (w *carWalk) walkRecord(s step, b carBlock) error {
 		return nil
 	}
 	return w.record(carRecord{path: s.key, cid: s.cid, value: b.data, named: named})
+}
+
+// odd notes a record that is only not canonical, unless the walk is strict. why is what checkRecord found.
+func (w *carWalk) odd(s step, b carBlock, why error) ([]blobRef, error) {
+	if w.strict || errors.Is(why, ErrTooLarge) {
+		return nil, why
+	}
+	named, odd, err := checkLax(b.data)
+	if err != nil {
+		return nil, err
+	}
+	if w.info.NotCanonical++; w.info.NotCanonical == 1 {
+		w.info.FirstNotCanonical = carErrorf(b.at, "record %s: %w", s.key, odd)
+	}
+	return named, nil
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // DAG-CBOR, only what repositories need: https://ipld.io/specs/codecs/dag-cbor/spec/. The reader is strict: shortest
-// heads, definite lengths, sorted unique text keys, no floats, tag 42 alone, valid UTF-8, bounded depth.
+// heads, definite lengths, sorted unique text keys, no floats, tag 42 alone, valid UTF-8, bounded depth. A lax one (see checkLax) only
+// notes what is CBOR and not canonical.
 
 const (
 	majorUint  = 0
@@ -71,6 +72,8 @@ type cborReader struct {
 	b   []byte
 	off int
 	err error
+	lax bool  // what is only not canonical is noted
+	odd error // the first of that
 }
 
 var errShort = errors.New("ends too early")
@@ -78,6 +81,15 @@ var errShort = errors.New("ends too early")
 func (r *cborReader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = fmt.Errorf("CBOR at byte %d: %w", r.off, fmt.Errorf(format, args...))
+	}
+}
+
+// notCanonical is fail, unless the reader is lax.
+func (r *cborReader) notCanonical(format string, args ...any) {
+	if !r.lax {
+		r.fail(format, args...)
+	} else if r.odd == nil {
+		r.odd = fmt.Errorf("CBOR at byte %d: %w", r.off, fmt.Errorf(format, args...))
 	}
 }
 
@@ -132,11 +144,10 @@ func (r *cborReader) head() (major byte, n uint64) {
 	default:
 		r.fail("indefinite length")
 	}
-	if r.err == nil && n < least {
-		r.fail("a number is not in its shortest form")
-	}
 	if r.err == nil && major == majorOther {
-		r.fail("floats and extended simple values are not allowed")
+		r.notCanonical("floats and extended simple values are not allowed")
+	} else if r.err == nil && n < least {
+		r.notCanonical("a number is not in its shortest form")
 	}
 	return major, n
 }

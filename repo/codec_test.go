@@ -58,8 +58,13 @@ func FuzzRecord(f *testing.F) {
 	v, _ := RecordFromJSON([]byte(`{"$type":"a.b.c","n":-5,"l":[{"$link":"bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454"}],"x":{"$bytes":"AAE"}}`))
 	f.Add(v)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := checkRecord(b); err != nil {
+		strict, err := checkRecord(b)
+		lax, odd, lerr := checkLax(b)
+		if err != nil {
 			return
+		}
+		if lerr != nil || len(lax) != len(strict) {
+			t.Fatalf("%x is canonical, and read by the lax reader: %v, %v", b, odd, lerr)
 		}
 		j, err := RecordToJSON(b)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
 const formatVersion = 3
@@ -69,7 +68,7 @@ func decodeCommit(block []byte) (commitBlock, error) {
 		c.rev, err = ParseTID(rev)
 	}
 	if err == nil {
-		_, err = syntax.ParseDID(c.did)
+		err = checkDID(c.did)
 	}
 	if err != nil {
 		return commitBlock{}, fmt.Errorf("%w: commit: %w", ErrCorrupt, err)

@@ -2,14 +2,20 @@ package repo_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	gocar "github.com/ipld/go-car/v2"
 
+	"github.com/atcr-dev/atcr/internal/realtest"
+	"github.com/atcr-dev/atcr/internal/realtest/tools"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 	"github.com/atcr-dev/atcr/repo/repotest"
@@ -92,6 +98,75 @@ func TestGoCAR(t *testing.T) {
 			!strings.Contains(err.Error(), "CARv2") {
 			t.Errorf("a CARv2: %v", err)
 		}
+	}
+}
+
+// TestLooseByOthers: indigo and go-car take the CARs that we take with blocks and roots beside the repository, and see the same commit and
+// tree in them.
+func TestLooseByOthers(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	commit, cars := repo.LooseCARs(t, carDID, key)
+	pub := public(t, key)
+	for _, c := range cars {
+		_, err := inspect(c.CAR)
+		if (err == nil) != c.Go {
+			t.Errorf("%s: go-car: %v", c.Name, err)
+		}
+		if !c.Go {
+			continue
+		}
+		theirs, tree, err := indigo.LoadRepoFromCAR(t.Context(), bytes.NewReader(c.CAR))
+		if err == nil {
+			err = theirs.VerifySignature(pub)
+		}
+		if err == nil {
+			err = tree.MST.Verify()
+		}
+		if err != nil || theirs.DID != carDID {
+			t.Errorf("%s: indigo: %v", c.Name, err)
+			continue
+		}
+		info, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: bytes.NewReader(c.CAR), Key: pub})
+		if err != nil || info.Commit != commit || info.Data.String() != theirs.Data.String() {
+			t.Errorf("%s: %+v, %v; for indigo %s", c.Name, info, err, theirs.Data)
+		}
+	}
+}
+
+// TestLooseByTypeScript: so does @atproto/repo, as far as it can read them: it knows CIDs of 36 bytes.
+func TestLooseByTypeScript(t *testing.T) {
+	t.Parallel()
+	realtest.Need(t, tools.ATProto)
+	key := newKey(t)
+	_, cars := repo.LooseCARs(t, carDID, key)
+	var in bytes.Buffer
+	var want []string
+	for _, c := range cars {
+		if err := json.NewEncoder(&in).Encode(map[string]any{"name": c.Name, "car": c.CAR}); err != nil {
+			t.Fatal(err)
+		}
+		if c.TypeScript {
+			want = append(want, c.Name)
+		}
+	}
+	cmd, err := tools.RepoOracleCommand()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := exec.CommandContext(t.Context(), cmd[0], append(cmd[1:], "cars", carDID, public(t, key).DIDKey())...)
+	ask.Stdin, ask.Stderr = &in, os.Stderr
+	raw, err := ask.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out struct{ Taken, Refused []string }
+	if err := json.Unmarshal(raw, &out); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("@atproto/repo refuses %q", out.Refused)
+	if !slices.Equal(out.Taken, want) {
+		t.Errorf("@atproto/repo takes %q, want %q", out.Taken, want)
 	}
 }
 

@@ -48,7 +48,7 @@ type ImportedKey struct {
 // ImportCAR puts the records of CARs into a repository: all in one signed commit, all or nothing. Every record there is created
 // or updated, records that are not in the CARs stay, collections need not be known. Where CARs hold the same key the
 // last one wins. CARs may be of any account and in any block order; each is verified whole before anything is
-// written, as [VerifyCAR] does, and read a second time. The event is a #commit within 200 changes and 2 000 000 bytes, else
+// written, as [VerifyCAR] does with Strict, and read a second time. The event is a #commit within 200 changes and 2 000 000 bytes, else
 // a #sync. Applies wait while an import writes. Memory does not grow with the CARs, but for the index of those that are not
 // in streaming order.
 //
@@ -71,6 +71,7 @@ func (o Importer) Import(ctx context.Context, r *Repo, srcs ...Source) (_ Import
 		}
 	}()
 	for i, src := range srcs {
+		src.Strict = true
 		c, err := openCAR(ctx, src)
 		if err != nil {
 			return Imported{}, fmt.Errorf("import into %s: %w", r.did, err)

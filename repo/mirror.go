@@ -9,8 +9,8 @@ import (
 
 // MirrorCAR restores a repository as it was, with the same commit and DID, into a store that holds none. Unlike
 // [ImportCAR] it signs nothing, so the Source needs a Key (or says AnyKey, as for [VerifyCAR]) and should have a DID. The
-// next commit of a [Repo] opened on the store follows on. Blobs are taken from the CAR; one that is not there is left out.
-// clock may be nil.
+// next commit of a [Repo] opened on the store follows on. Records must be canonical. Blobs are taken from the CAR; one that is not
+// there is left out. clock may be nil.
 //
 // Errors: [ErrInvalidCAR]; [ErrInvalidOptions] for a Source without Reader or Key; [ErrExists] when the store has a
 // repository; the store's. After each of them nothing has changed.
@@ -18,6 +18,7 @@ func MirrorCAR(ctx context.Context, store Store, src Source, clock func() time.T
 	if clock == nil {
 		clock = time.Now
 	}
+	src.Strict = true
 	car, err := OpenCAR(ctx, src)
 	if err != nil {
 		return CARInfo{}, fmt.Errorf("mirror: %w", err)

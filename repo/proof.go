@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -98,7 +99,10 @@ func (r *Repo) loadNode(s Reader, at Place, id CID) (*nodeData, error) {
 
 // VerifyProof checks a CAR as [Repo.Prove] and com.atproto.sync.getRecord make it: hashes, commit of this DID signed by
 // this key, the path of nodes with their heights and order, and the record. It needs no store and trusts nothing in car.
-// A proof that the record is not in the repository is [ErrNotFound]; anything wrong is [ErrInvalidProof].
+// Blocks that the path does not name are ignored, if only their hashes are right.
+//
+// A proof that the record is not in the repository is [ErrNotFound]; anything wrong is [ErrInvalidProof]. A record that is proved and is
+// not canonical DAG-CBOR comes with an error of kind [ErrInvalidRecord], and not of ErrInvalidProof.
 func VerifyProof(car []byte, did string, key atcrypto.PublicKey, collection, rkey string) (Record, error) {
 	rec := Record{Collection: collection, RKey: rkey}
 	path := rec.Path()
@@ -138,10 +142,17 @@ func VerifyProof(car []byte, did string, key atcrypto.PublicKey, collection, rke
 	if rec.Value, ok = blocks[rec.CID]; !ok {
 		return bad(fmt.Errorf("the record %s is missing", rec.CID))
 	}
-	if _, err := checkRecord(rec.Value); err != nil {
+	if _, err = checkRecord(rec.Value); err == nil {
+		return rec, nil
+	}
+	if errors.Is(err, ErrTooLarge) {
 		return bad(err)
 	}
-	return rec, nil
+	_, odd, err := checkLax(rec.Value)
+	if err != nil {
+		return bad(err)
+	}
+	return rec, fmt.Errorf("%s/%s: %w", did, path, odd)
 }
 
 // walkProof goes down to a path in foreign nodes; the zero CID says that they prove it absent.

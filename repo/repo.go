@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
 // Options say whose repository it is. DID and Key are required.
@@ -93,8 +92,8 @@ func newRepo(store Store, o Options) (*Repo, error) {
 	if store == nil {
 		return nil, fmt.Errorf("%w: Store is missing", ErrInvalidOptions)
 	}
-	if _, err := syntax.ParseDID(o.DID); err != nil {
-		return nil, fmt.Errorf("%w: DID %q: want a DID, as in did:web:hold.example.com", ErrInvalidOptions, o.DID)
+	if err := checkDID(o.DID); err != nil {
+		return nil, fmt.Errorf("%w: DID %q: want a DID, as in did:web:hold.example.com: %w", ErrInvalidOptions, clip(o.DID), err)
 	}
 	key, err := newSigner(o.Key)
 	if err != nil {

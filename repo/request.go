@@ -2,10 +2,13 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr"
 )
 
 // request is one Apply or PutBlob on its way through the writer.
@@ -139,14 +142,17 @@ func (r *Repo) prepareWrite(w Write) (prepared, error) {
 	default:
 		return p, fmt.Errorf("%w: action %q is none of create, update, delete, put", ErrInvalidRecord, w.Action)
 	}
-	if err := checkPath(p.Collection, p.RKey); err != nil {
+	err := checkPath(p.Collection, p.RKey)
+	if errors.Is(err, errNotNormalized) && w.Action == Delete {
+		err = nil // earlier versions took such a record
+	}
+	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrInvalidRecord, err)
 	}
 	p.path = p.Collection + "/" + p.RKey
 	if w.Action == Delete {
 		return p, nil
 	}
-	var err error
 	if p.named, err = checkRecord(w.Record); err != nil {
 		return p, fmt.Errorf("%s: %w", p.path, err)
 	}
@@ -168,12 +174,29 @@ func (r *Repo) nextKey() string {
 	}
 }
 
+var errNotNormalized = errors.New("the domain in an NSID is in lower case")
+
+// checkPath checks a record's path (https://atproto.com/specs/repository, "Repository Paths"): a normalized NSID, whose last part may have
+// capitals, and a record key.
 func checkPath(collection, rkey string) error {
-	if _, err := syntax.ParseNSID(collection); err != nil {
+	nsid, err := syntax.ParseNSID(collection)
+	if err != nil {
 		return fmt.Errorf("collection %q: want an NSID, as in io.atcr.tag", clip(collection))
 	}
 	if _, err := syntax.ParseRecordKey(rkey); err != nil {
 		return fmt.Errorf("record key %q: want 1 to 512 characters of A-Z, a-z, 0-9 and . _ ~ : -, but neither . nor .. alone", clip(rkey))
 	}
+	if n := nsid.Normalize(); n != nsid {
+		return fmt.Errorf("collection %q: %w: write %q", clip(collection), errNotNormalized, clip(n.String()))
+	}
 	return nil
+}
+
+// checkDID makes sure that a DID is one that an account can have, in its one spelling.
+func checkDID(did string) error {
+	normal, err := atcr.NormalizeDID(did)
+	if err == nil && normal != did {
+		err = fmt.Errorf("DID %q: write %q", clip(did), clip(normal))
+	}
+	return err
 }

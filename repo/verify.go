@@ -27,6 +27,8 @@ type Source struct {
 	// AnyKey takes a CAR without Key: everything but the signature is checked, so anybody may have made it. A Key is checked all
 	// the same.
 	AnyKey bool
+	// Strict refuses records that are not canonical DAG-CBOR, as every import does; see CARInfo.NotCanonical.
+	Strict bool
 	// TempDir is for the temporary file; empty is the system's.
 	TempDir string
 }
@@ -40,7 +42,7 @@ type CARInfo struct {
 	Records     int64 // keys; records with the same value count each
 	RecordBytes int64
 	Nodes       int64
-	Blocks      int64 // read: commit, nodes, records
+	Blocks      int64 // read: commit, nodes, records; what the tree does not name is not counted
 	Blobs       int64 // that travel with the records
 	Streaming   bool  // the specification's order, which can be verified in one pass
 
@@ -48,14 +50,23 @@ type CARInfo struct {
 	// signed it. False: nothing was given to check it by.
 	DIDChecked, SignatureChecked bool
 
+	// NotCanonical is how many records are CBOR, but not canonical DAG-CBOR: some servers let accounts write floats or keys out of order.
+	// FirstNotCanonical is a [CARError] about the first of them. Their hashes are right, and the tree and signature hold; they can't be
+	// imported.
+	NotCanonical      int64
+	FirstNotCanonical error
+
 	block  []byte // the commit
 	at     int64  // of the commit
 	height int
 }
 
 // VerifyCAR checks a whole repository from anywhere: every block's hash, the commit's DID and signature, each node's form,
-// place, order and height, each record's canonical DAG-CBOR, and that nothing is missing or too much. A CAR in streaming
-// order is read once with little memory; any other order takes an index of 16 bytes a block.
+// place, order and height, each record's CBOR, and that nothing is missing. Records that are not canonical are reported, see
+// CARInfo.NotCanonical. As the specification has it (https://atproto.com/specs/repository, "CAR File Serialization"), the first root is
+// the commit and others may follow, blocks may stand twice, and blocks that the tree does not name are ignored at any place, if only their
+// hashes are right. A CAR in streaming order, with or without such blocks behind it, is read once with little memory; any other order
+// takes an index of 16 bytes a block.
 //
 // The signature can be checked only by a key: a Source without Key is refused unless it says AnyKey, and the answer's
 // SignatureChecked is then false.
@@ -129,7 +140,7 @@ func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
 }
 
 func (c *CAR) verify(ctx context.Context, first io.Reader) error {
-	w := carWalk{did: c.src.DID, key: c.src.Key}
+	w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict}
 	in, err := newCARReader(ctx, first)
 	if err != nil {
 		return err
@@ -144,22 +155,25 @@ func (c *CAR) verify(ctx context.Context, first io.Reader) error {
 		if _, err := io.Copy(io.Discard, first); err != nil { // into the spool
 			return fmt.Errorf("read: %w", err)
 		}
-		w = carWalk{did: c.src.DID, key: c.src.Key}
+		w = carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict}
 		if _, c.index, err = indexCAR(ctx, c.file, c.file.whole()); err != nil {
 			return err
 		}
 		if err = w.walk(ctx, c.root, c.index); err == nil {
-			err = c.index.extra(func(b carBlock) bool { return c.blob(b, &w) })
+			err = c.findBlobs(&w)
 		}
 	}
 	c.named = w.named
 	c.Info = w.info
+	if e := (*CARError)(nil); errors.As(c.Info.FirstNotCanonical, &e) {
+		c.Info.FirstNotCanonical = &CARError{Name: c.src.Name, Offset: c.src.Offset + e.Offset, Err: e.Err}
+	}
 	c.Info.Blobs = int64(len(c.blobs))
 	c.Info.DIDChecked, c.Info.SignatureChecked = c.src.DID != "", c.src.Key != nil
 	return err
 }
 
-// trailing reads what follows the tree: blobs that records name.
+// trailing reads what follows the tree: blobs that records name, and what is to be ignored.
 func (c *CAR) trailing(in *carReader, w *carWalk) error {
 	for {
 		b, err := in.next()
@@ -169,18 +183,22 @@ func (c *CAR) trailing(in *carReader, w *carWalk) error {
 		if err != nil {
 			return err
 		}
-		if !c.blob(b, w) {
-			return carErrorf(b.at, "an extra block, which the tree does not name")
+		if _, named := w.named[b.cid]; named && b.cid.IsBlob() {
+			c.blobs[b.cid] = carPlace{pos: uint64(b.at)<<sizeBits | uint64(b.size)}
 		}
 	}
 }
 
-func (c *CAR) blob(b carBlock, w *carWalk) bool {
-	if _, ok := w.named[b.cid]; !ok || !b.cid.IsBlob() {
-		return false
+// findBlobs looks for the blobs that records name.
+func (c *CAR) findBlobs(w *carWalk) error {
+	for id := range w.named {
+		if _, p, err := c.index.find(id); err != nil {
+			return err
+		} else if p != (carPlace{}) && id.IsBlob() {
+			c.blobs[id] = p
+		}
 	}
-	c.blobs[b.cid] = carPlace{pos: uint64(b.at)<<sizeBits | uint64(b.size)}
-	return true
+	return nil
 }
 
 // readBlob returns a blob that travels in the CAR. Errors: ErrNotFound.
@@ -215,7 +233,7 @@ var errStopped = errors.New("stopped")
 // walkRecords is Records without copies: values are good until the next step.
 func (c *CAR) walkRecords(ctx context.Context) iter.Seq2[carRecord, error] {
 	return func(yield func(carRecord, error) bool) {
-		w := carWalk{did: c.src.DID, key: c.src.Key}
+		w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict}
 		w.record = func(r carRecord) error {
 			if !yield(r, nil) {
 				return errStopped

@@ -289,7 +289,8 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.RepositoryExported)
 	c.key = c.p.Repo.PublicKey()
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, TempDir: c.work})
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, Strict: true,
+		TempDir: c.work})
 	if err != nil && !before.Equal(c.key) {
 		return nil, fmt.Errorf("the repository as read is signed by a key that was changed meanwhile; make the backup again: %w", err)
 	}

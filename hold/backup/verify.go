@@ -190,7 +190,8 @@ func openRepo(ctx context.Context, t Target, m *Manifest, dir string) (*setRepo,
 	r, err := s.again()
 	var car *repo.CAR
 	if err == nil {
-		car, err = repo.OpenCAR(ctx, repo.Source{Reader: r, Name: m.path(repoFile), DID: m.DID.String(), Key: key, TempDir: dir})
+		car, err = repo.OpenCAR(ctx, repo.Source{Reader: r, Name: m.path(repoFile), DID: m.DID.String(), Key: key,
+			Strict: true, TempDir: dir})
 	}
 	if errors.Is(err, repo.ErrInvalidCAR) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -23,6 +23,7 @@ var notLimits = map[string]string{
 	"identity/plc.MaxOperation":               "another name of plclog.MaxOperation",
 	"internal/config.maxFile":                 "our own file",
 	"internal/durable.MaxSecret":              "our own file",
+	"registry.maxParents":                     "names in one message",
 	"registry/auth.maxCertBytes":              "our own file",
 	"registry/local.maxGroup":                 "pushes in one transaction",
 	"registry/local.maxRemembered":            "uploads that are remembered with their accounts",

@@ -288,10 +288,13 @@ func (p *prover) checkProof(ctx context.Context, o owner, c claim) error {
 			rec, err = repo.VerifyProof(car, o.DID, fresh, c.collection, c.rkey)
 		}
 	}
-	if errors.Is(err, repo.ErrNotFound) {
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
 		return fmt.Errorf("%w: %w", errNotAsListed, err)
-	}
-	if err != nil {
+	case errors.Is(err, repo.ErrInvalidRecord) && !errors.Is(err, repo.ErrInvalidProof):
+		// It is there, but what it says can't be compared with what was listed.
+		return registry.ErrDenied.With("the record of this manifest or tag is not canonical DAG-CBOR, so it can't be proved").Wrap(err)
+	case err != nil:
 		return err
 	}
 	if c.cid != "" && rec.CID.String() != c.cid {

@@ -19,7 +19,17 @@ func CARJSON(i repo.CARInfo, signature string) any {
 		Nodes     int64  `json:"nodes"`
 		Blobs     int64  `json:"blobs"`
 		Signature string `json:"signature"` // good, or not checked
-	}{i.DID, i.Rev, i.Commit.String(), i.Records, i.Nodes, i.Blobs, signature}
+		// Records that no import takes, and what is wrong with the first.
+		NotCanonical      int64  `json:"notCanonical,omitempty"`
+		FirstNotCanonical string `json:"firstNotCanonical,omitempty"`
+	}{i.DID, i.Rev, i.Commit.String(), i.Records, i.Nodes, i.Blobs, signature, i.NotCanonical, errorText(i.FirstNotCanonical)}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // ImportedJSON is what `repo import --json` prints.

@@ -174,6 +174,10 @@ func (c *repoVerifyCommand) verified(std *cli.IO, i repo.CARInfo, signature stri
 	return c.Print(std, CARJSON(i, signature), func() error {
 		_, err := fmt.Fprintf(std.Out, "%s: revision %s, commit %s, %d records, %d nodes, %d blobs; signature %s\n", i.DID, i.Rev,
 			i.Commit, i.Records, i.Nodes, i.Blobs, signature)
+		if err == nil && i.NotCanonical > 0 {
+			_, err = fmt.Fprintf(std.Out, "%d records are not canonical DAG-CBOR and can't be imported; the first: %v\n", i.NotCanonical,
+				i.FirstNotCanonical)
+		}
 		return err
 	})
 }

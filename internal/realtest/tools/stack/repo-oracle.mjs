@@ -3,6 +3,7 @@
 //   create OUT DID N         makes a repository of N records, deletes a tenth again, writes its CAR; prints {key, records, data, createMs, exportMs}
 //   diff OLD NEW DID KEY     what a CAR since a revision changes in an older one; prints {creates, updates, deletes, data, rev}
 //   proofs DID KEY           reads {car, collection, rkey, cid} a line, car in base64, cid null for "not there"; prints {verified, records, refused}
+//   cars DID KEY             reads {name, car} a line, car in base64, and verifies each from its first root; prints {taken: [name], refused: [text]}
 //   outputs LEXICONS         reads {nsid, output} a line, holds them against the lexicons of a folder; prints {checked, wrong: [text]}
 import { createWriteStream, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +13,7 @@ import { Readable } from 'node:stream'
 import { Secp256k1Keypair } from '@atproto/crypto'
 import { parseCid } from '@atproto/lex-data'
 import { Lexicons, jsonToLex } from '@atproto/lexicon'
-import { MST, MemoryBlockstore, Repo, WriteOpAction, getFullRepo, readCarWithRoot, verifyDiffCar, verifyProofs, verifyRecords, verifyRepoCar } from '@atproto/repo'
+import { MST, MemoryBlockstore, Repo, WriteOpAction, getFullRepo, readCar, readCarWithRoot, verifyDiffCar, verifyProofs, verifyRecords, verifyRepo, verifyRepoCar } from '@atproto/repo'
 
 const [verb, ...args] = process.argv.slice(2)
 const started = performance.now()
@@ -93,6 +94,20 @@ async function proofs(did, key) {
   return out
 }
 
+async function cars(did, key) {
+  const out = { taken: [], refused: [] }
+  for await (const { name, car } of lines()) {
+    try {
+      const { roots, blocks } = await readCar(Buffer.from(car, 'base64')) // readCarWithRoot wants one root
+      await verifyRepo(blocks, roots[0], did, key)
+      out.taken.push(name)
+    } catch (e) {
+      out.refused.push(`${name}: ${e.message}`)
+    }
+  }
+  return out
+}
+
 async function outputs(folder) {
   const docs = readdirSync(folder, { recursive: true }).filter((f) => f.endsWith('.json')).map((f) => JSON.parse(readFileSync(join(folder, f))))
   const lexicons = new Lexicons(docs.filter((d) => d.lexicon === 1))
@@ -108,6 +123,6 @@ async function outputs(folder) {
   return out
 }
 
-const run = { verify, create, diff, proofs, outputs }[verb]
-if (!run) throw new Error('verify, create, diff, proofs or outputs')
+const run = { verify, create, diff, proofs, cars, outputs }[verb]
+if (!run) throw new Error('verify, create, diff, proofs, cars or outputs')
 console.log(JSON.stringify(await run(...args)))
