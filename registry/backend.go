@@ -38,12 +38,16 @@ type Repository interface {
 
 	// PutManifest stores a manifest and points all the tags to it: all or nothing, durable before it returns. The
 	// handler has parsed it and checked its digest. What it names must exist here, save what
-	// [ParsedManifest.MustExist] leaves out. Errors: ErrManifestBlobUnknown (detail: the digest), ErrManifestInvalid,
-	// ErrTagInvalid.
+	// [ParsedManifest.MustExist] leaves out, in the size that it says. Errors: ErrManifestBlobUnknown (detail: the digest),
+	// ErrManifestInvalid, ErrTagInvalid.
 	PutManifest(ctx context.Context, m ParsedManifest, tags []string) error
 
 	// DeleteManifest removes a manifest and every tag that points to it. Errors: ErrManifestUnknown, ErrNameUnknown.
 	DeleteManifest(ctx context.Context, d digest.Digest) error
+
+	// Parents lists indexes that a tag points to and that have d as a child, for the warning that a DELETE of d gets. It is called before
+	// DeleteManifest and should be quick: a few of them, or none, are enough. Errors: ErrUnsupported.
+	Parents(ctx context.Context, d digest.Digest) ([]Parent, error)
 
 	// DeleteTag removes a tag, not the manifest. Errors: ErrManifestUnknown, ErrNameUnknown.
 	DeleteTag(ctx context.Context, tag string) error
@@ -77,6 +81,12 @@ type Repository interface {
 type Ref struct {
 	Tag    string
 	Digest digest.Digest
+}
+
+// Parent is an index and a tag that points to it.
+type Parent struct {
+	Digest digest.Digest
+	Tag    string
 }
 
 // Manifest is a manifest as served: exact bytes and what describes them.

@@ -25,6 +25,9 @@ type Options struct {
 	MaxManifestBytes int64
 	// MaxBlobBytes limits an upload; 0 is no limit.
 	MaxBlobBytes int64
+	// SparseIndexes takes an index whose children are not all there: a part of an image that was copied for one platform. Otherwise each
+	// must have been pushed before.
+	SparseIndexes bool
 	// PageSize is the most entries that a page of a list has; 0 is 1000.
 	PageSize int
 	// BodyGrace and BodyRate bound how slowly a body may come: waiting for it may take BodyGrace plus its bytes divided by

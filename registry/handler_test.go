@@ -36,7 +36,6 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v2/" + strings.Repeat("a", 256) + "/manifests/v1", 400, "NAME_INVALID"},
 		{"GET", "/v2/-a/tags/list", 400, "NAME_INVALID"},
 		{"POST", "/v2/a%20b/blobs/uploads/", 400, "NAME_INVALID"},
-		{"POST", "/v2/app/blobs/uploads/?mount=sha256:" + hex + "&from=../x", 400, "NAME_INVALID"},
 		// digests
 		{"GET", "/v2/app/blobs/sha256:" + hex[1:], 400, "DIGEST_INVALID"},
 		{"GET", "/v2/app/blobs/sha256:" + strings.ToUpper(hex), 400, "DIGEST_INVALID"},
@@ -48,7 +47,6 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v2/app/referrers/v1", 400, "DIGEST_INVALID"},
 		{"GET", "/v2/app/referrers/sha256:" + hex + "?last=x", 400, "DIGEST_INVALID"},
 		{"POST", "/v2/app/blobs/uploads/?digest=sha256:x", 400, "DIGEST_INVALID"},
-		{"POST", "/v2/app/blobs/uploads/?mount=x", 400, "DIGEST_INVALID"},
 		{"POST", "/v2/app/blobs/uploads/?digest-algorithm=md5", 400, "DIGEST_INVALID"},
 		{"PUT", "/v2/app/blobs/uploads/x", 400, "DIGEST_INVALID"},
 		// tags
@@ -60,7 +58,6 @@ func TestBadRequests(t *testing.T) {
 		// lists
 		{"GET", "/v2/app/tags/list?n=-1", 400, "PAGINATION_NUMBER_INVALID"},
 		{"GET", "/v2/app/tags/list?n=abc", 400, "PAGINATION_NUMBER_INVALID"},
-		{"GET", "/v2/app/tags/list?n=", 400, "PAGINATION_NUMBER_INVALID"},
 		{"GET", "/v2/_catalog?n=-1", 400, "PAGINATION_NUMBER_INVALID"},
 		{"GET", "/v2/_catalog?n=1e3", 400, "PAGINATION_NUMBER_INVALID"},
 		{"GET", "/v2/_catalog?last=" + strings.Repeat("a", 600), 400, "PAGINATION_NUMBER_INVALID"},

@@ -60,6 +60,14 @@ func serve(t *testing.T, b registry.Backend, opts registry.Options) *host {
 	return h
 }
 
+// serveHandler is serve for a handler that is made already.
+func serveHandler(t *testing.T, handler http.Handler) *host {
+	t.Helper()
+	srv := httptest.NewServer(handler)
+	t.Cleanup(srv.Close)
+	return &host{t: t, url: srv.URL, log: &bytes.Buffer{}}
+}
+
 // answer is a response, read to its end.
 type answer struct {
 	*http.Response

@@ -86,8 +86,13 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, req reques
 		return err
 	}
 	// What any server on the way refuses is refused before anything is written.
-	if o := oci.Manifest(m); o.CheckDigests() != nil {
-		return ErrManifestInvalid.With("%v", o.CheckDigests())
+	parsed := oci.Manifest(m)
+	if err := parsed.CheckDigests(); err != nil {
+		return ErrManifestInvalid.With("%v", err)
+	}
+	m.Sparse = h.opts.SparseIndexes
+	if d, one, other, found := parsed.TwoSizes(); found {
+		return ErrManifestInvalid.With("it names %s with %d and with %d bytes", d, one, other).WithDetail(map[string]any{"digest": d})
 	}
 	if err := checkConditions(r, req.ref, repo); err != nil {
 		return err
@@ -151,17 +156,43 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, req req
 	if err := checkConditions(r, req.ref, repo); err != nil {
 		return err
 	}
-	var err error
 	if req.ref.Tag != "" {
-		err = repo.DeleteTag(r.Context(), req.ref.Tag)
-	} else {
-		err = repo.DeleteManifest(r.Context(), req.ref.Digest)
+		if err := repo.DeleteTag(r.Context(), req.ref.Tag); err != nil {
+			return err
+		}
+		return empty(w, http.StatusAccepted)
 	}
-	if err != nil {
+	parents, err := repo.Parents(r.Context(), req.ref.Digest)
+	if err != nil && !errors.Is(err, ErrUnsupported) {
+		h.opts.Log.DebugContext(r.Context(), "registry: indexes of a deleted manifest are not known", "repository", req.repo, "err", err)
+	}
+	if err := repo.DeleteManifest(r.Context(), req.ref.Digest); err != nil {
 		return err
 	}
+	setWarning(w.Header(), missingChild(req.ref.Digest, parents))
 	return empty(w, http.StatusAccepted)
 }
+
+// missingChild is the warning that indexes lack a manifest now; empty when there are none.
+func missingChild(child digest.Digest, parents []Parent) string {
+	if len(parents) == 0 {
+		return ""
+	}
+	text := "the manifest " + child.String() + " was deleted, and is missing now from"
+	for i, p := range parents[:min(len(parents), maxParents)] {
+		if i > 0 {
+			text += ","
+		}
+		text += " the index " + p.Digest.String() + " (tag " + p.Tag + ")"
+	}
+	if len(parents) > maxParents {
+		text += " and others"
+	}
+	return text
+}
+
+// maxParents is how many indexes a warning names.
+const maxParents = 5
 
 // descriptorDigest is the digest a backend answered, or the one that was asked for where it answered none.
 func descriptorDigest(got, asked digest.Digest) string {

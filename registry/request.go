@@ -216,20 +216,21 @@ func (r request) startUpload(method string, query url.Values, rewrite func(strin
 	if method != http.MethodPost {
 		return request{}, notAllowed(http.MethodPost)
 	}
-	var err error
-	if text := query.Get("digest"); text != "" {
+	if text := query.Get("mount"); text != "" {
+		// What can't be mounted is uploaded (distribution specification, "Mounting a blob from another repository"), also when it has a
+		// digest or a name that nothing here can have.
+		d, err := checkDigest(text)
+		from := query.Get("from")
+		if err == nil && from != "" {
+			from, err = checkName(from, rewrite)
+		}
+		if err == nil {
+			r.mount, r.from = d, from
+		}
+	} else if text := query.Get("digest"); text != "" {
+		var err error
 		if r.digest, err = checkDigest(text); err != nil {
 			return request{}, err
-		}
-	}
-	if text := query.Get("mount"); text != "" {
-		if r.mount, err = checkDigest(text); err != nil {
-			return request{}, err
-		}
-		if from := query.Get("from"); from != "" {
-			if r.from, err = checkName(from, rewrite); err != nil {
-				return request{}, err
-			}
 		}
 	}
 	switch a := digest.Algorithm(query.Get("digest-algorithm")); a {
@@ -284,11 +285,11 @@ func parsePage(query url.Values) (page, error) {
 	if len(p.last) > maxLast || strings.ContainsRune(p.last, 0) {
 		return page{}, ErrPageInvalid.With("last is no name that a list of this registry has")
 	}
-	if !query.Has("n") {
+	text := query.Get("n")
+	if text == "" { // as if it were not there
 		return p, nil
 	}
-	text := query.Get("n")
-	if text == "" || strings.Trim(text, "0123456789") != "" {
+	if strings.Trim(text, "0123456789") != "" {
 		return page{}, ErrPageInvalid.With("n must be a number of 0 or more, not %.40q", text)
 	}
 	n, err := strconv.Atoi(text)

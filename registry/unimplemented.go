@@ -43,6 +43,11 @@ func (Unimplemented) PutManifest(context.Context, ParsedManifest, []string) erro
 // DeleteManifest returns ErrUnsupported.
 func (Unimplemented) DeleteManifest(context.Context, digest.Digest) error { return ErrUnsupported }
 
+// Parents returns ErrUnsupported, upon which a DELETE is answered without a warning.
+func (Unimplemented) Parents(context.Context, digest.Digest) ([]Parent, error) {
+	return nil, ErrUnsupported
+}
+
 // DeleteTag returns ErrUnsupported.
 func (Unimplemented) DeleteTag(context.Context, string) error { return ErrUnsupported }
 

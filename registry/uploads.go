@@ -20,12 +20,14 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 		if mounted || err != nil {
 			return err
 		}
-		req.digest = "" // what was asked for is a mount: no body came with it
 	}
-	hint := UploadHint{Digest: req.digest, Algorithm: req.algorithm}
+	hint := UploadHint{Algorithm: req.algorithm}
+	whole := false // the blob is in the body; without one the upload begins here, unless the blob is the empty one
 	if req.digest != "" {
-		hint.Size = max(r.ContentLength, 0)
 		hint.Algorithm = req.digest.Algorithm()
+		if whole = r.ContentLength != 0 || req.digest == hint.Algorithm.FromBytes(nil); whole {
+			hint.Digest, hint.Size = req.digest, max(r.ContentLength, 0)
+		}
 	}
 	up, err := repo.StartUpload(r.Context(), hint)
 	if err != nil {
@@ -35,7 +37,7 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 		return nilResult("Repository.StartUpload")
 	}
 	defer up.Close()
-	if req.digest != "" && up.Link() == "" {
+	if whole && up.Link() == "" {
 		return h.monolithic(w, r, req, up)
 	}
 	if err := up.Close(); err != nil {

@@ -43,6 +43,7 @@ var kinds = []struct {
 	{blobhttp.ErrTooLarge, errBlobTooLarge},
 	{blobhttp.ErrShortBody, ErrSizeInvalid},
 	{blobhttp.ErrSlowBody, errSlowBody},
+	{blobhttp.ErrBody, ErrSizeInvalid},
 }
 
 // toError finds what is sent for an error.
@@ -145,7 +146,7 @@ func (h *Handler) logError(r *http.Request, req request, err error, e *Error) {
 	aborted := errors.Is(err, blobhttp.ErrAborted)
 	level := slog.LevelDebug
 	switch {
-	case r.Context().Err() != nil: // the client has gone; what follows from it is no fault of ours
+	case r.Context().Err() != nil, errors.Is(err, blobhttp.ErrNotRead): // the client has gone; what follows is no fault of ours
 	case errors.Is(err, context.Canceled) && !aborted:
 	case errors.Is(err, ErrUnavailable),
 		e.Status > http.StatusInternalServerError && e.Status != http.StatusInsufficientStorage && !aborted:

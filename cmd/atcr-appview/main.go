@@ -77,6 +77,7 @@ func settings(c *config.AppView, log *slog.Logger) appview.Config {
 		PLCURL:               c.Server.PLCDirectoryURL,
 		HandleResolverURL:    c.Server.HandleResolverURL,
 		Redirect:             pds.Redirect(c.Registry.Redirect),
+		SparseIndexes:        c.Registry.SparseIndexes,
 		ServeStale:           c.PDS.ServeStale,
 		OwnerRecords:         int64(c.PDS.OwnerRecords),
 		OwnerBytes:           int64(c.PDS.OwnerBytes),

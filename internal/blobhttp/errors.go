@@ -7,7 +7,7 @@ import (
 
 // Kinds of errors; test with [errors.Is].
 var (
-	// ErrRange: a Range header that is malformed, asks for too many ranges, or for bytes that are not there.
+	// ErrRange: a Range header in bytes that is malformed, asks for too many ranges, or only for bytes that are not there.
 	// Content-Range ("bytes */SIZE") is set in the response. HTTP 416.
 	ErrRange = errors.New("range not satisfiable")
 	// ErrPrecondition: If-Match names another digest. HTTP 412.
@@ -20,10 +20,15 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrShortBody: the body ended before Content-Length; what came is kept. HTTP 400.
 	ErrShortBody = errors.New("body is shorter than Content-Length")
+	// ErrBody: the body could not be read, as one of malformed chunks; what came is kept. HTTP 400.
+	ErrBody = errors.New("body can't be read")
 	// ErrSlowBody: the body came slower than allowed; what came is kept. HTTP 408.
 	ErrSlowBody = errors.New("body came too slowly")
-	// ErrAborted: the answer was cut after its header went out. There is nothing left to tell the client: log it.
+	// ErrAborted: the answer was cut after its header went out, since its bytes did not come. There is nothing left to tell the client: log
+	// it.
 	ErrAborted = errors.New("answer aborted")
+	// ErrNotRead is ErrAborted because the client did not take the bytes, or has gone. That is no fault of ours.
+	ErrNotRead = fmt.Errorf("%w by its reader", ErrAborted)
 )
 
 // OffsetError says where a piece began and where it should have. It is [ErrOffset].

@@ -2,6 +2,7 @@ package blobhttp
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -41,17 +42,19 @@ func wantedRanges(r *http.Request, etag string, size int64) ([]span, error) {
 	return spans, nil
 }
 
-// parseRange reads a Range header (RFC 9110 §14.1.2) against a size. Ranges that begin beyond the end are left out; when
-// none is left, and when the header is malformed, the error is ErrRange.
+// parseRange reads a Range header (RFC 9110 §14.1) against a size. No span and no error say that it is to be ignored: it is of another
+// unit, or for the bytes of an empty blob from its start or to its end. Ranges that begin beyond the end are left out; when none is left,
+// and when the header is malformed, the error is ErrRange.
 func parseRange(header string, size int64) ([]span, error) {
-	list, ok := strings.CutPrefix(header, "bytes=")
-	if !ok {
-		return nil, fmt.Errorf("%w: write bytes=FIRST-LAST", ErrRange)
+	unit, list, ok := strings.Cut(header, "=")
+	if !ok || !strings.EqualFold(unit, "bytes") {
+		return nil, nil // "MUST ignore a Range header field that contains a range unit it does not understand" (§14.2)
 	}
 	if strings.Count(list, ",") >= MaxRanges {
 		return nil, fmt.Errorf("%w: more than %d ranges", ErrRange, MaxRanges)
 	}
 	var spans []span
+	nothing := false // a range of an empty blob
 	for item := range strings.SplitSeq(list, ",") {
 		item = strings.Trim(item, " \t")
 		if item == "" {
@@ -61,61 +64,81 @@ func parseRange(header string, size int64) ([]span, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: a range has no '-'", ErrRange)
 		}
-		s, err := resolve(strings.Trim(first, " \t"), strings.Trim(last, " \t"), size)
-		if err != nil {
+		s, err := resolve(first, last, size)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if s.length > 0 {
+		case s.length > 0:
 			spans = append(spans, s)
+		case s.length == 0 && size == 0:
+			nothing = true
 		}
 	}
-	if len(spans) == 0 {
+	if len(spans) == 0 && !nothing {
 		return nil, fmt.Errorf("%w: the blob has %d bytes", ErrRange, size)
 	}
 	return spans, nil
 }
 
-// resolve returns a span of length 0 for a range beyond the end.
+// resolve returns a span of length -1 for a range that can't be satisfied: beyond the end, or a suffix of no bytes.
 func resolve(first, last string, size int64) (span, error) {
+	none := span{0, -1}
 	if first == "" {
 		n, err := number(last)
-		if err != nil {
-			return span{}, err
-		}
-		if n == 0 {
-			return span{}, fmt.Errorf("%w: a suffix of no bytes", ErrRange)
+		if err != nil || n == 0 {
+			return none, err
 		}
 		n = min(n, size)
 		return span{size - n, n}, nil
 	}
 	start, err := number(first)
 	if err != nil {
-		return span{}, err
+		return none, err
 	}
 	end := size - 1
 	if last != "" {
-		if end, err = number(last); err != nil {
-			return span{}, err
+		to, err := number(last)
+		if err != nil {
+			return none, err
 		}
-		if end < start {
-			return span{}, fmt.Errorf("%w: a range ends before it begins", ErrRange)
+		if to < start {
+			return none, fmt.Errorf("%w: a range ends before it begins", ErrRange)
 		}
-		end = min(end, size-1)
+		end = min(to, end)
 	}
-	if start >= size {
-		return span{}, nil
+	if start >= size && start > 0 {
+		return none, nil
 	}
 	return span{start, end - start + 1}, nil
 }
 
-// number reads digits only; ParseInt alone would take a sign.
+// number reads digits only; ParseInt alone would take a sign. One that no blob is long enough for is the largest.
 func number(s string) (int64, error) {
 	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, fmt.Errorf("%w: %.20q is not a position", ErrRange, s)
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %.20q is too large", ErrRange, s)
+		return math.MaxInt64, nil
 	}
 	return n, nil
+}
+
+// asServed is the request with the ranges that were resolved, in the one spelling that net/http reads.
+func asServed(r *http.Request, spans []span) *http.Request {
+	if r.Header["Range"] == nil {
+		return r
+	}
+	c := *r
+	c.Header = r.Header.Clone()
+	delete(c.Header, "Range")
+	delete(c.Header, "If-Range") // was looked at
+	if len(spans) > 0 {
+		list := make([]string, len(spans))
+		for i, s := range spans {
+			list[i] = fmt.Sprintf("%d-%d", s.start, s.start+s.length-1)
+		}
+		c.Header["Range"] = []string{"bytes=" + strings.Join(list, ",")}
+	}
+	return &c
 }

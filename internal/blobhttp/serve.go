@@ -28,7 +28,7 @@ type Content struct {
 // Accept-Ranges and the headers of [Harden]; Cache-Control is left to the caller.
 //
 // Several ranges of a reader that can't seek are answered by the whole blob, which RFC 9110 §14.2 allows.
-// Errors: ErrRange, ErrPrecondition, ErrAborted, and what Open answered.
+// Errors: ErrRange, ErrPrecondition, ErrAborted, ErrNotRead, and what Open answered.
 func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	h := w.Header()
 	etag := ETag(c.Digest.String())
@@ -68,7 +68,7 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	h["Content-Type"] = octetStream
 	if seeker, ok := body.(io.ReadSeeker); ok {
 		// The header was checked above, so ServeContent's own error pages are never reached.
-		http.ServeContent(w, r, "", c.ModTime, seeker)
+		http.ServeContent(w, asServed(r, spans), "", c.ModTime, seeker)
 		return nil
 	}
 	status := http.StatusOK
@@ -79,10 +79,27 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	h["Content-Length"] = []string{strconv.FormatInt(want.length, 10)}
 	w.WriteHeader(status)
 	// Fewer bytes than Content-Length make net/http cut the connection: the client can't take them for the blob.
-	if n, err := io.CopyN(w, body, want.length); err != nil {
-		return fmt.Errorf("%w after %d of %d bytes: %w", ErrAborted, n, want.length, err)
+	from := &source{body: body}
+	if n, err := io.CopyN(w, from, want.length); err != nil {
+		why := ErrNotRead
+		if from.ended {
+			why = ErrAborted
+		}
+		return fmt.Errorf("%w after %d of %d bytes: %w", why, n, want.length, err)
 	}
 	return nil
+}
+
+// source remembers whether it was the bytes that ended.
+type source struct {
+	body  io.Reader
+	ended bool
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.body.Read(p)
+	s.ended = s.ended || err != nil
+	return n, err
 }
 
 // describe sets what is true of the blob however it is answered. It waits until there is an answer: an error must not

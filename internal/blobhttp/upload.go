@@ -23,7 +23,7 @@ func UploadRange(size int64) string {
 }
 
 // contentRangeForm is that of the distribution specification; RFC 9110 §14.4 has a unit before and a size behind.
-var contentRangeForm = regexp.MustCompile(`^(?:bytes )?([0-9]+)-([0-9]+)(?:/(?:[0-9]+|\*))?$`)
+var contentRangeForm = regexp.MustCompile(`^(?:(?i:bytes) )?([0-9]+)-([0-9]+)(?:/(?:[0-9]+|\*))?$`)
 
 // ParseContentRange reads the Content-Range of a piece: "0-1023", or "bytes 0-1023/*". last is the position of the last
 // byte. Errors: ErrContentRange.
@@ -45,7 +45,7 @@ func ParseContentRange(header string) (start, last int64, err error) {
 // limit bounds the upload as a whole, in bytes; 0 is none.
 //
 // Errors: ErrContentRange, ErrOffset and ErrTooLarge (when the length is known) before anything is read; ErrTooLarge,
-// ErrShortBody, ErrSlowBody, and what up answered, after up kept what came until then.
+// ErrShortBody, ErrSlowBody, ErrBody, and what up answered, after up kept what came until then.
 func Append(r *http.Request, up Upload, limit int64) error {
 	length := r.ContentLength // -1 when unknown
 	if header := r.Header.Get("Content-Range"); header != "" {
@@ -75,7 +75,8 @@ func Append(r *http.Request, up Upload, limit int64) error {
 }
 
 func appendBody(body io.Reader, up Upload, length, limit int64) error {
-	src := &io.LimitedReader{R: body, N: 1<<63 - 1}
+	from := &sender{body: body}
+	src := &io.LimitedReader{R: from, N: 1<<63 - 1}
 	switch {
 	case length >= 0:
 		src.N = length
@@ -83,11 +84,16 @@ func appendBody(body io.Reader, up Upload, length, limit int64) error {
 		src.N = limit - up.Size()
 	}
 	n, err := up.ReadFrom(src)
+	var limited *http.MaxBytesError
 	switch {
+	case errors.As(err, &limited):
+		return fmt.Errorf("%w: the server takes bodies of at most %d bytes", ErrTooLarge, limited.Limit)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %d of %d bytes came", ErrShortBody, n, length)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: %d bytes came", ErrSlowBody, n)
+	case err != nil && from.err != nil && errors.Is(err, from.err):
+		return fmt.Errorf("%w: %d bytes came: %w", ErrBody, n, err)
 	case err != nil:
 		return err
 	case length >= 0 && n < length:
@@ -104,4 +110,18 @@ func appendBody(body io.Reader, up Upload, length, limit int64) error {
 		return fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, limit)
 	}
 	return nil
+}
+
+// sender remembers how a body failed: that is its sender's fault, where another error of an upload isn't.
+type sender struct {
+	body io.Reader
+	err  error
+}
+
+func (s *sender) Read(p []byte) (int, error) {
+	n, err := s.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }

@@ -59,7 +59,8 @@ type Auth struct {
 
 // Registry is the section registry.
 type Registry struct {
-	Redirect string `key:"redirect" doc:"auto sends clients to the hold for layers; never carries the bytes through the AppView."`
+	Redirect      string `key:"redirect" doc:"auto sends clients to the hold for layers; never carries the bytes through the AppView."`
+	SparseIndexes bool   `key:"sparse_indexes" doc:"Takes an index (an image for several platforms) whose images are not all there, as tools make that copy one platform. Otherwise each image must have been pushed before."`
 }
 
 // PDS is the section pds.

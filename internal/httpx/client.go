@@ -42,6 +42,9 @@ type ClientOptions struct {
 
 // NewClient returns a client that connects only where its [Guard] lets it. Its connections are its own: close them with
 // CloseIdleConnections when it is not used for the life of the process.
+//
+// A server that hangs (no response for 4 seconds or more until the request's time was over, nor one to any other request meanwhile) is
+// tried by one request at a time from then on, until it responds; the others fail at once with an error that wraps [ErrHanging].
 func NewClient(opts ClientOptions) *http.Client {
 	if opts.Timeout == 0 {
 		opts.Timeout = DefaultTimeout
@@ -67,6 +70,7 @@ func NewClient(opts ClientOptions) *http.Client {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		ForceAttemptHTTP2:      true,
 	}
+	rt = newHanging(rt)
 	if opts.UserAgent != "" {
 		rt = userAgent{rt, opts.UserAgent}
 	}

@@ -32,13 +32,28 @@ var (
 	platformKeys   = []string{"architecture", "os", "os.version", "os.features", "variant"}
 )
 
-func decodeBody(data []byte) (*body, error) {
+// decodeBody reads a body. header is its media type as far as that is known already. What a body of an unknown type has under the names
+// of our keys is taken when it has our form, and left alone otherwise.
+func decodeBody(data []byte, header string) (*body, error) {
 	s, err := newScanner(data)
 	if err != nil {
 		return nil, err
 	}
+	if header != "" && !isKnownType(header) {
+		return decodeForeign(s)
+	}
+	b, err := decodeOurs(s)
+	if err != nil && header == "" {
+		if f, ferr := decodeForeign(&scanner{data: data}); ferr == nil && f.mediaType != "" && !isKnownType(f.mediaType) {
+			return f, nil
+		}
+	}
+	return b, err
+}
+
+func decodeOurs(s *scanner) (*body, error) {
 	b := &body{has: make(map[string]bool, len(bodyKeys))}
-	err = s.object(func(key string) error {
+	err := s.object(func(key string) error {
 		if err := otherCapitals(key, bodyKeys); err != nil {
 			return err
 		}
@@ -46,38 +61,68 @@ func decodeBody(data []byte) (*body, error) {
 			return nil
 		}
 		b.has[key] = true
-		var err error
-		switch key {
-		case "schemaVersion":
-			b.schemaVersion, err = s.int()
-		case "mediaType":
-			b.mediaType, err = s.string()
-		case "artifactType":
-			b.artifactType, err = s.string()
-		case "config":
-			b.config, err = s.descriptorPointer()
-		case "subject":
-			b.subject, err = s.descriptorPointer()
-		case "layers":
-			b.layers, err = s.descriptors()
-		case "manifests":
-			b.manifests, err = s.descriptors()
-		case "blobs":
-			s.peek()
-			start := s.pos
-			err = s.skip()
-			b.blobs = s.data[start:s.pos]
-		case "annotations":
-			b.annotations, err = s.stringMap()
-		default:
-			err = s.skip()
-		}
-		return err
+		return b.read(s, key)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return b, s.end()
+}
+
+func decodeForeign(s *scanner) (*body, error) {
+	b := &body{has: map[string]bool{}}
+	err := s.object(func(key string) error {
+		s.peek()
+		start := s.pos
+		if err := s.skip(); err != nil { // what is not to be had in any manifest: too deep, a key twice
+			return err
+		}
+		was := *b
+		part := &scanner{data: s.data[start:s.pos]}
+		if part.null() {
+			return nil
+		}
+		if b.read(part, key) != nil {
+			*b = was
+			return nil
+		}
+		b.has[key] = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, s.end()
+}
+
+// read takes the value of a key.
+func (b *body) read(s *scanner, key string) (err error) {
+	switch key {
+	case "schemaVersion":
+		b.schemaVersion, err = s.int()
+	case "mediaType":
+		b.mediaType, err = s.string()
+	case "artifactType":
+		b.artifactType, err = s.string()
+	case "config":
+		b.config, err = s.descriptorPointer()
+	case "subject":
+		b.subject, err = s.descriptorPointer()
+	case "layers":
+		b.layers, err = s.descriptors()
+	case "manifests":
+		b.manifests, err = s.descriptors()
+	case "blobs":
+		s.peek()
+		start := s.pos
+		err = s.skip()
+		b.blobs = s.data[start:s.pos]
+	case "annotations":
+		b.annotations, err = s.stringMap()
+	default:
+		err = s.skip()
+	}
+	return err
 }
 
 // artifactBlobs reads the blobs of an artifact manifest.

@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,6 +34,8 @@ type Manifest struct {
 	Manifests     []ocispec.Descriptor // of an index
 	Subject       *ocispec.Descriptor  // nil when there is none; it need not exist
 	Annotations   map[string]string
+
+	Sparse bool // set by the caller: children that are manifests need not exist
 }
 
 // ParseManifest reads a manifest that came with a Content-Type header, which may be empty when the body tells the
@@ -42,6 +45,9 @@ type Manifest struct {
 // the header's ([ErrMediaType]); text that is not UTF-8 or not JSON, duplicate keys, keys that are known ones in other
 // capitals, deep nesting, descriptors without media type, digest or a size of at least 0, a body that is at once an
 // image and an index (CVE-2021-41190), and a known type with another schemaVersion than 2 ([ErrManifest]).
+//
+// The keys of another application/*+json are its own: those that look like ours are read, so that its blobs are kept and found, and
+// no other form of them is an error.
 func ParseManifest(contentType string, body []byte) (*Manifest, error) {
 	return ParseManifestAs(contentType, body, "")
 }
@@ -67,7 +73,7 @@ func ParseManifestAs(contentType string, body []byte, want digest.Digest) (*Mani
 			return nil, fmt.Errorf("%w: the manifest is %s, not %s", ErrDigestMismatch, got, want)
 		}
 	}
-	b, err := decodeBody(body)
+	b, err := decodeBody(body, header)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrManifest, err)
 	}
@@ -115,6 +121,12 @@ func (b *body) resolveMediaType(header string) (string, error) {
 
 // check applies the rules that depend on the media type.
 func (b *body) check(mediaType string) error {
+	if strings.HasPrefix(mediaType, dockerSchema1) {
+		return errors.New("schemaVersion 1 is not supported: push schema 2 or an OCI manifest")
+	}
+	if !isKnownType(mediaType) {
+		return nil
+	}
 	image, index := b.has["config"] || b.has["layers"], b.has["manifests"]
 	if image && index {
 		return errors.New("it has manifests as well as config or layers: it can't be an index and an image at once")
@@ -131,10 +143,7 @@ func (b *body) check(mediaType string) error {
 		if b.config == nil {
 			return errors.New("config is missing")
 		}
-	default:
-		if b.schemaVersion == 1 {
-			return errors.New("schemaVersion 1 is not supported: push schema 2 or an OCI manifest")
-		}
+	default: // the artifact manifest, which has no version
 		return nil
 	}
 	if b.schemaVersion != 2 {
@@ -195,8 +204,11 @@ func (m *Manifest) RequiredBlobs() []ocispec.Descriptor {
 }
 
 // RequiredManifests returns the manifests of the same repository that have to exist before the manifest is taken, each
-// digest once. The subject is not among them.
+// digest once. The subject is not among them; with Sparse nothing is.
 func (m *Manifest) RequiredManifests() []ocispec.Descriptor {
+	if m.Sparse {
+		return nil
+	}
 	var out []ocispec.Descriptor
 	for _, d := range m.Manifests {
 		if isManifestType(d.MediaType) {
@@ -204,6 +216,23 @@ func (m *Manifest) RequiredManifests() []ocispec.Descriptor {
 		}
 	}
 	return unique(out)
+}
+
+// TwoSizes returns a digest that is named with two sizes, and both; of a type unknown to us as well. The lists of what is required have
+// each digest once, so that their sizes alone don't show it.
+func (m *Manifest) TwoSizes() (d digest.Digest, one, other int64, found bool) {
+	sizes := make(map[digest.Digest]int64, len(m.Layers)+len(m.Manifests)+1)
+	list := append(append([]ocispec.Descriptor{}, m.Layers...), m.Manifests...)
+	if m.Config != nil {
+		list = append(list, *m.Config)
+	}
+	for _, d := range list {
+		if size, ok := sizes[d.Digest]; ok && size != d.Size {
+			return d.Digest, size, d.Size, true
+		}
+		sizes[d.Digest] = d.Size
+	}
+	return "", 0, 0, false
 }
 
 // unique keeps the first of each digest, in place.

@@ -58,6 +58,15 @@ func TestParseManifest(t *testing.T) {
 			"", "a/b"},
 		{"unknown type", "application/vnd.example+json", `{"anything":[1,{"x":null}],"blobs":"none"}`, "application/vnd.example+json", "",
 			"", ""},
+		{"unknown type with keys of ours", "application/vnd.example+json", `{"schemaVersion":1,"config":` + config + `,"layers":[` + layer +
+			`],"subject":` + child + `,"artifactType":"a/b"}`, "application/vnd.example+json", "c1", "", "a/b"},
+		{"unknown type with other meanings", "application/vnd.example+json", `{"schemaVersion":"1.0","config":"none","layers":7,` +
+			`"manifests":[{"name":"x"}],"subject":"CN=x","annotations":[1],"artifactType":{},"Layers":[],"mediatype":3}`,
+			"application/vnd.example+json", "", "", ""},
+		{"image and index, of an unknown type", "application/vnd.example+json", `{"manifests":[],"layers":[` + layer + `]}`,
+			"application/vnd.example+json", "1", "", ""},
+		{"unknown type told by the body", "", `{"mediaType":"application/vnd.example+json","layers":"none"}`, "application/vnd.example+json",
+			"", "", ""},
 		{"nulls", image, `{"schemaVersion":2,"config":` + config + `,"layers":null,"manifests":null,"annotations":null,"subject":null}`,
 			image, "c", "", "application/vnd.oci.image.config.v1+json"},
 		{"escapes", image, `{"schemaVersion":2,"config":` + strings.Replace(config, "mediaType", `media\u0054ype`, 1) + `}`, image, "c",
@@ -109,7 +118,12 @@ func TestParseManifestRefuses(t *testing.T) {
 		{"no type at all", "", `{}`, ErrMediaType, ""},
 		{"image and index", image, `{` + ok + `,"manifests":[]}`, ErrManifest, "at once"},
 		{"index and image", index, `{"schemaVersion":2,"manifests":[],"layers":[]}`, ErrManifest, "at once"},
-		{"both, of an unknown type", "application/x+json", `{"manifests":[],"layers":[]}`, ErrManifest, "at once"},
+		{"a key twice, of an unknown type", "application/x+json", `{"layers":1,"layers":2}`, ErrManifest, "twice"},
+		{"deep, of an unknown type", "application/x+json", `{"layers":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`, ErrManifest,
+			"deep"},
+		{"header and body differ, of an unknown type", "application/x+json", `{"mediaType":"application/y+json"}`, ErrMediaType, ""},
+		{"an unknown header over an image", "application/x+json", `{` + ok + `,"mediaType":"` + image + `"}`, ErrMediaType, ""},
+		{"not our form, no type", "", `{"layers":1}`, ErrManifest, "layers"},
 		{"an image named index", index, `{` + ok + `}`, ErrManifest, ""},
 		{"an index named image", image, `{"schemaVersion":2,"manifests":[]}`, ErrManifest, ""},
 		{"no config", image, `{"schemaVersion":2,"layers":[]}`, ErrManifest, "config"},
@@ -156,6 +170,27 @@ func TestParseManifestRefuses(t *testing.T) {
 	}
 }
 
+func TestTwoSizes(t *testing.T) {
+	config := desc("application/vnd.oci.image.config.v1+json", "c")
+	other := strings.Replace(config, ":7", ":8", 1)
+	for body, want := range map[string]bool{
+		`{"schemaVersion":2,"config":` + config + `,"layers":[` + config + `,` + config + `]}`:        false,
+		`{"schemaVersion":2,"config":` + config + `,"layers":[` + other + `]}`:                        true,
+		`{"schemaVersion":2,"config":` + config + `,"layers":[],"subject":` + other + `}`:             false, // it need not be there
+		`{"schemaVersion":2,"manifests":[` + config + `,` + other + `]}`:                              true,
+		`{"mediaType":"application/x+json","layers":[` + config + `],"manifests":[` + other + `]}`:    true,
+		`{"mediaType":"application/x+json","layers":[` + config + `],"manifests":[` + other + `, 1]}`: false, // not our form
+	} {
+		m, err := ParseManifest("", []byte(body))
+		if err != nil {
+			t.Fatal(body, err)
+		}
+		if d, one, two, found := m.TwoSizes(); found != want || found && (d.String() != hexOf("c") || one+two != 15) {
+			t.Errorf("%s: %s %d %d %v", body, d, one, two, found)
+		}
+	}
+}
+
 func TestParseManifestAs(t *testing.T) {
 	body := []byte(`{"schemaVersion":2,"manifests":[]}`)
 	for _, d := range []digest.Digest{"", digest.SHA256.FromBytes(body), digest.SHA512.FromBytes(body)} {
@@ -192,6 +227,9 @@ func FuzzParseManifest(f *testing.F) {
 			if IsImageType(m.MediaType) || IsIndexType(m.MediaType) {
 				t.Fatalf("taken, but encoding/json says %v", err)
 			}
+			return
+		}
+		if !isKnownType(m.MediaType) {
 			return
 		}
 		var config ocispec.Descriptor

@@ -47,6 +47,14 @@ func IsImageType(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == MediaTypeDockerManifest
 }
 
+// dockerSchema1 begins the media types of docker's first manifests.
+const dockerSchema1 = "application/vnd.docker.distribution.manifest.v1+"
+
+// isKnownType reports whether we know what the keys of a manifest of that type mean.
+func isKnownType(mediaType string) bool {
+	return IsImageType(mediaType) || IsIndexType(mediaType) || mediaType == MediaTypeArtifactManifest
+}
+
 // isManifestType reports whether a child of an index is a manifest. Build caches list layers and configurations as
 // children; those are blobs.
 func isManifestType(mediaType string) bool {

@@ -46,6 +46,8 @@ type Config struct {
 	Redirect pds.Redirect
 	// AcceptKey is identity.Config's, for the AppView's own did:web.
 	AcceptKey bool
+	// SparseIndexes takes an index whose children are not all there.
+	SparseIndexes bool
 	// AllowAccountPassword lets people sign in with their main password. Otherwise they are told how to make an app password.
 	AllowAccountPassword bool
 	// ServeStale is how long manifests seen before are served while their owner's PDS is silent; 0 is 7 days.

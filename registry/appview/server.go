@@ -200,7 +200,7 @@ func (s *Server) routes() http.Handler {
 		mux.Handle("/.well-known/", identity.WellKnown(s.id))
 	}
 	v2 := registry.NewHandler(s.backend, &registry.Options{
-		Authorizer: counted{s.auth}, Log: s.cfg.Log,
+		Authorizer: counted{s.auth}, Log: s.cfg.Log, SparseIndexes: s.cfg.SparseIndexes,
 		Name: func(name string) (string, error) { return atcr.RewriteName(name), nil },
 	})
 	return httpx.WithClient(v2.WithFallback(mux), httpx.VisitOptions{

@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -82,6 +84,44 @@ func (r *repository) tagsOf(ctx context.Context, manifestKey string) ([]string, 
 		}
 	}
 	return tags, nil
+}
+
+// Parents implements registry.Repository. A repository may have very many tags: it looks for two seconds.
+func (r *repository) Parents(ctx context.Context, d digest.Digest) ([]registry.Parent, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var out []registry.Parent
+	seen := map[digest.Digest]bool{}
+	for rec, err := range r.tagRecords(ctx, "") {
+		if err != nil {
+			return out, wire(err)
+		}
+		// The media type stands in the record, as in tagsOf.
+		if !bytes.Contains(rec.Value, []byte(ocispec.MediaTypeImageIndex)) &&
+			!bytes.Contains(rec.Value, []byte(oci.MediaTypeDockerManifestList)) {
+			continue
+		}
+		t, err := decodeTag(rec)
+		if err != nil {
+			return out, wire(err)
+		}
+		_, index := t.Target()
+		if seen[index] {
+			continue
+		}
+		seen[index] = true
+		m, err := r.manifest(ctx, index)
+		if errors.Is(err, repo.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return out, wire(err)
+		}
+		if m.HasChild(d) {
+			out = append(out, registry.Parent{Digest: index, Tag: t.Tag})
+		}
+	}
+	return out, nil
 }
 
 func decodeTag(rec repo.Record) (*atcr.Tag, error) {

@@ -40,25 +40,31 @@ func (r *repository) PutManifest(ctx context.Context, m registry.ParsedManifest,
 	}
 }
 
-// checkContent makes sure that what the manifest names is in the repository.
+// checkContent makes sure that what the manifest names is in the repository, in the size that it says.
 func (r *repository) checkContent(ctx context.Context, m registry.ParsedManifest) error {
 	blobs, manifests := m.MustExist()
 	for _, d := range blobs {
-		_, ok, err := r.b.blobSize(ctx, r.name, d.Digest)
+		size, ok, err := r.b.blobSize(ctx, r.name, d.Digest)
 		if err != nil {
 			return wire(err)
 		}
 		if !ok {
 			return unknown("blob", d.Digest)
 		}
+		if err := m.CheckSize(d, size); err != nil {
+			return err
+		}
 	}
 	for _, d := range manifests {
-		_, err := r.manifest(ctx, d.Digest)
+		child, err := r.manifest(ctx, d.Digest)
 		if errors.Is(err, repo.ErrNotFound) {
 			return unknown("manifest", d.Digest)
 		}
 		if err != nil {
 			return wire(err)
+		}
+		if err := m.CheckSize(d, int64(len(child.Bytes))); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -53,12 +53,17 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, 
 		return registry.Blob{}, err
 	}
 	var refused error
-	for _, p := range places {
-		if err := r.b.holds.MayRead(ctx, r.actor, p.Hold); err != nil {
+	names := make([]string, len(places))
+	for i, p := range places {
+		names[i] = p.Hold
+	}
+	i := -1
+	for _, err := range r.mayRead(ctx, names) {
+		if i++; err != nil {
 			refused = errors.Join(refused, err)
 			continue
 		}
-		return r.b.blobAt(ctx, r.actor, v.DID, d, p)
+		return r.b.blobAt(ctx, r.actor, v.DID, d, places[i])
 	}
 	switch {
 	case refused != nil:

@@ -11,13 +11,16 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
 
 const (
-	listChunk = 500 // rows of a list read at once
+	listChunk   = 500 // rows of a list read at once
+	holdsAtOnce = 32  // asked for one reader
 
 	// Of the message for a tag that is missing: how many others it names, of how many, and how long their holds may take.
 	namesMax    = 5
@@ -32,6 +35,10 @@ const (
 		(select m.hold from pds_manifest m where m.owner = t.owner and m.rkey = t.manifest_rkey and m.repository = t.repository),
 		(select m.hold from pds_manifest m where m.owner = t.owner and m.repository = t.repository and m.digest = t.digest limit 1), '')
 		from pds_tag t where t.owner = $1 and t.repository = $2 and t.tag > $3 order by t.tag limit $4`
+	queryTaggedIndexes = `select min(t.tag), m.digest, m.media_type, b.body from pds_manifest m join pds_tag t on t.owner = m.owner
+		and t.repository = m.repository and (t.manifest_rkey = m.rkey or t.manifest_rkey = '' and t.digest = m.digest)
+		join pds_bytes b on b.digest = m.digest
+		where m.owner = $1 and m.repository = $2 and m.media_type in ($3, $4) group by m.digest, m.media_type, b.body limit 1000`
 )
 
 // Manifest returns a manifest from the owner's copy and the bytes kept by digest.
@@ -90,6 +97,34 @@ func (r *repository) missing(ctx context.Context, did string, ref registry.Ref) 
 	return registry.ErrManifestUnknown.With("%s", text)
 }
 
+// Parents implements registry.Repository, for the owner: the newest tags' indexes as far as their bytes are known here.
+func (r *repository) Parents(ctx context.Context, d digest.Digest) ([]registry.Parent, error) {
+	ctx, cancel := context.WithTimeout(ctx, namesWithin)
+	defer cancel()
+	v, err := r.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.b.db.Read().QueryContext(ctx, queryTaggedIndexes, v.DID, r.name,
+		ocispec.MediaTypeImageIndex, oci.MediaTypeDockerManifestList)
+	if err != nil {
+		return nil, sqlx.Wrap(err)
+	}
+	defer rows.Close()
+	var out []registry.Parent
+	for rows.Next() {
+		var p registry.Parent
+		m := registry.Manifest{}
+		if err := rows.Scan(&p.Tag, &p.Digest, &m.MediaType, &m.Bytes); err != nil {
+			return out, sqlx.Wrap(err)
+		}
+		if m.HasChild(d) {
+			out = append(out, p)
+		}
+	}
+	return out, sqlx.Wrap(rows.Err())
+}
+
 // readable tells which of the holds of a repository the actor may read. Nothing readable is the first hold's refusal.
 func (r *repository) readable(ctx context.Context, did string) (allowed map[string]bool, all bool, err error) {
 	holds, err := r.b.holdsOf(ctx, did, r.name)
@@ -101,8 +136,7 @@ func (r *repository) readable(ctx context.Context, did string) (allowed map[stri
 	}
 	allowed, all = map[string]bool{}, true
 	var refused error
-	for _, h := range holds {
-		err := r.b.holds.MayRead(ctx, r.actor, h)
+	for h, err := range r.mayRead(ctx, holds) {
 		if err == nil {
 			allowed[h] = true
 			continue
@@ -116,6 +150,27 @@ func (r *repository) readable(ctx context.Context, did string) (allowed map[stri
 		return nil, false, refused
 	}
 	return allowed, all, nil
+}
+
+// mayRead asks several holds at a time: each may be silent.
+func (r *repository) mayRead(ctx context.Context, holds []string) iter.Seq2[string, error] {
+	answers := make([]error, len(holds))
+	var g errgroup.Group
+	g.SetLimit(holdsAtOnce)
+	for i, h := range holds {
+		g.Go(func() error {
+			answers[i] = r.b.holds.MayRead(ctx, r.actor, h)
+			return nil
+		})
+	}
+	_ = g.Wait() // each has its own answer
+	return func(yield func(string, error) bool) {
+		for i, h := range holds {
+			if !yield(h, answers[i]) {
+				return
+			}
+		}
+	}
 }
 
 // holdsOf lists the holds that the manifests of a repository name, at most a hundred, one look into the index for each.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -92,15 +93,19 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		if err != nil {
 			return holds.Error(hold, err)
 		}
-		for _, d := range digests {
-			if _, ok := present[d]; ok {
-				continue
+		for _, d := range blobs {
+			size, ok := present[d.Digest]
+			if !ok {
+				if size, ok, err = r.bring(ctx, o, hold, d.Digest); err != nil {
+					return err
+				}
 			}
-			if ok, err := r.bring(ctx, o, hold, d); err != nil {
+			if !ok {
+				return registry.ErrManifestBlobUnknown.With("the hold %s has no blob %s: push it first", hold, d.Digest).
+					WithDetail(map[string]any{"digest": d.Digest})
+			}
+			if err := m.CheckSize(d, size); err != nil {
 				return err
-			} else if !ok {
-				return registry.ErrManifestBlobUnknown.With("the hold %s has no blob %s: push it first", hold, d).
-					WithDetail(map[string]any{"digest": d})
 			}
 		}
 		return nil
@@ -123,12 +128,12 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 	return g.Wait()
 }
 
-// bring moves a blob of this repository from another hold to the one that pushes go to now: the client was told that it
-// exists, and will not send it again.
-func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.Digest) (bool, error) {
+// bring moves a blob of this repository from another hold to the one that pushes go to now, and returns its size: the client was told
+// that it exists, and will not send it again.
+func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.Digest) (size int64, found bool, err error) {
 	places, err := r.places(ctx, o, d, true)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	for _, p := range places {
 		if p.Hold == hold || r.b.holds.MayRead(ctx, r.actor, p.Hold) != nil {
@@ -143,12 +148,25 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 			continue
 		}
 		defer body.Close()
-		if err := r.b.uploads.Copy(ctx, r.actor, uploads.Target{Owner: o.DID, Repository: r.name, Hold: hold}, d, body); err != nil {
-			return false, err
+		in := &counted{Reader: body}
+		if err := r.b.uploads.Copy(ctx, r.actor, uploads.Target{Owner: o.DID, Repository: r.name, Hold: hold}, d, in); err != nil {
+			return 0, false, err
 		}
-		return true, nil
+		return in.n, true, nil
 	}
-	return false, nil
+	return 0, false, nil
+}
+
+// counted counts what is read.
+type counted struct {
+	io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // push does what has to be done in order. The caller has the owner's lock. What failed for certain leaves no intent.
@@ -200,13 +218,18 @@ func (b *Backend) tryPush(ctx context.Context, p *push, in *settle.Intent) (unkn
 func (b *Backend) checkChildren(ctx context.Context, p *push) error {
 	_, children := p.manifest.MustExist()
 	for _, c := range children {
-		_, ok, err := manifestByDigest(ctx, b.db.Read(), p.owner.DID, p.repository, c.Digest)
+		row, ok, err := manifestByDigest(ctx, b.db.Read(), p.owner.DID, p.repository, c.Digest)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			return registry.ErrManifestBlobUnknown.With("the repository %s has no manifest %s: push it first", p.repository, c.Digest).
 				WithDetail(map[string]any{"digest": c.Digest})
+		}
+		if row.Size > 0 { // records of the oldest form don't say it
+			if err := p.manifest.CheckSize(c, row.Size); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

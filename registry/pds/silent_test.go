@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,9 +19,11 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/registry/pds"
 )
 
 // tarpit is an untrusted hold that takes every call and answers none, but shows its DID. caught counts the calls.
@@ -157,5 +161,120 @@ func TestSilentHoldAndMissingTags(t *testing.T) {
 	}
 	if n := caught.Load(); n != 1 {
 		t.Errorf("the hold was asked %d times, each for as long as a client waits", n)
+	}
+}
+
+// stopHold has the world's hold hang from now on, as a process that was stopped (SIGSTOP) does; it returns what lets it go on.
+func (w *world) stopHold() (goOn func()) {
+	w.t.Helper()
+	target := w.holdTarget
+	stop := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+	}))
+	w.holdProxy.SetTarget(srv.URL)
+	var once sync.Once
+	goOn = func() {
+		once.Do(func() {
+			w.holdProxy.SetTarget(target)
+			close(stop)
+			srv.Close()
+		})
+	}
+	w.t.Cleanup(goOn)
+	return goOn
+}
+
+// A hold that hangs: what was known of it serves at once while it is asked behind the request, and a push is told who does not answer, the
+// first time after a while, then at once.
+func TestStoppedHold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devnetPDS, func(w *world) {
+		w.options = func(o *pds.Options) {
+			o.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: true}, Timeout: -1, MaxRedirects: -1})
+		}
+	})
+	img := newImage(t, "one", nil)
+	w.push("app", img, "v1")
+	w.settled()
+	pull := func() time.Duration {
+		t.Helper()
+		began := time.Now()
+		_, err := w.repo("", "alice", "app").Manifest(t.Context(), registry.Ref{Tag: "v1"})
+		must(t, err)
+		return time.Since(began)
+	}
+	pull()
+	goOn := w.stopHold()
+	w.clock.advance(2 * time.Minute) // nothing is fresh
+	if d := pull(); d > 8*time.Second {
+		t.Errorf("the first pull took %s", d)
+	}
+	var waited time.Duration
+	for range 5 {
+		waited += pull()
+		w.clock.advance(2 * time.Minute) // nor is a silence of just now
+	}
+	if waited > 5*time.Second {
+		t.Errorf("five pulls after it took %s", waited)
+	}
+	missing := digest.FromString("not there")
+	head := func() (time.Duration, error) {
+		began := time.Now()
+		_, err := w.repo("alice", "alice", "app").Blob(t.Context(), missing)
+		return time.Since(began), err
+	}
+	must(t, realtest.WaitFor(time.Minute, func() error { // until the question behind the pulls was in vain
+		if d, err := head(); d > time.Second || !errors.Is(err, registry.ErrUnavailable) {
+			return fmt.Errorf("a push was told %w after %s", err, d)
+		}
+		return nil
+	}))
+	told := 0
+	for range 5 {
+		d, err := head()
+		if e := (*registry.Error)(nil); errors.As(err, &e) && errors.Is(err, registry.ErrUnavailable) && e.RetryAfter > 0 &&
+			strings.Contains(e.Message, w.holdServer.DID()) && d < 2*time.Second {
+			told++
+		}
+	}
+	if told < 4 { // one may be what tries it
+		t.Errorf("%d of 5 requests were told at once that %s does not answer", told, w.holdServer.DID())
+	}
+	goOn()
+	must(t, realtest.WaitFor(time.Minute, func() error {
+		if _, err := head(); !errors.Is(err, registry.ErrBlobUnknown) {
+			return err
+		}
+		return nil
+	}))
+	w.push("app", newImage(t, "two", nil), "v2")
+}
+
+// A repository whose records name many holds that hang keeps a reader waiting for one, not for each in turn.
+func TestManySilentHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devnetPDS)
+	w.push("app", newImage(t, "one", nil), "v1")
+	db := w.table()
+	for i := range 6 {
+		did, _ := tarpit(t)
+		_, err := db.Exec(`insert into pds_manifest (owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known)
+			select owner, rkey || $1, gen, cid, repository, $2, $3, media_type, size, blob, subject, layers_known from pds_manifest where hold <> ''
+			and rkey not like '%~%' limit 1`, fmt.Sprint("~", i), digest.FromString(fmt.Sprint(i)).String(), did)
+		must(t, err)
+	}
+	began := time.Now()
+	for tag, err := range w.repo("", "alice", "app").Tags(t.Context(), "") {
+		must(t, err)
+		if tag != "v1" {
+			t.Errorf("tag %s", tag)
+		}
+	}
+	if d := time.Since(began); d > 25*time.Second {
+		t.Errorf("a list of tags took %s", d)
 	}
 }

@@ -22,12 +22,6 @@ import (
 // RightsFor is how long rights are believed.
 const RightsFor = 60 * time.Second
 
-const (
-	rightsWithin = 10 * time.Second // how long a hold may take to tell them
-	silentAfter  = time.Second      // who fails after this has kept somebody waiting
-	silentFor    = 5 * time.Second  // how long a silent hold is not asked again
-)
-
 // Options configures [New]. All but Tokens are required.
 type Options struct {
 	Directory identity.Directory
@@ -47,19 +41,20 @@ type Holds struct {
 
 	mu      sync.Mutex
 	clients map[string]*holdclient.Client // by DID
+	asking  map[string]*question          // by DID and hold
 
 	now    *keyed.Memo[string, holdclient.Rights]
 	last   *keyed.Memo[string, holdclient.Rights] // what a hold last said, for when it is silent
-	silent *keyed.Memo[string, error]             // holds that did not answer just now
+	silent *keyed.Memo[string, silence]           // holds that did not answer lately
 }
 
 // New makes a Holds. It asks nothing of the network.
 func New(o Options) *Holds {
 	return &Holds{
-		o: o, clients: map[string]*holdclient.Client{},
+		o: o, clients: map[string]*holdclient.Client{}, asking: map[string]*question{},
 		now:    keyed.NewMemo[string, holdclient.Rights](10_000),
 		last:   keyed.NewMemo[string, holdclient.Rights](10_000),
-		silent: keyed.NewMemo[string, error](10_000),
+		silent: keyed.NewMemo[string, silence](10_000),
 	}
 }
 

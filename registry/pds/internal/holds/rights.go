@@ -12,45 +12,49 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-// Rights returns what a DID may do at a hold, at most a minute old; while the hold is silent, what it last said.
+// Rights returns what a DID may do at a hold, at most a minute old. What it last said stands in when the hold is silent, or slow: then it
+// is asked behind the request. Where nothing is known of a silent hold, one request waits for it and the others are told.
 func (h *Holds) Rights(ctx context.Context, hold, did string) (holdclient.Rights, error) {
 	key := did + "\n" + hold
 	now := h.o.Clock()
 	if r, ok := h.now.Get(key, now); ok {
 		return r, nil
 	}
-	err, failed := h.silent.Get(hold, now)
-	began := time.Now()
-	var c *holdclient.Client
-	if !failed {
-		c, err = h.Client(ctx, hold)
+	last, known := h.last.Get(key, now)
+	q, hung, err := h.ask(ctx, key, hold, did)
+	switch {
+	case ctx.Err() != nil:
+		return holdclient.Rights{}, ctx.Err()
+	case known && (q == nil || hung || q.late()):
+		return last, nil
+	case q == nil:
+		return holdclient.Rights{}, Error(hold, err)
+	case q.late():
+		return holdclient.Rights{}, Error(hold, unavailable("", errors.New("it keeps others waiting, too")))
 	}
-	if err == nil {
-		ask, cancel := context.WithTimeout(ctx, rightsWithin)
-		defer cancel()
-		var r holdclient.Rights
-		if r, err = c.Rights(ask, did); err == nil {
-			h.now.Put(key, r, now.Add(RightsFor))
-			h.last.Put(key, r, now.Add(h.o.ServeStale))
-			if did != "" { // it tells what anyone may, too
-				h.last.Put("\n"+hold, holdclient.Rights{Captain: r.Captain, Public: r.Public, Read: r.Public}, now.Add(h.o.ServeStale))
-			}
-			return r, nil
+	var enough <-chan time.Time
+	if known {
+		t := time.NewTimer(patience - time.Since(q.began))
+		defer t.Stop()
+		enough = t.C
+	}
+	select {
+	case <-q.done:
+	case <-enough:
+		return last, nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return holdclient.Rights{}, ctx.Err()
 		}
-		// A caller whose own time is over has waited, too; one that has gone says nothing about the hold.
-		if !errors.Is(ctx.Err(), context.Canceled) && (ask.Err() != nil || errors.Is(err, holdclient.ErrUnavailable)) {
-			if !errors.Is(err, holdclient.ErrUnavailable) {
-				err = &holdclient.Error{Kind: holdclient.ErrUnavailable, Method: "getRecord", URL: c.URL(), Cause: err}
-			}
-			if time.Since(began) >= silentAfter { // one that fails at once keeps nobody waiting, and may just be starting again
-				h.silent.Put(hold, err, now.Add(silentFor))
-			}
-		}
+		return holdclient.Rights{}, Error(hold, unavailable("", ctx.Err())) // a caller whose own time is over has waited
 	}
-	if r, ok := h.last.Get(key, now); ok && ctx.Err() == nil {
-		return r, nil
+	switch {
+	case q.err == nil:
+		return q.rights, nil
+	case known:
+		return last, nil
 	}
-	return holdclient.Rights{}, Error(hold, err)
+	return holdclient.Rights{}, Error(hold, q.err)
 }
 
 // MayRead returns nil when the actor may read the hold.
@@ -92,6 +96,7 @@ func (h *Holds) EnsureWriter(ctx context.Context, actor registry.Actor, hold str
 		return Error(hold, err)
 	}
 	h.now.Drop(actor.ID + "\n" + hold)
+	h.last.Drop(actor.ID + "\n" + hold) // from before it joined
 	if r, err = h.Rights(ctx, hold, actor.ID); err != nil || r.Write {
 		return err
 	}

@@ -1,0 +1,155 @@
+package httpx
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// stopped is a server that can be stopped and let go on, and a client that is as patient as a test.
+type stopped struct {
+	*httptest.Server
+	hang   atomic.Bool
+	asked  atomic.Int64
+	client *http.Client
+	gate   *hanging
+}
+
+func newStopped(t *testing.T) *stopped {
+	t.Helper()
+	s := &stopped{}
+	done := make(chan struct{})
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked.Add(1)
+		if s.hang.Load() && r.URL.Path != "/lively" {
+			select {
+			case <-done:
+			case <-r.Context().Done():
+			}
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(done) })
+	s.gate = newHanging(http.DefaultTransport)
+	s.gate.after, s.gate.pause, s.gate.try = 50*time.Millisecond, time.Hour, time.Hour
+	s.client = &http.Client{Transport: s.gate}
+	return s
+}
+
+func (s *stopped) get(t *testing.T, path string, within time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.client.Do(r)
+	if err == nil {
+		Drain(resp)
+	}
+	return err
+}
+
+// due lets the next try be made.
+func (s *stopped) due() {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	for _, h := range s.gate.hosts {
+		h.next = time.Time{}
+	}
+}
+
+func TestHangingServer(t *testing.T) {
+	t.Parallel()
+	s := newStopped(t)
+	if err := s.get(t, "/", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	s.hang.Store(true)
+	if err := s.get(t, "/", 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the first to wait: %v", err)
+	}
+	asked := s.asked.Load()
+	for range 10 {
+		if err := s.get(t, "/", time.Minute); !errors.Is(err, ErrHanging) || !strings.Contains(err.Error(), s.URL) {
+			t.Fatalf("the others: %v", err)
+		}
+	}
+	if n := s.asked.Load(); n != asked {
+		t.Errorf("the server was asked %d times more", n-asked)
+	}
+	// One tries it, and nobody beside.
+	s.due()
+	tried := make(chan error)
+	go func() { tried <- s.get(t, "/", 300*time.Millisecond) }()
+	for s.asked.Load() == asked {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.get(t, "/", time.Minute); !errors.Is(err, ErrHanging) {
+		t.Errorf("beside the one that tries: %v", err)
+	}
+	if err := <-tried; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the one that tries: %v", err)
+	}
+	if err := s.get(t, "/", time.Minute); !errors.Is(err, ErrHanging) {
+		t.Errorf("after a try in vain: %v", err)
+	}
+	// The first response ends it.
+	s.hang.Store(false)
+	s.due()
+	for range 3 {
+		if err := s.get(t, "/", time.Minute); err != nil {
+			t.Errorf("it answers again: %v", err)
+		}
+	}
+	if n := len(s.gate.hosts); n != 0 {
+		t.Errorf("%d servers are remembered", n)
+	}
+}
+
+// A server that answers others is slow with one thing only, and who gives up soon says nothing of it.
+func TestHangingIsNotSlow(t *testing.T) {
+	t.Parallel()
+	s := newStopped(t)
+	s.hang.Store(true)
+	done := make(chan error)
+	go func() { done <- s.get(t, "/", 300*time.Millisecond) }()
+	for s.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.get(t, "/lively", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	s.gate.after = time.Hour
+	if err := s.get(t, "/", 20*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if err := s.get(t, "/lively", time.Minute); err != nil {
+		t.Errorf("after those: %v", err)
+	}
+}
+
+// One that refuses connections costs no time, so that it is asked by all.
+func TestHangingThenRefusing(t *testing.T) {
+	t.Parallel()
+	s := newStopped(t)
+	s.hang.Store(true)
+	_ = s.get(t, "/", 200*time.Millisecond)
+	s.due()
+	s.CloseClientConnections()
+	s.Listener.Close()
+	for range 3 {
+		if err := s.get(t, "/", time.Minute); err == nil || errors.Is(err, ErrHanging) {
+			t.Errorf("of a server that is gone: %v", err)
+		}
+	}
+}
