@@ -27,7 +27,9 @@ type servicesOptions struct {
 	Hold func(map[string]any)
 	// AppView does the same for the AppView's.
 	AppView func(map[string]any)
-	Tiers   []string // of the hold, which then trusts the AppView to set them
+	// Log, if not nil, gets each line that a program writes.
+	Log   func(program, line string)
+	Tiers []string // of the hold, which then trusts the AppView to set them
 	// Upstream, if not nil, is started in place of our hold, with alice as its owner.
 	Upstream *upstreamhold.Options
 }
@@ -157,7 +159,11 @@ func (s *services) start(t *testing.T, path, name string, config map[string]any)
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return realtest.Start(t, realtest.Command{Name: filepath.Base(path), Path: path, Args: []string{"serve", "--config", file}, Dir: s.dir})
+	c := realtest.Command{Name: filepath.Base(path), Path: path, Args: []string{"serve", "--config", file}, Dir: s.dir}
+	if s.o.Log != nil {
+		c.Each = func(line string) { s.o.Log(c.Name, line) }
+	}
+	return realtest.Start(t, c)
 }
 
 func (s *services) waitFor(t *testing.T, p *realtest.Process, url string) {
