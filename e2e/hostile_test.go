@@ -35,6 +35,7 @@ const (
 // for a minute, while a person pushes and pulls: all that succeeds, and memory, disk and log of both servers stay bounded. In the long
 // campaign it takes ten minutes, and the person is at most twice as slow as alone.
 func TestUnderAttack(t *testing.T) {
+	t.Parallel()
 	long := os.Getenv("ATCR_LONG") != ""
 	attack, alone := time.Minute, 10*time.Second
 	if long {
