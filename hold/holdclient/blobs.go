@@ -1,7 +1,6 @@
 package holdclient
 
 import (
-	"bytes"
 	"context"
 	_ "crypto/sha256" // go-digest hashes only with what is linked in
 	_ "crypto/sha512"
@@ -236,9 +235,8 @@ func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, b
 
 // linkOrBlob tells upstream's older {"url": …} from a blob that is itself JSON: the blob hashes to its digest.
 func (c *Client) linkOrBlob(ctx context.Context, resp *http.Response, d digest.Digest) (*Blob, error) {
-	head, err := io.ReadAll(io.LimitReader(resp.Body, maxLinkBody))
+	head, err := httpx.Peek(resp, maxLinkBody)
 	if err != nil {
-		_ = resp.Body.Close()
 		return nil, &Error{Kind: ErrUnavailable, Method: methodGetBlob, URL: c.h.url, Cause: err}
 	}
 	var link struct {
@@ -253,11 +251,7 @@ func (c *Client) linkOrBlob(ctx context.Context, resp *http.Response, d digest.D
 		}
 		return &Blob{URL: u}, nil
 	}
-	body := struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
-	return &Blob{Body: body, Size: resp.ContentLength}, nil
+	return &Blob{Body: resp.Body, Size: resp.ContentLength}, nil
 }
 
 func blobRequest(verb, userDID string, d digest.Digest, byteRange string) request {

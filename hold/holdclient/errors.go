@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 // Kinds of errors. Every error of this package is one of them, or the context's.
@@ -158,7 +160,7 @@ func answerError(c *Client, method string, resp *http.Response) *Error {
 		Error   string `json:"error"`
 		Message string `json:"message"`
 	}
-	if b, err := readLimited(resp.Body, maxErrorBody); err == nil && json.Unmarshal(b, &body) == nil {
+	if b, err := httpx.ReadLimited(resp, maxErrorBody); err == nil && json.Unmarshal(b, &body) == nil {
 		e.Name, e.Message = clip(body.Error, 100), clip(body.Message, 1000)
 	}
 	if e.Kind = kindByName[e.Name]; e.Kind == nil {

@@ -214,7 +214,10 @@ func (c *Client) decode(resp *http.Response, method string, out any) error {
 	if out == nil {
 		return nil
 	}
-	b, err := readLimited(resp.Body, maxJSON)
+	b, err := httpx.ReadLimited(resp, maxJSON)
+	if errors.Is(err, httpx.ErrTooSlow) || errors.Is(err, httpx.ErrNoPlace) {
+		return &Error{Kind: ErrUnavailable, Method: method, URL: c.h.url, Status: resp.StatusCode, Cause: err}
+	}
 	if err == nil {
 		err = json.Unmarshal(b, out)
 	}
@@ -228,22 +231,9 @@ func (c *Client) bad(method, format string, args ...any) error {
 	return &Error{Kind: ErrBadAnswer, Method: method, URL: c.h.url, Message: fmt.Sprintf(format, args...)}
 }
 
-// readLimited reads all of r, or fails when there is more than limit.
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("over %d bytes", limit)
-	}
-	return b, nil
-}
-
 // discard frees the connection: a short rest is read so that it can be used again.
 func discard(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBody)
-	_ = resp.Body.Close()
+	httpx.Drain(resp)
 }
 
 // stream is a request body that counts what was taken, so that a refusal that came before the first byte

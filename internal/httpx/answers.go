@@ -79,8 +79,8 @@ func (a *Answers) Used() (memory, files int64) { return a.memory.Used(), a.files
 
 type shareKey struct{}
 
-// WithShare says for whom the requests of ctx are made: an owner's DID, a client's address. What answers them take counts to the share
-// of each.
+// WithShare says for whom the requests of ctx are made, as an owner's DID. What their answers take counts to the share of each, and of
+// the client whose request ctx belongs to ([WithClient]).
 func WithShare(ctx context.Context, key string) context.Context {
 	had := sharesOf(ctx)
 	if slices.Contains(had, key) {
@@ -91,6 +91,15 @@ func WithShare(ctx context.Context, key string) context.Context {
 
 func sharesOf(ctx context.Context) []string {
 	keys, _ := ctx.Value(shareKey{}).([]string)
+	return keys
+}
+
+// payersOf returns the keys of all whose share an answer counts to.
+func payersOf(ctx context.Context) []string {
+	keys := sharesOf(ctx)
+	if addr := Client(ctx); addr.IsValid() {
+		keys = append(slices.Clip(keys), "client "+addr.String())
+	}
 	return keys
 }
 
@@ -118,7 +127,7 @@ type answerKey struct{}
 // RoundTrip gives the body its pace, and the request's context what [Spool] needs to know.
 func (t *answersTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	b := &answerBody{a: t.a, ctx: r.Context(), shares: sharesOf(ctx), host: "host " + r.URL.Host, cancel: cancel}
+	b := &answerBody{a: t.a, ctx: r.Context(), shares: payersOf(ctx), host: "host " + r.URL.Host, cancel: cancel}
 	resp, err := t.next.RoundTrip(r.WithContext(context.WithValue(ctx, answerKey{}, b)))
 	if err != nil {
 		cancel(nil)
@@ -210,7 +219,7 @@ func Spool(resp *http.Response, n int64) (*Answer, error) {
 	if resp.Request != nil {
 		x.ctx = resp.Request.Context()
 	}
-	if b, _ := x.ctx.Value(answerKey{}).(*answerBody); b != nil {
+	if b := bodyOf(resp); b != nil {
 		b.window(b.a.o.Window)
 		x.a, x.ctx, x.shares, x.keys = b.a, b.ctx, b.shares, append(slices.Clip(b.shares), b.host)
 	}
@@ -219,6 +228,15 @@ func Spool(resp *http.Response, n int64) (*Answer, error) {
 		return nil, err
 	}
 	return x, nil
+}
+
+// bodyOf returns the body as it came from the transport; nil outside of a budget.
+func bodyOf(resp *http.Response) *answerBody {
+	if resp.Request == nil {
+		return nil
+	}
+	b, _ := resp.Request.Context().Value(answerKey{}).(*answerBody)
+	return b
 }
 
 // fill reads until the body ends.

@@ -296,6 +296,41 @@ func TestTurn(t *testing.T) {
 	third()
 }
 
+// The head of a body may be looked at, the whole is read after it; a head that does not come is an error in time, and the rest of a body
+// that does not end is not waited for.
+func TestPeek(t *testing.T) {
+	url, _ := server(t)
+	_, c := client(httpx.AnswersOptions{Window: 50 * time.Millisecond})
+	defer c.CloseIdleConnections()
+	for _, n := range []int{0, 10, 100_000} {
+		resp, err := get(t.Context(), c, fmt.Sprint(url, "/", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, err := httpx.Peek(resp, 1000)
+		if err != nil || len(head) != min(n, 1000) {
+			t.Errorf("%d bytes, %v", len(head), err)
+		}
+		if b, err := httpx.ReadLimited(resp, int64(n)); err != nil || len(b) != n {
+			t.Errorf("%d bytes of %d, %v", len(b), n, err)
+		}
+	}
+	resp, err := get(t.Context(), c, url+"/stall/10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := httpx.Peek(resp, 1000); !errors.Is(err, httpx.ErrTooSlow) {
+		t.Error(err)
+	}
+	if resp, err = get(t.Context(), c, url+"/stall/10"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if httpx.Drain(resp); time.Since(began) > 20*time.Second {
+		t.Errorf("drained for %s", time.Since(began))
+	}
+}
+
 // Cut-off answers are errors, without a budget, too.
 func TestCutAnswers(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

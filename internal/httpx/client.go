@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -133,8 +134,34 @@ func ReadLimited(resp *http.Response, n int64) ([]byte, error) {
 	return x.Bytes()
 }
 
-// Drain reads what is left of a body, up to 64 KiB, and closes it, so that the connection can be used again.
+// Peek reads up to n bytes of a body, which goes on to begin with them. On an error it is closed. It is within the pace of the client's
+// budget, if that has one; n is small.
+func Peek(resp *http.Response, n int64) ([]byte, error) {
+	b := bodyOf(resp)
+	if b != nil {
+		b.window(b.a.o.Window)
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, n))
+	if err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	if b != nil {
+		b.window(streamWindow)
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	return head, nil
+}
+
+// Drain reads what is left of a body, up to 64 KiB, and closes it, so that the connection can be used again. It waits a second at most
+// where the client has a budget.
 func Drain(resp *http.Response) {
+	if b := bodyOf(resp); b != nil {
+		b.window(time.Second)
+	}
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 	_ = resp.Body.Close()
 }

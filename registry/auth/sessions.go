@@ -1,11 +1,9 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -103,15 +101,10 @@ func tokenEnded(resp *http.Response) (bool, error) {
 	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusUnauthorized {
 		return false, nil
 	}
-	head, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	head, err := httpx.Peek(resp, maxAnswer)
 	if err != nil {
-		resp.Body.Close()
 		return false, err
 	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
 	if resp.StatusCode == http.StatusUnauthorized {
 		return true, nil
 	}

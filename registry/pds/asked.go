@@ -67,6 +67,9 @@ func (b *Backend) listLayers(ctx context.Context, o owner, repository string) (b
 	if err != nil || missing == 0 {
 		return false, sqlx.Wrap(err)
 	}
+	if err := pay(ctx); err != nil {
+		return false, err
+	}
 	_, err = b.flight.Do(ctx, "layers "+o.DID, listWithin, func(ctx context.Context) (struct{}, error) {
 		release, err := b.locks.Lock(ctx, o.DID)
 		if err != nil {

@@ -72,12 +72,11 @@ func (l *lister) page(ctx context.Context, o owner, row ownerRow, now int64) (ow
 		return row, err
 	}
 	defer answer.Close()
-	release, err := answer.Turn(ctx, row.ListRecords == 0)
-	if err != nil {
-		return row, noPlace(p.base, methodListRecords, err)
+	w := &pageWriter{l: l, row: row, now: now, page: answer, done: func() {}}
+	defer func() { w.done() }()
+	if err := w.turn(ctx); err != nil {
+		return row, err
 	}
-	defer release()
-	w := &pageWriter{l: l, row: row, now: now}
 	cursor, err := answer.records(row.ListCursor, func(r record) error { return w.add(ctx, r) })
 	if why := (tooMuch{}); errors.As(err, &why) {
 		return l.refuse(ctx, row, why)
@@ -95,6 +94,9 @@ func (l *lister) page(ctx context.Context, o owner, row ownerRow, now int64) (ow
 	}
 	if err := w.flush(ctx, true); err != nil {
 		return row, err
+	}
+	if why := (tooMuch{}); errors.As(w.within(), &why) { // by the layers, which are counted when they are written
+		return l.refuse(ctx, row, why)
 	}
 	return w.row, l.room.took(ctx, o.DID, w.row.taken()-row.taken())
 }
@@ -176,9 +178,28 @@ type pageWriter struct {
 	now int64
 	do  []func(context.Context, *sql.Tx) error
 	n   int // rows that do writes, about
+
+	page  page
+	done  func()    // ends the turn of a long page
+	since time.Time // of the turn
+}
+
+// turn lets others have theirs, whose first page goes before later ones.
+func (w *pageWriter) turn(ctx context.Context) error {
+	w.done()
+	w.done = func() {}
+	release, err := w.page.Turn(ctx, w.row.ListRecords <= pageSize)
+	if err != nil {
+		return noPlace(w.page.base, methodListRecords, err)
+	}
+	w.done, w.since = release, time.Now()
+	return nil
 }
 
 func (w *pageWriter) add(ctx context.Context, r record) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	did, collection := w.row.DID, w.row.ListCollection
 	w.row.ListRecords++
 	rkey, ok := strings.CutPrefix(r.URI, "at://"+did+"/"+collection+"/")
@@ -214,6 +235,9 @@ func (w *pageWriter) add(ctx context.Context, r record) error {
 	}
 	if w.n >= someRows {
 		return w.flush(ctx, false)
+	}
+	if time.Since(w.since) > writeFor {
+		return w.turn(ctx)
 	}
 	return nil
 }
@@ -294,6 +318,9 @@ func (w *pageWriter) flush(ctx context.Context, end bool) error {
 		}
 		end = end && done < len(w.do)
 		w.do = w.do[done:]
+		if err := w.turn(ctx); err != nil {
+			return err
+		}
 	}
 	w.do, w.n = nil, 0
 	return nil

@@ -63,12 +63,15 @@ type room struct {
 // count adds up what there is.
 func (r *room) count(ctx context.Context) error {
 	var total int64
-	err := r.db.Read().QueryRowContext(ctx, `select coalesce(sum(bytes + list_bytes + layer_bytes), 0) + count(*) * $1 from pds_owner`,
-		int64(ownerBytes)).Scan(&total)
+	err := r.db.Read().QueryRowContext(ctx, `select cast(coalesce(sum(bytes + list_bytes + layer_bytes), 0) as bigint) from pds_owner`).Scan(&total)
 	if err != nil {
 		return fmt.Errorf("size of the copies: %w", sqlx.Wrap(err))
 	}
-	r.total.Store(total)
+	var owners int64
+	if err := r.db.Read().QueryRowContext(ctx, `select count(*) from pds_owner`).Scan(&owners); err != nil {
+		return fmt.Errorf("size of the copies: %w", sqlx.Wrap(err))
+	}
+	r.total.Store(total + owners*ownerBytes)
 	return nil
 }
 
