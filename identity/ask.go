@@ -194,7 +194,7 @@ func parseDocument(b []byte, did syntax.DID, testMode bool) (*Account, error) {
 		return nil, fmt.Errorf("reading the document: %w", err)
 	}
 	if doc.DID != did && !(testMode && sameDID(doc.DID, did, true)) {
-		return nil, fmt.Errorf("the document's id is %q", plclog.Clip(string(doc.DID)))
+		return nil, fmt.Errorf("the document's id is %q: use that DID if it is what you mean", plclog.Clip(string(doc.DID)))
 	}
 	acc := indigo.ParseIdentity(&doc)
 	for id, s := range acc.Services {

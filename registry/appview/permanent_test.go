@@ -56,6 +56,14 @@ func TestHoldOfAnotherName(t *testing.T) {
 	mux.HandleFunc("GET /xrpc/com.atproto.sync.getLatestCommit", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"cid": cid, "rev": "3kaaaaaaaaa22"})
 	})
+	mux.HandleFunc("GET /xrpc/com.atproto.repo.getRecord", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[string]any{"uri": "at://" + did("a") + "/io.atcr.sailor.profile/self", "cid": cid, "value": map[string]string{
+			"$type": "io.atcr.sailor.profile", "defaultHold": hold, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+		}})
+	})
+	mux.HandleFunc("POST /xrpc/com.atproto.server.createSession", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[string]any{"did": did("a"), "accessJwt": "e30.e30.x", "refreshJwt": "e30.e30.y", "active": true})
+	})
 	mux.HandleFunc("GET /xrpc/com.atproto.repo.listRecords", func(w http.ResponseWriter, r *http.Request) {
 		list := []any{}
 		if owner := r.URL.Query().Get("repo"); strings.HasSuffix(r.URL.Query().Get("collection"), "manifest") {
@@ -79,31 +87,38 @@ func TestHoldOfAnotherName(t *testing.T) {
 	} {
 		hold = c.hold
 		app, err := appview.New(t.Context(), appview.Config{
-			Dir: t.TempDir(), BaseURL: "http://registry.test", DefaultHold: did("z"), TestMode: true, PLCURL: server.URL,
+			Dir: t.TempDir(), BaseURL: "http://registry.test", DefaultHold: c.hold, TestMode: true, PLCURL: server.URL,
 			Verify: pds.VerifyNever, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ask := func(path, token string) *httptest.ResponseRecorder {
-			req := httptest.NewRequest(http.MethodGet, "http://registry.test"+path, nil)
-			if token != "" {
-				req.Header.Set("Authorization", "Bearer "+token)
-			}
+		ask := func(method, path string, sign func(*http.Request)) *httptest.ResponseRecorder {
+			req := httptest.NewRequest(method, "http://registry.test"+path, nil)
+			sign(req)
 			w := httptest.NewRecorder()
 			app.Handler().ServeHTTP(w, req)
 			return w
 		}
 		owner := "did-plc-" + strings.Repeat("a", 24)
-		var out struct{ Token string }
-		w := ask(fmt.Sprintf("/auth/token?service=registry.test&scope=repository:%s/app:pull", owner), "")
-		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out.Token == "" {
-			t.Fatalf("no token: %d %s", w.Code, w.Body)
-		}
-		w = ask("/v2/"+owner+"/app/manifests/"+digest, out.Token)
-		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) || !strings.Contains(w.Body.String(), c.hold) ||
-			strings.Contains(w.Body.String(), "10.0.0.1") {
-			t.Errorf("%s: %d %s, want %d %q", name, w.Code, w.Body, c.status, c.text)
+		for _, r := range []struct{ method, path, actions string }{
+			{http.MethodGet, "/manifests/" + digest, "pull"}, {http.MethodPost, "/blobs/uploads/", "pull,push"},
+		} {
+			var out struct{ Token string }
+			w := ask(http.MethodGet, fmt.Sprintf("/auth/token?service=registry.test&scope=repository:%s/app:%s", owner, r.actions),
+				func(req *http.Request) {
+					if r.actions != "pull" {
+						req.SetBasicAuth(owner, "app-pass-word-aaaa")
+					}
+				})
+			if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out.Token == "" {
+				t.Fatalf("no token: %d %s", w.Code, w.Body)
+			}
+			w = ask(r.method, "/v2/"+owner+"/app"+r.path, func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+out.Token) })
+			if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) || !strings.Contains(w.Body.String(), c.hold) ||
+				strings.Contains(w.Body.String(), "10.0.0.1") {
+				t.Errorf("%s, %s: %d %s, want %d %q", name, r.actions, w.Code, w.Body, c.status, c.text)
+			}
 		}
 		if err := app.Close(); err != nil {
 			t.Error(err)
