@@ -346,6 +346,32 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// Sets by the key of before a rotation, and unsigned ones, go when there are enough of now, and not before.
+func TestPruneAfterRotation(t *testing.T) {
+	h, to := makeHold(t, 1), folder(t)
+	_, o := keyPair(t)
+	names := []string{h.create(to, o).Name, h.create(to, o).Name}
+	unsign(t, to, names[0])
+	s, err := hold.New(t.Context(), h.cfg)
+	must(t, err)
+	_, err = s.RotateSigningKey(t.Context(), "")
+	must(t, err)
+	must(t, s.Close())
+	names = append(names, h.create(to, o).Name)
+	gone, err := backup.Prune(t.Context(), to, h.parts(), 2)
+	if err != nil || len(gone) > 0 {
+		t.Errorf("removed %v, %v", gone, err)
+	}
+	names = append(names, h.create(to, o).Name)
+	gone, err = backup.Prune(t.Context(), to, h.parts(), 2)
+	if err != nil || !slices.Equal(gone, []string{names[1], names[0]}) {
+		t.Errorf("removed %v, %v", gone, err)
+	}
+	if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust()}); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a manifest says is shown to people: a target must not speak to their terminals.
 func TestManifestIsPlain(t *testing.T) {
 	h, to := makeHold(t, 0), folder(t)

@@ -378,11 +378,12 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestTextOfBackup: who writes a backup set can't name the database that is restored into, nor a key, by what Changed does not show.
+// TestTextOfBackup: who writes a backup set can't name the database that is restored into, whom to trust, nor a key, by what Changed does not show.
 func TestTextOfBackup(t *testing.T) {
 	set := "config.yaml of the set 20260101T000000Z"
-	c, err := LoadHoldText(set, []byte(holdMinimum+"backup: {to: /elsewhere, secret_key: ''}\n"), []string{"HOLD_DATABASE_URL=postgres://db.test/hold"})
-	if err != nil || c.Database.URL != "postgres://db.test/hold" || c.Backup.To != "" {
+	c, err := LoadHoldText(set, []byte(holdMinimum+"backup: {to: /elsewhere, secret_key: '', trust: ['did:key:zQ3sh']}\n"),
+		[]string{"HOLD_DATABASE_URL=postgres://db.test/hold"})
+	if err != nil || c.Database.URL != "postgres://db.test/hold" || c.Backup.To != "" || len(c.Backup.Trust) > 0 {
 		t.Fatal(c, err)
 	}
 	for key, text := range map[string]string{
