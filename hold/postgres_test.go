@@ -238,7 +238,9 @@ func moveFiles(t *testing.T, in, other func(*hold.Config)) {
 	h.stop()
 	stale := t.TempDir()
 	must(t, os.CopyFS(stale, os.DirFS(h.cfg.Dir)))
-	must(t, os.Chmod(filepath.Join(stale, "keys", "signing.key"), 0o600))
+	for _, key := range []string{"keys/signing.key", "link.key", "blobs/atcr/uploads/.key"} { // CopyFS keeps no modes
+		must(t, os.Chmod(filepath.Join(stale, key), 0o600))
+	}
 
 	in(&h.cfg)
 	dir, err := h.cfg.DataDir()
