@@ -64,7 +64,7 @@ func TestGuessing(t *testing.T) {
 
 func TestGuessingByAddress(t *testing.T) {
 	t.Parallel()
-	f, signIn := byAddress(t)
+	_, signIn := byAddress(t)
 	for i := range addressBurst {
 		if c := signIn("2001:db8::1", "u"+string(rune('a'+i))+".test", "x"); c != 401 {
 			t.Fatal(i, c)
@@ -81,7 +81,7 @@ func TestGuessingByAddress(t *testing.T) {
 		t.Error("first sign-in from elsewhere:", c)
 	}
 	// X-Forwarded-For is not looked at.
-	f = newFixture(t, nil)
+	f := newFixture(t, nil)
 	last := 0
 	for i := range addressBurst + 1 {
 		r := httptest.NewRequest(http.MethodGet, "/auth/token", nil)

@@ -40,7 +40,8 @@ func Error(hold string, err error) error {
 	case errors.Is(err, holdclient.ErrUnauthorized), errors.Is(err, holdclient.ErrForbidden):
 		return with(registry.ErrDenied, "the hold %s refuses%s: its captain can let you in (atcr-hold crew add HANDLE)", hold, message)
 	case errors.Is(err, holdclient.ErrLinkRefused):
-		return with(registry.ErrDenied, "the hold %s names an address to which this registry sends nobody%s", hold, message)
+		return with(registry.ErrDenied, "the hold %s names an address to which this registry sends nobody%s "+
+			"(with server.redirect: false it would give the bytes itself)", hold, message)
 	case errors.Is(err, holdclient.ErrQuotaExceeded):
 		return with(registry.ErrDenied, "the quota at the hold %s is used up%s", hold, message)
 	case errors.Is(err, holdclient.ErrNoSpace):
