@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -107,7 +108,7 @@ func (c *Client) headAll(ctx context.Context, userDID string, digests []digest.D
 // StatBlob tells the size of a blob. Where the hold sends HEAD to its bucket, that is asked.
 // Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrInvalidDigest, ErrUnavailable, ….
 func (c *Client) StatBlob(ctx context.Context, userDID string, d digest.Digest) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(httpx.WithPeer(ctx, c.h.url), smallTimeout)
 	defer cancel()
 	resp, err := c.send(ctx, blobRequest(http.MethodHead, userDID, d, ""))
 	if err != nil {
@@ -157,7 +158,7 @@ func (c *Client) statLink(ctx context.Context, link string) (int64, error) {
 		if verb == http.MethodGet {
 			req.Header.Set("Range", "bytes=0-0")
 		}
-		resp, err := c.do(req, methodGetBlob)
+		resp, err := c.doLink(req, methodGetBlob)
 		if err != nil {
 			return 0, err
 		}
@@ -200,6 +201,7 @@ type Blob struct {
 // are not checked against the digest here: the reader does. There is no time limit on Body but the context's.
 // Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrRangeNotSatisfiable, ErrUnavailable, ….
 func (c *Client) GetBlob(ctx context.Context, userDID string, d digest.Digest, byteRange string) (*Blob, error) {
+	ctx = httpx.WithPeer(ctx, c.h.url)
 	b, err := c.getBlob(ctx, userDID, d, byteRange)
 	if c.refusedToken(err) {
 		b, err = c.getBlob(ctx, userDID, d, byteRange)
@@ -300,6 +302,26 @@ func (c *Client) checkLink(ctx context.Context, method, link string) (string, er
 	return "", &Error{
 		Kind: ErrUnavailable, Method: method, URL: c.h.url, Message: fmt.Sprintf("%.100q can't be looked up", u.Host), Cause: err,
 	}
+}
+
+// doLink sends a request to an address that the hold gave and checkLink took. What is connected to is looked at once more: a name may
+// lead elsewhere by then.
+func (c *Client) doLink(req *http.Request, method string) (*http.Response, error) {
+	ctx, refused := httpx.OnConnect(req.Context(), func(at netip.Addr) error {
+		if !at.IsValid() {
+			return nil
+		}
+		_, err := c.checkLink(httpx.WithLinkAt(req.Context(), at), method, req.URL.String())
+		return err
+	})
+	resp, err := c.do(req.WithContext(ctx), method)
+	if cause := refused(); cause != nil && req.Context().Err() == nil {
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return nil, cause
+	}
+	return resp, err
 }
 
 func isRedirect(status int) bool {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 // givesBytesFor is how long a public hold that gave bytes, not an address, is named to readers without being asked.
@@ -41,6 +43,7 @@ type Located struct {
 // Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrUnavailable, ErrLinkRefused, ….
 func (c *Client) Locate(ctx context.Context, userDID string, d digest.Digest, o LocateOptions) (*Located, error) {
 	l := &Located{Size: o.Size, c: c, userDID: userDID, digest: d}
+	ctx = httpx.WithPeer(ctx, c.h.url)
 	var err error
 	if l.Size <= 0 {
 		if l.Size, err = c.StatBlob(ctx, userDID, d); err != nil {
@@ -90,6 +93,7 @@ func (l *Located) Open(ctx context.Context, start, end int64) (io.ReadCloser, er
 // OpenBlob returns a blob's bytes from start to end, which is exclusive (0: to the blob's end), wherever the hold says that they are:
 // an address that it gives is asked without a token. A range outside of the blob is empty. Errors: those of GetBlob.
 func (c *Client) OpenBlob(ctx context.Context, userDID string, d digest.Digest, start, end int64) (io.ReadCloser, error) {
+	ctx = httpx.WithPeer(ctx, c.h.url)
 	byteRange := ""
 	switch {
 	case end > 0:
@@ -140,7 +144,7 @@ func (c *Client) follow(ctx context.Context, link, byteRange string) (body io.Re
 	if byteRange != "" {
 		req.Header.Set("Range", byteRange)
 	}
-	resp, err := c.do(req, methodGetBlob)
+	resp, err := c.doLink(req, methodGetBlob)
 	if err != nil {
 		return nil, false, err
 	}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 // A hold says where a part goes and with which headers. It must not use us to speak to others in a name that is not its own.
@@ -158,6 +161,46 @@ func TestNoticeOfAwkwardText(t *testing.T) {
 		list := append(got.Manifest.Layers, got.Manifest.Manifests...)
 		if kept := len(list) == 1 && list[0].MediaType == test.text; kept != test.kept {
 			t.Errorf("%s of %.6q…: the hold is told %d descriptors", test.list, test.text, len(list))
+		}
+	}
+}
+
+// A name that was public when it was looked at, and leads inwards when we connect, gives nothing.
+func TestLinkThatTurnsInwards(t *testing.T) {
+	const hold, bucket = "http://hold.example.com", "http://bucket.example.com/x"
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.Host, "bucket"):
+			w.Header().Set("ETag", `"1"`)
+			_, _ = io.WriteString(w, "secret")
+		case strings.HasSuffix(r.URL.Path, "getPartUploadUrl"):
+			_ = json.NewEncoder(w).Encode(map[string]string{"url": bucket})
+		default:
+			http.Redirect(w, r, bucket, http.StatusTemporaryRedirect)
+		}
+	}))
+	defer inside.Close()
+	tr := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, inside.Listener.Addr().String())
+	}}
+	defer tr.CloseIdleConnections()
+	links := httpx.NewLinks(httpx.LinkOptions{Guard: httpx.AnyNetwork(), Lookup: func(context.Context, string, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("8.8.8.8")}, nil
+	}})
+	c := holdclient.New(holdclient.Options{DID: "did:web:hold.test", URL: hold, HTTP: &http.Client{Transport: tr}, CheckLink: links.Check})
+	d := digest.FromString("secret")
+	if at, err := c.Locate(t.Context(), "did:web:a.test", d, holdclient.LocateOptions{Size: 6}); err != nil || at.Link != bucket {
+		t.Errorf("readers: %v %v", at, err)
+	}
+	for range 2 { // a new connection, and one that is used again
+		if size, err := c.StatBlob(t.Context(), "did:web:a.test", d); !errors.Is(err, holdclient.ErrLinkRefused) {
+			t.Errorf("size %d, %v", size, err)
+		}
+		if body, err := c.OpenBlob(t.Context(), "did:web:a.test", d, 0, 0); !errors.Is(err, holdclient.ErrLinkRefused) {
+			t.Errorf("bytes %v, %v", body, err)
+		}
+		if part, err := c.UploadPart(t.Context(), "upload", 1, 4, strings.NewReader("part")); !errors.Is(err, holdclient.ErrLinkRefused) {
+			t.Errorf("part %v, %v", part, err)
 		}
 	}
 }

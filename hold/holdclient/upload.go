@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 const (
@@ -81,6 +83,7 @@ func (c *Client) UploadPart(ctx context.Context, uploadID string, n int, size in
 	direct := c.h.direct
 	c.h.mu.Unlock()
 	s := newStream(body)
+	ctx = httpx.WithPeer(ctx, c.h.url)
 	if !direct {
 		where, err := c.partTarget(ctx, uploadID, n)
 		if err != nil {
@@ -181,7 +184,7 @@ func (c *Client) putPart(ctx context.Context, t *target, n int, size int64, s *s
 	if req.ContentLength = size; size == 0 {
 		req.Body = http.NoBody
 	}
-	resp, err := c.do(req, methodUploadPart)
+	resp, err := c.doLink(req, methodUploadPart)
 	if err != nil {
 		return Part{}, err
 	}

@@ -66,10 +66,14 @@ func AnyNetwork() Guard {
 	return Guard{Loopback: true, Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
 }
 
-// Check returns nil when a server at from may send clients to link. Errors: one that wraps [ErrForbiddenAddress]; that of the look-up,
+// Check returns nil when a server at from may send clients to link. Where it is counts by what its name leads to, and by where it
+// was just connected to ([WithPeer]). Errors: one that wraps [ErrForbiddenAddress]; that of the look-up,
 // which is temporary; the context's.
 func (l *Links) Check(ctx context.Context, from, link *url.URL) error {
 	addrs, err := l.addresses(ctx, link.Hostname())
+	if at, ok := ctx.Value(linkAtKey{}).(netip.Addr); ok {
+		addrs, err = []netip.Addr{at}, nil
+	}
 	if err != nil {
 		if strings.EqualFold(from.Host, link.Host) && ctx.Err() == nil {
 			return nil // it was asked just now: by a client that finds it in another way
@@ -87,6 +91,9 @@ func (l *Links) Check(ctx context.Context, from, link *url.URL) error {
 		home, err := l.addresses(ctx, from.Hostname())
 		if err != nil {
 			return err
+		}
+		if at := peerOf(ctx); at.IsValid() {
+			home = append(home[:len(home):len(home)], at)
 		}
 		if !within(home, a) {
 			return fmt.Errorf("%w: %s is a %s address, and the server that links there is elsewhere", ErrForbiddenAddress, a, kind)

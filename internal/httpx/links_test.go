@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -178,5 +179,79 @@ func TestLinksAreBounded(t *testing.T) {
 	defer l.mu.Unlock()
 	if len(l.names) > maxLinkNames {
 		t.Error(len(l.names))
+	}
+}
+
+// Names are their owners' to change: where the server was connected to counts, and so does where its link is connected to.
+func TestLinksOfNamesThatChange(t *testing.T) {
+	t.Parallel()
+	served, _ := newServer(t, func(http.ResponseWriter, *http.Request) {})
+	dial := func(to string) *http.Client { // every name leads to one server
+		return &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, to)
+			},
+		}}
+	}
+	at := strings.TrimPrefix(served, "http://")
+	n := newNames()
+	l := NewLinks(LinkOptions{Guard: AnyNetwork(), Lookup: n.lookup})
+	ask := func(ctx context.Context, url string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := dial(at).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	hold := parse(t, "http://hold.lan")
+	ctx := WithPeer(t.Context(), hold.String())
+	if WithPeer(ctx, "http://other.lan") != ctx {
+		t.Error("noted twice")
+	}
+	ask(ctx, "http://bucket.example.com/") // not its own address
+	if peerOf(ctx).IsValid() {
+		t.Error("another server's address was noted")
+	}
+	ask(ctx, hold.String()+"/x")
+	if peerOf(ctx) != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		t.Fatal(peerOf(ctx))
+	}
+	// It was on loopback, whatever its name leads to now.
+	n.addrs["hold.lan"] = "127.0.0.1"
+	if err := l.Check(ctx, hold, parse(t, "http://localhost:9000/")); err != nil {
+		t.Error(err)
+	}
+	// It was in public, and calls itself private.
+	pub := context.WithValue(t.Context(), peerKey{}, &peer{addr: netip.MustParseAddr("8.8.8.8")})
+	if err := l.Check(pub, hold, parse(t, "http://localhost:9000/")); !errors.Is(err, ErrForbiddenAddress) {
+		t.Errorf("a name that changed to loopback: %v", err)
+	}
+	if err := l.Check(pub, hold, parse(t, "https://bucket.example.com/")); err != nil {
+		t.Error(err)
+	}
+	// The link's name was public when it was looked at, and is connected to loopback.
+	public := parse(t, "http://hold.example.com")
+	link := parse(t, "http://bucket.example.com/")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, link.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traced, refused := OnConnect(req.Context(), func(a netip.Addr) error {
+		return l.Check(WithLinkAt(t.Context(), a), public, link)
+	})
+	if err := refused(); err != nil {
+		t.Error(err)
+	}
+	if resp, err := dial(at).Do(req.WithContext(traced)); err == nil {
+		resp.Body.Close()
+	}
+	if err := refused(); !errors.Is(err, ErrForbiddenAddress) {
+		t.Errorf("connected to loopback: %v", err)
 	}
 }
