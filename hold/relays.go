@@ -74,7 +74,7 @@ func (r *relays) ask(ctx context.Context) {
 	if len(r.urls) == 0 {
 		return
 	}
-	client := httpx.NewClient(httpx.ClientOptions{Guard: r.guard, Timeout: relayWait, UserAgent: "atcr-hold"})
+	client := httpx.NewClient(httpx.ClientOptions{Guard: r.guard, Timeout: relayWait, PublicBodies: true, UserAgent: "atcr-hold"})
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(lookForRelays)
 	defer tick.Stop()

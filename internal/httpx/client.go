@@ -37,11 +37,14 @@ type ClientOptions struct {
 	UserAgent string
 	// TLS is for private certificate authorities; nil is the system's.
 	TLS *tls.Config
+	// PublicBodies says that what is sent is no secret, like signed operations for a directory: it may go by plain http where the Guard
+	// allows that. Otherwise, outside of test mode, plain http carries GET and HEAD alone, and in no case a token.
+	PublicBodies bool
 	// MaxConnsPerHost bounds connections to one host and port; 0 is 64.
 	MaxConnsPerHost int
 }
 
-// NewClient returns a client that connects only where its [Guard] lets it. Its connections are its own: close them with
+// NewClient returns a client that connects only where its [Guard] lets it, by plain http only where [Guard.CheckPlain] does. Its connections are its own: close them with
 // CloseIdleConnections when it is not used for the life of the process.
 //
 // A server that hangs (no response for 4 seconds or more until the request's time was over, nor one to any other request meanwhile) is
@@ -57,9 +60,9 @@ func NewClient(opts ClientOptions) *http.Client {
 		opts.MaxConnsPerHost = 64
 	}
 	guard := opts.Guard
-	var rt http.RoundTripper = &http.Transport{
+	secure := &http.Transport{
 		Proxy:                  nil,
-		DialContext:            guard.dialContext(10*time.Second, nil),
+		DialContext:            guard.dialContext(guard.Check, 10*time.Second, nil),
 		TLSClientConfig:        opts.TLS,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  max(opts.Timeout, 0),
@@ -71,6 +74,9 @@ func NewClient(opts ClientOptions) *http.Client {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		ForceAttemptHTTP2:      true,
 	}
+	open := secure.Clone()
+	open.DialContext = guard.dialContext(guard.CheckPlain, 10*time.Second, nil)
+	var rt http.RoundTripper = &schemes{https: secure, http: open, secrets: guard.Loopback, publicBodies: opts.PublicBodies}
 	rt = newHanging(rt)
 	if opts.UserAgent != "" {
 		rt = userAgent{rt, opts.UserAgent}

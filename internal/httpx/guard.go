@@ -60,17 +60,15 @@ func (g *Guard) Check(host string, addr netip.Addr) error {
 	case g.allowsHost(host):
 		return nil
 	default:
-		for _, p := range g.Allow {
-			if p.Contains(addr) {
-				return nil
-			}
+		if g.allowsNet(addr) {
+			return nil
 		}
 	}
 	return fmt.Errorf("%w: %s is a %s address", ErrForbiddenAddress, addr, kind)
 }
 
 // CheckURL returns an error that wraps [ErrForbiddenAddress] when no request to a URL can pass, as far as that can be told without
-// asking what a name means: of an address, and of localhost. What is no URL with a host passes.
+// asking what a name means: of an address, of localhost, and of plain http where nothing allows it. What is no URL with a host passes.
 func (g *Guard) CheckURL(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" {
@@ -81,10 +79,15 @@ func (g *Guard) CheckURL(address string) error {
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		addr, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 	}
-	if err != nil {
-		return nil // a name
+	switch open := u.Scheme == "http"; {
+	case err == nil && open:
+		return g.CheckPlain(u.Hostname(), addr)
+	case err == nil:
+		return g.Check(u.Hostname(), addr)
+	case open && !g.Loopback && len(g.Allow) == 0 && !g.allowsHost(u.Hostname()):
+		return fmt.Errorf("%w: %w: %.100q is asked by https alone", ErrForbiddenAddress, ErrPlainHTTP, u.Host)
 	}
-	return g.Check(u.Hostname(), addr)
+	return nil // a name
 }
 
 func (g *Guard) allowsHost(host string) bool {
@@ -96,8 +99,9 @@ func (g *Guard) allowsHost(host string) bool {
 	return false
 }
 
-// dialContext returns a dial function that checks each address at the moment of connecting. A nil resolver is the system's.
-func (g *Guard) dialContext(timeout time.Duration, r *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
+// dialContext returns a dial function that checks each address, by Check or CheckPlain, at the moment of connecting. A nil resolver is
+// the system's.
+func (g *Guard) dialContext(check func(string, netip.Addr) error, timeout time.Duration, r *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
@@ -112,7 +116,7 @@ func (g *Guard) dialContext(timeout time.Duration, r *net.Resolver) func(ctx con
 			if err != nil {
 				return fmt.Errorf("%w: %q is no IP address and port", ErrForbiddenAddress, address)
 			}
-			return g.Check(host, ap.Addr())
+			return check(host, ap.Addr())
 		}
 		return d.DialContext(ctx, network, address)
 	}

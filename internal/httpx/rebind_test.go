@@ -43,12 +43,12 @@ func TestNameThatChanges(t *testing.T) {
 	}
 	inside.Store(true)
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	conn, err := g.dialContext(5*time.Second, r)(ctx, "tcp4", net.JoinHostPort("rebind.test.", port))
+	conn, err := g.dialContext(g.Check, 5*time.Second, r)(ctx, "tcp4", net.JoinHostPort("rebind.test.", port))
 	if !errors.Is(err, ErrForbiddenAddress) {
 		t.Errorf("connected: %v, %v", conn, err)
 	}
 	open := Guard{Loopback: true} // the name does lead there
-	if conn, err = open.dialContext(5*time.Second, r)(ctx, "tcp4", net.JoinHostPort("rebind.test.", port)); err != nil {
+	if conn, err = open.dialContext(open.Check, 5*time.Second, r)(ctx, "tcp4", net.JoinHostPort("rebind.test.", port)); err != nil {
 		t.Fatal(err)
 	}
 	conn.Close()

@@ -47,7 +47,7 @@ func (p *Client) client() *http.Client {
 	if p.HTTP != nil {
 		return p.HTTP
 	}
-	p.once.Do(func() { p.own = httpx.NewClient(httpx.ClientOptions{UserAgent: "atcr"}) })
+	p.once.Do(func() { p.own = httpx.NewClient(httpx.ClientOptions{PublicBodies: true, UserAgent: "atcr"}) })
 	return p.own
 }
 

@@ -90,7 +90,7 @@ func (f Folder) Open() (*Folder, error) {
 		if f.TestMode {
 			guard.Hosts = httpx.HostsOf(f.PLCURL)
 		}
-		f.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: timeout, UserAgent: "atcr"})
+		f.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: timeout, PublicBodies: true, UserAgent: "atcr"})
 		f.ownClient = true
 	}
 	return &f, nil
