@@ -109,7 +109,7 @@ func NewResolver(opts ResolverOptions) *Resolver {
 	}, []string{"kind", "result"})
 	rules := memoRules{ttl: opts.TTL, negative: opts.NegativeTTL, stale: opts.StaleFor, max: opts.MaxEntries, clock: opts.Clock}
 	r.handles = newMemo(rules, r.askHandle)
-	r.docs = newMemo(rules, r.askDID)
+	r.docs = newMemo(rules, newLookups().bound(r.askDID))
 	return r
 }
 

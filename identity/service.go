@@ -61,8 +61,10 @@ type Service struct{ ID, Type string }
 
 // HoldServices are the two services of a hold. Readers look for the first, and fall back to the second.
 func HoldServices() []Service {
-	return []Service{{"atcr_hold", "AtcrHoldService"}, {"atproto_pds", "AtprotoPersonalDataServer"}}
+	return []Service{{"atcr_hold", "AtcrHoldService"}, {servicePDS, "AtprotoPersonalDataServer"}}
 }
+
+const servicePDS = "atproto_pds"
 
 // Identity is the identity of a service. It does not change and is safe for concurrent use.
 type Identity struct {
@@ -86,13 +88,15 @@ type Identity struct {
 func (id *Identity) Is(did syntax.DID) bool { return sameDID(id.DID, did, id.TestMode) }
 
 // Audiences returns what a service token for this service may have as its audience: each spelling of the DID, bare and with
-// the fragment of each service.
+// the fragment of each service but atproto_pds. That one stands for the repository alone, by which a PDS means itself.
 func (id *Identity) Audiences() []string {
 	var all []string
 	for _, did := range spellings(id.DID, id.TestMode) {
 		all = append(all, did.String())
 		for _, s := range id.Services {
-			all = append(all, did.String()+"#"+s.ID)
+			if s.ID != servicePDS {
+				all = append(all, did.String()+"#"+s.ID)
+			}
 		}
 	}
 	return all

@@ -171,8 +171,8 @@ func TestTestModeIdentity(t *testing.T) {
 	if !id.Is("did:web:127.0.0.1:8080") || id.Is("did:web:127.0.0.1:8081") {
 		t.Error("spellings")
 	}
-	want := "did:web:localhost%3A8080 did:web:localhost%3A8080#atcr_hold did:web:localhost%3A8080#atproto_pds " +
-		"did:web:127.0.0.1%3A8080 did:web:127.0.0.1%3A8080#atcr_hold did:web:127.0.0.1%3A8080#atproto_pds"
+	want := "did:web:localhost%3A8080 did:web:localhost%3A8080#atcr_hold " +
+		"did:web:127.0.0.1%3A8080 did:web:127.0.0.1%3A8080#atcr_hold"
 	if got := strings.Join(id.Audiences(), " "); got != want {
 		t.Errorf("audiences %s", got)
 	}

@@ -1,17 +1,23 @@
 package serviceauth
 
 import (
+	"cmp"
 	"container/heap"
 	"container/list"
 	"crypto/sha256"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/atcr-dev/atcr/internal/limit"
 )
 
-// replayCache remembers used tokens until they expire. When it is full the token that expires soonest is forgotten:
-// refusing all new ones would let a single user with many DIDs shut everybody out.
+// replayCache remembers used tokens until they expire. When it is full, tokens of whoever takes most of it are forgotten, who is
+// the one that filled it: refusing all new ones would let a single user with many DIDs shut everybody out, and forgetting those that
+// expire soonest would open the tokens of all others, which live for a minute, to be used again.
 type replayCache struct {
 	max, maxPerIssuer int
 
@@ -47,7 +53,7 @@ func (c *replayCache) use(issuer syntax.DID, jti string, until, now time.Time) e
 		return &Error{Kind: TooMany, Message: "too many tokens of this issuer are still valid: ask for shorter ones"}
 	}
 	if len(c.byExpiry) >= c.max {
-		c.forgetFirst()
+		c.forgetSome(max(c.max/100, 1), now.Unix())
 	}
 	c.seen[id] = struct{}{}
 	c.perIssuer[issuer]++
@@ -55,8 +61,40 @@ func (c *replayCache) use(issuer syntax.DID, jti string, until, now time.Time) e
 	return nil
 }
 
-func (c *replayCache) forgetFirst() {
-	u := heap.Pop(&c.byExpiry).(usedToken)
+func (c *replayCache) forgetFirst() { c.forget(heap.Pop(&c.byExpiry).(usedToken)) }
+
+// forgetSome forgets n tokens, of the party that weighs most those that expire soonest, then of the next one. A party weighs as many
+// tokens as it has here, times the square of how long they live: who has many DIDs fills the cache with few long-lived ones of each,
+// and those who push have many that live for a minute.
+func (c *replayCache) forgetSome(n int, now int64) {
+	count, sum, weight := map[string]float64{}, map[string]float64{}, map[string]float64{}
+	for _, u := range c.byExpiry {
+		p := limit.Party(u.issuer.String())
+		count[p]++
+		sum[p] += float64(u.until - now)
+	}
+	for p := range count {
+		weight[p] = sum[p] * sum[p] / count[p]
+	}
+	parties := slices.SortedFunc(maps.Keys(weight), func(a, b string) int {
+		return cmp.Or(cmp.Compare(weight[b], weight[a]), cmp.Compare(a, b))
+	})
+	rank := make(map[string]int, len(parties))
+	for i, p := range parties {
+		rank[p] = i
+	}
+	all := c.byExpiry
+	slices.SortFunc(all, func(a, b usedToken) int {
+		return cmp.Or(cmp.Compare(rank[limit.Party(a.issuer.String())], rank[limit.Party(b.issuer.String())]), cmp.Compare(a.until, b.until))
+	})
+	for _, u := range all[:n] {
+		c.forget(u)
+	}
+	c.byExpiry = slices.Clone(all[n:])
+	heap.Init(&c.byExpiry)
+}
+
+func (c *replayCache) forget(u usedToken) {
 	delete(c.seen, u.id)
 	if c.perIssuer[u.issuer]--; c.perIssuer[u.issuer] == 0 {
 		delete(c.perIssuer, u.issuer)

@@ -279,6 +279,45 @@ func TestReplayCacheIsBounded(t *testing.T) {
 	}
 }
 
+// Who fills the cache, with some DIDs or with as many as a wildcard name gives, has tokens of their own forgotten, not others'.
+func TestReplayCacheIsShared(t *testing.T) {
+	const size = 2000
+	for name, issuer := range map[string]func(i int) syntax.DID{
+		"some DIDs":      func(i int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:mallory%d", i%20)) },
+		"a wildcard":     func(i int) syntax.DID { return syntax.DID(fmt.Sprintf("did:web:h%d.mallory.example", i)) },
+		"many DIDs":      func(i int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:mallory%d", i)) },
+		"one, by itself": func(int) syntax.DID { return "did:web:mallory.example" },
+	} {
+		for _, ttl := range []time.Duration{time.Hour, time.Minute} {
+			if name == "many DIDs" && ttl == time.Minute {
+				continue // as many people as there are tokens
+			}
+			c := newReplayCache(size, 100_000)
+			var mine []string
+			for i := range 3 * size {
+				if i%(size/20) == 0 { // alice's are used now and then
+					jti := fmt.Sprint("mine ", i)
+					if err := c.use(alice, jti, now.Add(time.Minute), now); err != nil {
+						t.Fatal(err)
+					}
+					mine = append(mine, jti)
+				}
+				if err := c.use(issuer(i), fmt.Sprint(i), now.Add(ttl), now); err != nil {
+					t.Fatal(err)
+				}
+				if len(c.byExpiry) > size || len(c.seen) != len(c.byExpiry) {
+					t.Fatalf("%s: %d tokens are kept", name, len(c.byExpiry))
+				}
+			}
+			for _, jti := range mine {
+				if KindOf(c.use(alice, jti, now.Add(time.Minute), now)) != Replay {
+					t.Errorf("%s, tokens of %s: %s may be used again", name, ttl, jti)
+				}
+			}
+		}
+	}
+}
+
 func TestHighSRefused(t *testing.T) {
 	v, _, key := setup(t, VerifierOptions{})
 	tok := mint(t, key, nil)
