@@ -32,7 +32,8 @@ var (
 	ErrSeq = errors.New("event number out of range")
 	// ErrNoSpace: the disk or database is full. Nothing of the batch was kept.
 	ErrNoSpace = errors.New("no space left for the repository")
-	// ErrBusy: another process holds the database for longer than the store waits, or its server is away.
+	// ErrBusy: another process holds the database for longer than the store waits, or its server is away, or too many callers wait for
+	// the same. Try later.
 	ErrBusy = errors.New("repository busy")
 	// ErrUnsettled: the database's server went away during a commit and did not come back in time to be asked. Whether it was kept is
 	// seen when it is back: all of it or nothing.

@@ -50,7 +50,7 @@ type Repo struct {
 	foreign atomic.Uint64       // how often it found one that it had not made
 	queue   chan *request
 	bulk    chan *bulkRequest
-	scan    chan struct{} // holds one: passes over everything for Blocks
+	passes  *passes // for Blocks
 	changed atomic.Pointer[chan struct{}]
 	stop    chan struct{}
 	done    chan struct{} // the writer has ended
@@ -106,7 +106,7 @@ func newRepo(store Store, o Options) (*Repo, error) {
 		nodes:   newNodeCache(nodeCacheSize),
 		queue:   make(chan *request, maxGroup),
 		bulk:    make(chan *bulkRequest),
-		scan:    make(chan struct{}, 1),
+		passes:  newPasses(),
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 	}

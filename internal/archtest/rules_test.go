@@ -15,12 +15,12 @@ var rules = []rule{
 	{"", []string{"internal/oci"}, 4}, // package atcr
 	{"lexicons", nil, 0},
 
-	{"identity/serviceauth", []string{"identity"}, 110},
+	{"identity/serviceauth", []string{"identity", "internal/limit"}, 110},
 	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 140},
 	{"identity/plc", []string{"identity", "identity/internal/plclog"}, 110},
 	{"identity/backup", []string{"identity", "identity/internal/plclog", "internal/durable"}, 130},
 	{"identity/internal/plclog", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 60},
-	{"identity", []string{"", "identity/internal/plclog", "internal/httpx"}, 110},
+	{"identity", []string{"", "identity/internal/plclog", "internal/httpx", "internal/limit"}, 110},
 
 	{"storage/storagetest", []string{"storage"}, 2},
 	{"storage/storagemetrics", []string{"storage"}, 45},
@@ -31,7 +31,7 @@ var rules = []rule{
 	{"repo/memstore", []string{"repo"}, 60},
 	{"repo/sqlstore", []string{"repo", "sqldb/...", "internal/sqlx"}, 88},
 	{"repo/carv2", []string{"repo"}, 90},
-	{"repo/xrpc", []string{"repo", "internal/pace"}, 60},
+	{"repo/xrpc", []string{"repo", "internal/pace", "internal/limit"}, 60},
 	{"repo/firehose", []string{"repo", "internal/limit"}, 66},
 	{"repo", []string{"", "storage"}, 60},
 

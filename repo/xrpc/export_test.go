@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,17 +20,16 @@ import (
 	"github.com/atcr-dev/atcr/repo/xrpc"
 )
 
-// TestExportsThatNobodyReads: clients that ask for the whole repository and then do not read neither hold up the other reads, for
-// which the database has few connections, nor keep their own for ever.
-func TestExportsThatNobodyReads(t *testing.T) {
-	t.Parallel()
+// large is a repository that is larger than the buffers of a connection.
+func large(t *testing.T) *repo.Repo {
+	t.Helper()
 	s, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "repo.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
 	r := repotest.Open(t, s, repo.Options{DID: did})
-	for i := range 24 { // more than a connection's buffers take
+	for i := range 24 {
 		v, err := repo.RecordFrom(map[string]string{"v": strings.Repeat(fmt.Sprint(i%10), 900_000)})
 		if err != nil {
 			t.Fatal(err)
@@ -38,24 +38,71 @@ func TestExportsThatNobodyReads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return r
+}
+
+func clientHeader(r *http.Request) string { return r.Header.Get("X-Client") }
+
+// ask asks for an export and reads the answer's header alone. The connection ends with the test.
+func ask(t *testing.T, srv *httptest.Server, client, query string) *http.Response {
+	t.Helper()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET /xrpc/com.atproto.sync.getRepo?did=%s%s HTTP/1.1\r\nHost: x\r\nX-Client: %s\r\n\r\n", did, query, client)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK && resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%s without Retry-After", resp.Status)
+	}
+	return resp
+}
+
+// TestExportPlaces: one client has one export at a time, read or not; short ones need none of the places of those that take long.
+func TestExportPlaces(t *testing.T) {
+	t.Parallel()
+	r := large(t)
+	head, err := r.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{Client: clientHeader}))
+	t.Cleanup(srv.Close)
+	for i, c := range []struct {
+		client, query string
+		want          int
+	}{
+		{"mallory", "", 200}, {"mallory", "", 429}, {"mallory", "&since=" + head.Rev, 429}, {"alice", "", 200}, {"bob", "", 503},
+		{"bob", "&since=" + head.Rev, 200}, {"carol", "&since=" + head.Rev, 200},
+	} {
+		resp := ask(t, srv, c.client, c.query)
+		if resp.StatusCode != c.want {
+			t.Errorf("%d: %s%s: %d, want %d", i, c.client, c.query, resp.StatusCode, c.want)
+		}
+		if c.query != "" && resp.StatusCode == http.StatusOK {
+			if b, err := io.ReadAll(resp.Body); err != nil || len(b) == 0 {
+				t.Errorf("%d: %d bytes, %v", i, len(b), err)
+			}
+		}
+	}
+}
+
+// TestExportsThatNobodyReads: clients that ask for the whole repository and then do not read neither hold up the other reads, for
+// which the database has few connections, nor keep their own for ever.
+func TestExportsThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	r := large(t)
 	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}),
-		&xrpc.Options{ExportGrace: 3 * time.Second, ExportRate: 4 << 20}))
+		&xrpc.Options{ExportGrace: 3 * time.Second, ExportRate: 4 << 20,
+			Client: clientHeader}))
 	t.Cleanup(srv.Close)
 	status := map[int]int{}
-	for range 20 {
-		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		fmt.Fprintf(conn, "GET /xrpc/com.atproto.sync.getRepo?did=%s HTTP/1.1\r\nHost: x\r\n\r\n", did)
-		resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status[resp.StatusCode]++; resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
-			t.Error("503 without Retry-After")
-		}
+	for i := range 20 {
+		status[ask(t, srv, fmt.Sprint(i), "").StatusCode]++
 	}
 	if status[200] != 2 || status[503] != 18 {
 		t.Errorf("answers %v, want 2 of 200 and 18 of 503", status)
@@ -80,6 +127,12 @@ func TestExportsThatNobodyReads(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("still %d", code)
+		}
+	}
+	// Who was cut is not let in again at once.
+	for i := range 2 {
+		if got := ask(t, srv, fmt.Sprint(i), "").StatusCode; got != http.StatusTooManyRequests {
+			t.Errorf("client %d, which was cut: %d", i, got)
 		}
 	}
 }

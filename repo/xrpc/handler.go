@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -22,11 +24,15 @@ type Options struct {
 	Log *slog.Logger
 	// Subscribe serves com.atproto.sync.subscribeRepos: a firehose.Server. nil leaves it out.
 	Subscribe http.Handler
-	// MaxExports is how many getRepo may run at a time, since each holds a connection of the database and its snapshot; more
-	// get 503 with Retry-After. 0 is 2.
+	// Client names whom a request is of, as the limits below count it; nil is the address that it came from, which behind a
+	// reverse proxy is the proxy's.
+	Client func(*http.Request) string
+	// MaxExports is how many getRepo of more than 1 MiB may run at a time, since each holds a connection of the database and its
+	// snapshot while its client reads; more get 503 with Retry-After. 0 is 2. Each client may have one, of whatever size.
 	MaxExports int
 	// ExportGrace is how long a client may take to read a getRepo, beside a second for each ExportRate bytes: while it reads, the
-	// database keeps the state that is exported, and its log grows. 0 is a minute, and 64 KiB.
+	// database keeps the state that is exported, and its log grows. 0 is 15 s, and 64 KiB. Who was cut off gets no other for ten
+	// minutes.
 	ExportGrace time.Duration
 	ExportRate  int64
 }
@@ -36,8 +42,11 @@ type Handler struct {
 	accounts Accounts
 	log      *slog.Logger
 	methods  map[string]http.Handler
-	exports  chan struct{} // one for each getRepo that runs
-	grace    time.Duration // for the reader of one
+	client   func(*http.Request) string
+	exports  places        // of getRepo
+	long     chan struct{} // one for each of them that is not short
+	blocks   places        // of getBlocks
+	grace    time.Duration // for the reader of an export
 	rate     int64
 }
 
@@ -47,8 +56,13 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 		o = &Options{}
 	}
 	h := &Handler{
-		accounts: accounts, log: o.Log, exports: make(chan struct{}, cmp.Or(max(o.MaxExports, 0), 2)),
-		grace: cmp.Or(o.ExportGrace, time.Minute), rate: cmp.Or(o.ExportRate, 64<<10),
+		accounts: accounts, log: o.Log, client: o.Client,
+		exports: newPlaces(max(maxExports, 2*o.MaxExports), 1), long: make(chan struct{}, cmp.Or(max(o.MaxExports, 0), 2)),
+		blocks: newPlaces(maxGetBlocks, maxGetBlocks/8),
+		grace:  cmp.Or(o.ExportGrace, 15*time.Second), rate: cmp.Or(o.ExportRate, 64<<10),
+	}
+	if h.client == nil {
+		h.client = remoteHost
 	}
 	h.methods = map[string]http.Handler{}
 	for nsid, f := range map[string]func(http.ResponseWriter, query) error{
@@ -72,6 +86,62 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 		h.methods["com.atproto.sync.subscribeRepos"] = o.Subscribe
 	}
 	return h
+}
+
+// Requests that run at a time.
+const (
+	maxExports   = 16
+	maxGetBlocks = 32
+)
+
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// full refuses a request for which there is no place. Not by WriteError: anybody causes it at will, and it is no trouble of ours to be
+// logged.
+func full(w http.ResponseWriter, status int, again time.Duration, format string, args ...any) {
+	name := "NotEnoughResources"
+	if status == http.StatusTooManyRequests {
+		name = "RateLimitExceeded"
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(again/time.Second)))
+	WriteJSON(w, status, Errorf(status, name, format, args...))
+}
+
+// places bounds how many requests of a kind run, in all and of one client.
+type places struct {
+	all    chan struct{}
+	client *limit.Places
+}
+
+func newPlaces(all, each int) places { return places{make(chan struct{}, all), limit.NewPlaces(each)} }
+
+// enter takes a place, or refuses the request. leave gives it back; that of all at once, the client's after a while if one is given.
+func (p places) enter(w http.ResponseWriter, client string, again time.Duration) (leave func(after time.Duration), ok bool) {
+	if !p.client.Enter(client) {
+		full(w, http.StatusTooManyRequests, again, "too many requests of this client at once")
+		return nil, false
+	}
+	select {
+	case p.all <- struct{}{}:
+	default:
+		p.client.Leave(client)
+		full(w, http.StatusServiceUnavailable, again, "%d such requests run already: try again later", cap(p.all))
+		return nil, false
+	}
+	return func(after time.Duration) {
+		<-p.all
+		if after > 0 {
+			time.AfterFunc(after, func() { p.client.Leave(client) })
+			return
+		}
+		p.client.Leave(client)
+	}, true
 }
 
 // Methods is a handler for each method, by NSID.

@@ -3,12 +3,9 @@ package xrpc
 import (
 	"bytes"
 	"errors"
-	"io"
-	"log/slog"
 	"net/http"
 	"time"
 
-	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -75,52 +72,6 @@ func (h *Handler) proveRecord(w http.ResponseWriter, q query) error {
 	return nil
 }
 
-// getRepo streams the repository. After the first byte an error can only be told by breaking the connection off.
-func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
-	a, err := h.did(q)
-	if err != nil {
-		return err
-	}
-	since := q.get("since")
-	if since != "" {
-		if _, err := repo.ParseTID(since); err != nil {
-			return InvalidRequest("Error: since must be a tid")
-		}
-	}
-	if q.Method == http.MethodHead {
-		w.Header().Set("Content-Type", carType)
-		return nil
-	}
-	select {
-	case h.exports <- struct{}{}:
-		defer func() { <-h.exports }()
-	default:
-		w.Header().Set("Retry-After", "30")
-		// Not by WriteError: anybody causes it at will, and it is no trouble of ours to be logged.
-		WriteJSON(w, http.StatusServiceUnavailable, Errorf(http.StatusServiceUnavailable, "NotEnoughResources",
-			"%d exports run already: try again later", cap(h.exports)))
-		return nil
-	}
-	w.Header().Set("Content-Type", carType)
-	paced, lift := pace.Stream(w, h.grace, h.rate)
-	defer lift()
-	out := &counted{Writer: paced}
-	if err := repo.ExportCAR(q.Context(), a.Repo, out, &repo.ExportOptions{Since: since}); err != nil {
-		if out.n == 0 {
-			return err
-		}
-		if h.log != nil {
-			level := slog.LevelWarn
-			if out.err != nil { // the client's doing
-				level = slog.LevelDebug
-			}
-			h.log.Log(q.Context(), level, "an export broke off", "did", a.Repo.DID(), "bytes", out.n, "error", err)
-		}
-		panic(http.ErrAbortHandler)
-	}
-	return nil
-}
-
 // getBlocks returns blocks by CID. Most callers ask for what a proof or an event just named; see [repo.Repo.Blocks].
 func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
 	a, err := h.did(q)
@@ -137,8 +88,17 @@ func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
 			return InvalidRequest("Error: cids must be cid strings: %v", err)
 		}
 	}
+	leave, ok := h.blocks.enter(w, h.client(q.Request), time.Second)
+	if !ok {
+		return nil
+	}
+	defer leave(0)
 	var car bytes.Buffer
 	missing, err := a.Repo.Blocks(q.Context(), &car, ids)
+	if errors.Is(err, repo.ErrBusy) {
+		full(w, http.StatusServiceUnavailable, 10*time.Second, "too many wait for blocks to be looked for")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -152,18 +112,6 @@ func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
 
 // maxBlocks is how many blocks getBlocks gives at once.
 const maxBlocks = 100
-
-type counted struct {
-	io.Writer
-	n   int64
-	err error
-}
-
-func (c *counted) Write(p []byte) (n int, err error) {
-	n, err = c.Writer.Write(p)
-	c.n, c.err = c.n+int64(n), err
-	return n, err
-}
 
 func (h *Handler) getBlob(w http.ResponseWriter, q query) error {
 	a, err := h.did(q)
