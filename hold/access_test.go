@@ -1,9 +1,11 @@
 package hold_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -174,6 +176,77 @@ func TestRightsOfAdmins(t *testing.T) {
 	}
 }
 
+// Layer records are those of their users, and the captain's to clear: a crew:admin deletes its own alone, whoever may read them by
+// their at-uri.
+func TestAdminsAndLayerRecords(t *testing.T) {
+	h, alice, config, layer := pushed(t, func(c *hold.Config) {
+		c.Crew = []hold.CrewMember{{Member: "did:plc:" + strings.Repeat("b", 20) + "boss", Permissions: []string{"crew:admin"}}}
+	})
+	admin := h.net.user("boss")
+	push := func(u *user) {
+		t.Helper()
+		h.push(u, []byte("{}"))
+		h.push(u, data(1, 1000))
+		d, _ := u.putManifest(t, h, "app", config, layer)
+		if code, out := h.notify(u, "push", "app", d); code != 200 {
+			t.Fatalf("%d %v", code, out)
+		}
+	}
+	push(alice)
+	push(admin)
+	must(t, h.PutForTest(t.Context(), atcr.NSIDLayer, "broken", map[string]any{"digest": 1}))
+	keys := map[string][]string{alice.did: h.layerKeys(alice.did), admin.did: h.layerKeys(admin.did)}
+	if len(keys[alice.did]) != 2 || len(keys[admin.did]) != 2 {
+		t.Fatalf("%v", keys)
+	}
+	del := func(u *user, rkey string) int {
+		code, _ := h.call(u, "POST", "com.atproto.repo.deleteRecord", "",
+			map[string]any{"repo": h.DID(), "collection": atcr.NSIDLayer, "rkey": rkey})
+		return code
+	}
+	for _, tt := range []struct {
+		name string
+		who  *user
+		rkey string
+		want int
+	}{
+		{"another's by an admin", admin, keys[alice.did][0], 403},
+		{"one that can't be read by an admin", admin, "broken", 403},
+		{"one's own by an admin", admin, keys[admin.did][0], 200},
+		{"one that isn't there by an admin", admin, "none", 200},
+		{"one's own by a member", alice, keys[alice.did][0], 403},
+		{"another's by the captain", h.owner, keys[alice.did][0], 200},
+		{"one that can't be read by the captain", h.owner, "broken", 200},
+	} {
+		if got := del(tt.who, tt.rkey); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	if a, b := h.layerKeys(alice.did), h.layerKeys(admin.did); len(a) != 1 || len(b) != 1 {
+		t.Errorf("left: %v and %v", a, b)
+	}
+}
+
+// layerKeys are the keys of a user's layer records that can be read.
+func (h *testHold) layerKeys(did string) (keys []string) {
+	h.t.Helper()
+	var page struct {
+		Records []struct {
+			URI   string
+			Value json.RawMessage
+		}
+	}
+	h.getJSON("/xrpc/com.atproto.repo.listRecords?"+url.Values{"repo": {h.DID()}, "collection": {atcr.NSIDLayer}, "limit": {"100"}}.Encode(),
+		&page)
+	for _, r := range page.Records {
+		var layer atcr.Layer
+		if json.Unmarshal(r.Value, &layer) == nil && layer.UserDID == did {
+			keys = append(keys, r.URI[strings.LastIndexByte(r.URI, '/')+1:])
+		}
+	}
+	return keys
+}
+
 func TestRequestCrew(t *testing.T) {
 	n := newNetwork(t)
 	h := newHold(t, n, func(c *hold.Config) { c.AllowAllCrew = true; c.MaxCrew = 2 })
@@ -224,6 +297,10 @@ func TestTokens(t *testing.T) {
 		{"its method", twice, "GET", "io.atcr.hold.getQuota", quota, nil, 200},
 		{"the same token again", twice, "GET", "io.atcr.hold.getQuota", quota, nil, 401},
 		{"the hold's service", mint(h.DID()+"#atcr_hold", "io.atcr.hold.getQuota"), "GET", "io.atcr.hold.getQuota", quota, nil, 200},
+		{"the hold's repository", mint(h.DID()+"#atproto_pds", "io.atcr.hold.getQuota"), "GET", "io.atcr.hold.getQuota", quota, nil, 401},
+		{"the hold's key", mint(h.DID()+"#atproto", "io.atcr.hold.getQuota"), "GET", "io.atcr.hold.getQuota", quota, nil, 401},
+		{"upstream's token for the hold's repository", mint(h.DID()+"#atproto_pds", "com.atproto.repo.getRecord"), "POST",
+			"io.atcr.hold.initiateUpload", "", initiate, 401},
 		{"another hold", mint("did:web:other.test", "io.atcr.hold.getQuota"), "GET", "io.atcr.hold.getQuota", quota, nil, 401},
 		{"another method", mint(h.DID(), "io.atcr.hold.requestCrew"), "GET", "io.atcr.hold.getQuota", quota, nil, 401},
 		{"upstream's token", legacy, "POST", "io.atcr.hold.initiateUpload", "", initiate, 200},

@@ -140,6 +140,9 @@ func (s *Server) serveLinked(w http.ResponseWriter, r *http.Request) {
 		err = forbidden("the link has expired or is not for this blob; ask getBlob again")
 	}
 	if err == nil {
+		if s.people.record().Public { // where getBlob sends a page
+			w.Header().Set("Access-Control-Allow-Origin", "*")
+		}
 		w.Header().Set("Cache-Control", "private, max-age=900")
 		err = s.blobs.serve(w, r, d)
 	}

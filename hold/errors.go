@@ -27,9 +27,12 @@ type xrpcError struct {
 	message    string
 	retryAfter time.Duration
 	challenge  string // of WWW-Authenticate
+	cause      error  // for errors.Is, and told nobody; may be nil
 }
 
 func (e *xrpcError) Error() string { return e.name + ": " + e.message }
+
+func (e *xrpcError) Unwrap() error { return e.cause }
 
 func fail(status int, name, format string, args ...any) error {
 	return &xrpcError{status: status, name: name, message: fmt.Sprintf(format, args...)}
@@ -140,6 +143,8 @@ func refusedUpload(e *upload.Error) *xrpcError {
 		x.name = "InvalidUploadId"
 	case upload.ErrTooMany:
 		x.status, x.name, x.retryAfter = http.StatusTooManyRequests, "TooManyOpenUploads", time.Minute
+	case upload.ErrSpoolShare:
+		x.status, x.name, x.retryAfter = http.StatusTooManyRequests, "TooManyEarlyParts", time.Minute
 	case upload.ErrMissingParts:
 		x.name = "MissingParts"
 	case upload.ErrPartOrder:

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -27,4 +28,9 @@ func (s *Server) PutForTest(ctx context.Context, collection, rkey string, v map[
 	}
 	_, err = s.records.apply(ctx, []repo.Write{{Action: repo.Put, Collection: collection, RKey: rkey, Record: value}})
 	return err
+}
+
+// SettleForTest reads a user's manifest records as the settling of leases does.
+func (s *Server) SettleForTest(ctx context.Context, did string) (asOf time.Time, err error) {
+	return s.notices.settlePusher(ctx, did)
 }

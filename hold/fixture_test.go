@@ -63,9 +63,14 @@ func (n *network) user(name string) *user {
 	if u := n.known[name]; u != nil {
 		return u
 	}
+	return n.userAs(name, fmt.Sprintf("did:plc:%s", strings.Repeat(name[:1], 24-len(name))+name))
+}
+
+// userAs is user with a DID of the caller's choice.
+func (n *network) userAs(name, did string) *user {
+	n.t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	must(n.t, err)
-	did := fmt.Sprintf("did:plc:%s", strings.Repeat(name[:1], 24-len(name))+name)
 	u := &user{did: did, key: key, net: n}
 	u.repo, err = repo.Open(n.t.Context(), memstore.New(), repo.Options{DID: did, Key: key, MaxBlob: 4 << 20})
 	must(n.t, err)

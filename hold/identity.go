@@ -26,7 +26,9 @@ func (c Config) DataDir() (datadir.Config, error) {
 		return datadir.Config{}, err
 	}
 	if c.Identity.HTTP == nil {
-		c.Identity.HTTP = httpx.NewClient(httpx.ClientOptions{Guard: c.guard(), Timeout: identityWait, PublicBodies: true, UserAgent: "atcr-hold"})
+		c.Identity.HTTP = httpx.NewClient(httpx.ClientOptions{
+			Guard: c.guard(), Timeout: identityWait, PublicBodies: true, UserAgent: "atcr-hold",
+		})
 	}
 	return datadir.Config{
 		Dir: c.Dir, Identity: c.Identity, DB: c.DB, Storage: c.Storage, StoragePath: c.StoragePath, Clock: c.Clock, Log: c.Log,

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"slices"
 
@@ -136,8 +137,8 @@ func (s *Server) setStats(ctx context.Context, c *call) (any, error) {
 	return map[string]bool{"success": true}, nil
 }
 
-// deleteRecord deletes a record of the hold's repository. crew:admin manages crew, but neither touches the captain's
-// record nor its own; the captain's record is never deleted.
+// deleteRecord deletes a record of the hold's repository. crew:admin manages crew, but touches neither the captain's
+// record nor its own, nor layer records of others; the captain's record is never deleted.
 func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	var in struct {
 		Repo       string   `json:"repo"`
@@ -168,6 +169,9 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 	if in.SwapCommit.Defined() {
 		guards = append(guards, repo.SwapCommit(in.SwapCommit))
 	}
+	if !c.rights.Captain && in.Collection == atcr.NSIDLayer {
+		guards = append(guards, ownLayer(in.RKey, c.caller))
+	}
 	commit, err := s.records.apply(ctx, []repo.Write{{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey,
 		Swap: in.SwapRecord}}, guards...)
 	if isNotFound(err) {
@@ -177,4 +181,25 @@ func (s *Server) deleteRecord(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	return map[string]any{"commit": map[string]string{"cid": commit.CID.String(), "rev": commit.Rev}}, nil
+}
+
+// ownLayer holds where a layer record is the caller's, or isn't there.
+func ownLayer(rkey, caller string) repo.Guard {
+	return func(now repo.Snapshot) error {
+		rec, err := now.Get(atcr.NSIDLayer, rkey)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var layer struct {
+			UserDID string `json:"userDid"`
+		}
+		js, err := rec.JSON()
+		if err != nil || json.Unmarshal(js, &layer) != nil || layer.UserDID != caller {
+			return forbidden("layer records of others are the captain's alone to delete")
+		}
+		return nil
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/atcr-dev/atcr/hold/internal/ledger"
 	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/pace"
@@ -197,15 +198,23 @@ func (s *Server) checkBlobs(ctx context.Context, c *call) (any, error) {
 		}
 	}
 	present, err := s.blobs.present(ctx, in.Digests)
+	if err == nil && len(present) > 0 {
+		// Leased first, then looked for: what counts is the look after the lease. The first one spares leases on what isn't here.
+		if err = s.ledger.Take(ctx, c.caller, in.Repository, present); err == nil {
+			present, err = s.blobs.present(ctx, digestsOf(present))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(present) > 0 {
-		if err := s.ledger.Take(ctx, c.caller, in.Repository, present); err != nil {
-			return nil, err
-		}
-	}
 	return map[string]any{"present": present}, nil
+}
+
+func digestsOf(blobs []ledger.Blob) (list []digest.Digest) {
+	for _, b := range blobs {
+		list = append(list, b.Digest)
+	}
+	return list
 }
 
 // notifyManifest: what is asked of the caller depends on the operation.

@@ -66,7 +66,8 @@ type notices struct {
 	log       *slog.Logger
 	crash     crashpoint.Hook
 
-	locks keylock.Locks // manifests being recorded or removed
+	locks    keylock.Locks // manifests being recorded or removed
+	listings listings      // of settling
 }
 
 // of is the manifest that a notice is about.
@@ -251,29 +252,51 @@ func (s *notices) count(ctx context.Context, op, caller string, n notice) (bool,
 	return err == nil, err
 }
 
-// settlePusher reads a user's manifest records and writes the layer records of those that name this hold.
-func (s *notices) settlePusher(ctx context.Context, did string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
+// settlePusher reads a user's manifest records and writes the layer records of those that name this hold. It returns the time when
+// it began: what was pushed until then is recorded. When ctx ends meanwhile, the next call goes on where it stopped. A record that
+// can't be read is an error, after the others have been read.
+func (s *notices) settlePusher(ctx context.Context, did string) (asOf time.Time, err error) {
 	p, err := s.pdses.of(ctx, did)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
-	for m, err := range p.manifests(ctx) {
-		if err != nil {
-			return err
+	l := s.listings.take(did, p.url, s.clock())
+	for !l.ended {
+		list, after, err := p.next(ctx, l)
+		if err == nil {
+			err = s.settlePage(ctx, p, l, list)
 		}
+		if ctx.Err() != nil {
+			s.listings.keep(did, l)
+			return time.Time{}, p.late(ctx, ctx.Err())
+		}
+		if err != nil {
+			return time.Time{}, err
+		}
+		l.goOn(after)
+	}
+	return l.began, l.unread
+}
+
+func (s *notices) settlePage(ctx context.Context, p *pds, l *listing, list []*manifestRecord) error {
+	for _, m := range list {
 		if !s.namesUs(m) {
 			continue
 		}
-		if err := s.settleManifest(ctx, p, m); err != nil {
+		err := s.settleManifest(ctx, p, m)
+		if err == nil {
+			continue
+		}
+		if e := classify(err); ctx.Err() != nil || e.status >= 500 && e.name != "PDSUnavailable" {
 			return err
 		}
+		s.log.Info("a manifest record can't be read, and keeps its owner's leases for a while", "uri", m.URI, "reason", err)
+		l.unread = fmt.Errorf("manifest record %s: %w", m.URI, err)
 	}
 	return nil
 }
 
-// settleManifest is one of them: what is wrong with the record itself is logged and passed over.
+// settleManifest is one of them.
 func (s *notices) settleManifest(ctx context.Context, p *pds, m *manifestRecord) error {
 	unlock, err := s.locks.Lock(ctx, p.did+" "+m.Digest)
 	if err != nil {
@@ -285,10 +308,6 @@ func (s *notices) settleManifest(ctx context.Context, p *pds, m *manifestRecord)
 		return err // its layers were recorded before it was noted
 	}
 	created, err := s.recordManifest(ctx, p, m)
-	if err != nil && classify(err).status < 500 {
-		s.log.Warn("a manifest record is passed over", "uri", m.URI, "reason", err)
-		return nil
-	}
 	if created > 0 {
 		s.log.Info("layers recorded that nobody had told of", "uri", m.URI, "layers", created)
 	}

@@ -3,7 +3,6 @@ package hold_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -244,71 +243,6 @@ func TestHostilePDS(t *testing.T) {
 				t.Error("layers were recorded")
 			}
 		})
-	}
-}
-
-// Leases: counted to the quota, settled from the pusher's records when they run out, prolonged while the PDS is down.
-func TestLeases(t *testing.T) {
-	h, alice, config, layer := pushed(t)
-	ctx, c := t.Context(), h.client(alice)
-	orphan := h.push(alice, data(9, 500))
-	quota := func() int64 {
-		q, err := c.GetQuota(ctx, alice.did)
-		must(t, err)
-		return q.TotalSize
-	}
-	if got := quota(); got != 1502 {
-		t.Fatalf("leases count %d bytes, want 1502", got)
-	}
-	// The record stands and nobody told the hold.
-	alice.putManifest(t, h, "app", config, layer)
-	must(t, h.Maintain(ctx))
-	if len(h.layers()) != 0 {
-		t.Fatal("settled before the leases ran out")
-	}
-	h.net.now.Store(25 * 3600)
-	alice.down.Store(true)
-	must(t, h.Maintain(ctx))
-	if got := quota(); got != 1502 || len(h.layers()) != 0 {
-		t.Fatalf("while the PDS is down: %d bytes, %d layers", got, len(h.layers()))
-	}
-	alice.down.Store(false)
-	h.net.now.Store(27 * 3600)
-	must(t, h.Maintain(ctx))
-	if got := quota(); got != 1002 || len(h.layers()) != 2 {
-		t.Fatalf("settled: %d bytes, %d layers; want 1002 and 2 (%s is nobody's)", got, len(h.layers()), orphan)
-	}
-	// Touching renews, for seven days in all.
-	_, err := c.CheckBlobs(ctx, alice.did, "app", []digest.Digest{orphan})
-	must(t, err)
-	for day := 1; day <= 9; day++ {
-		h.net.now.Store(int64(27+day*20) * 3600)
-		if day*20 < 7*24 {
-			_, err = c.CheckBlobs(ctx, alice.did, "app", []digest.Digest{orphan})
-			must(t, err)
-		}
-		must(t, h.Maintain(ctx))
-		if got, want := quota() == 1502, day*20 < 7*24; got != want {
-			t.Errorf("after %d hours leased=%v, want %v", day*20, got, want)
-		}
-	}
-}
-
-func TestLeaseBound(t *testing.T) {
-	h, alice, _, _ := pushed(t)
-	var many []digest.Digest
-	for i := range 9_998 { // and the two of the push
-		many = append(many, digest.FromString(fmt.Sprint(i)))
-	}
-	must(t, h.LeaseForTest(alice.did, many))
-	more := h.push(h.owner, []byte("one more"))
-	code, out := h.call(alice, "POST", "io.atcr.hold.checkBlobs", "", map[string]any{"repository": "new", "digests": []digest.Digest{more}})
-	if code != 403 || out["error"] != "TooManyLeases" {
-		t.Errorf("%d %v", code, out)
-	}
-	_, err := h.client(alice).CheckBlobs(t.Context(), alice.did, "new", []digest.Digest{more})
-	if !errors.Is(err, holdclient.ErrQuotaExceeded) {
-		t.Error(err)
 	}
 }
 

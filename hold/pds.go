@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -18,17 +17,13 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/repo"
 )
 
 // Limits of what a user's PDS is asked for.
-const (
-	maxRecordAnswer = 2 << 20
-	maxListAnswer   = 32 << 20
-	listPage        = 100
-	maxListPages    = 100
-)
+const maxRecordAnswer = 2 << 20
 
 // errNoRecord: the owner's PDS answered, and has no such record.
 var errNoRecord = errors.New("no such record at the owner's PDS")
@@ -45,6 +40,15 @@ type pdses struct {
 	http  *http.Client
 	clock func() time.Time
 	log   *slog.Logger
+
+	searches  chan struct{} // one for each that runs
+	searching *limit.Places // by DID
+}
+
+func newPDSes(dir identity.Directory, client *http.Client, clock func() time.Time, log *slog.Logger) *pdses {
+	return &pdses{
+		dir: dir, http: client, clock: clock, log: log, searches: make(chan struct{}, maxSearches), searching: limit.NewPlaces(1),
+	}
 }
 
 // pds is one user's PDS.
@@ -113,7 +117,9 @@ func (p *pds) get(ctx context.Context, method string, query url.Values, limit in
 // silent is the answer for a PDS that gave none that can be read. Why stays in the log: it may name addresses.
 func (p *pds) silent(method string, err error) error {
 	p.by.log.Info("a PDS does not answer as it should", "did", p.did, "method", method, "error", err)
-	return unavailable("PDSUnavailable", "the PDS of %s (%s) gives no answer to %s that can be read", p.did, p.url, method)
+	e := unavailable("PDSUnavailable", "the PDS of %s (%s) gives no answer to %s that can be read", p.did, p.url, method).(*xrpcError)
+	e.cause = err
+	return e
 }
 
 // notThere tells a PDS that has no such record from one that has trouble: only a named error counts as "not there", a
@@ -153,15 +159,7 @@ func (p *pds) manifest(ctx context.Context, repository string, d digest.Digest, 
 	if !search {
 		return nil, errNoRecord
 	}
-	for m, err := range p.manifests(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if m.Repository == repository && m.OCIDigest() == d {
-			return m, nil
-		}
-	}
-	return nil, errNoRecord
+	return p.search(ctx, repository, d)
 }
 
 // manifestKeys are the record keys that a manifest is written under.
@@ -187,51 +185,6 @@ func (p *pds) record(ctx context.Context, rkey string) (*manifestRecord, error) 
 		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the record %s can't be read", m.URI)
 	}
 	return m, nil
-}
-
-// manifests goes through a user's manifest records; ones that can't be read are left out. More than 10 000 are an error,
-// since nobody may conclude from a list that was cut.
-func (p *pds) manifests(ctx context.Context) iter.Seq2[*manifestRecord, error] {
-	return func(yield func(*manifestRecord, error) bool) {
-		cursor := ""
-		for range maxListPages {
-			q := url.Values{"repo": {p.did}, "collection": {atcr.NSIDManifest}, "limit": {fmt.Sprint(listPage)}}
-			if cursor != "" {
-				q.Set("cursor", cursor)
-			}
-			b, err := p.get(ctx, "com.atproto.repo.listRecords", q, maxListAnswer)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			var page struct {
-				Cursor  string `json:"cursor"`
-				Records []struct {
-					URI   string          `json:"uri"`
-					Value json.RawMessage `json:"value"`
-				} `json:"records"`
-			}
-			if err := json.Unmarshal(b, &page); err != nil {
-				yield(nil, unavailable("PDSUnavailable", "listRecords of %s can't be read: %v", p.url, err))
-				return
-			}
-			for _, r := range page.Records {
-				m := &manifestRecord{URI: r.URI}
-				rkey, ours := strings.CutPrefix(r.URI, p.manifestURI(""))
-				if _, err := syntax.ParseRecordKey(rkey); err != nil || !ours || json.Unmarshal(r.Value, &m.Manifest) != nil {
-					continue
-				}
-				if !yield(m, nil) {
-					return
-				}
-			}
-			if page.Cursor == "" || page.Cursor == cursor || len(page.Records) == 0 {
-				return
-			}
-			cursor = page.Cursor
-		}
-		yield(nil, unavailable("PDSUnavailable", "%s has more than %d manifest records", p.did, maxListPages*listPage))
-	}
 }
 
 // body fetches the manifest's bytes and checks them twice: against the blob's CID and against the digest.

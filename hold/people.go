@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -20,6 +21,8 @@ type people struct {
 	*access
 	cfg     *Config
 	records *records
+	uploads *upload.Uploads
+	joins   joins
 	dir     identity.Directory
 	clock   func() time.Time
 	log     *slog.Logger
@@ -155,8 +158,17 @@ func (p *people) add(ctx context.Context, did, role string, perms []string) (res
 		res, err := p.memberRecord(ctx, m.rkey)
 		return res, false, err
 	}
+	if err := p.joins.take(ctx, did, p.clock()); err != nil {
+		return repo.Result{}, false, err
+	}
 	if n := p.members(); n >= p.cfg.MaxCrew {
-		return repo.Result{}, false, forbidden("the hold has %d members, which is its limit", n)
+		room, err := p.makeRoom(ctx)
+		if err != nil {
+			return repo.Result{}, false, fmt.Errorf("make room for a member: %w", err)
+		}
+		if !room {
+			return repo.Result{}, false, forbidden("the hold has %d members, which is its limit", n)
+		}
 	}
 	value, err := repo.RecordFrom(object{
 		"$type": atcr.NSIDCrew, "member": did, "role": role, "permissions": permissions(perms), "addedAt": timestamp(p.clock()),

@@ -8,13 +8,16 @@ import (
 	"net/http"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/xrpc"
 )
 
 // repoReads serves the reads of the hold's repository.
 func repoReads(k *keeper, subscribe http.Handler, log *slog.Logger) http.Handler {
-	return xrpc.NewHandler(ownAccount{k}, &xrpc.Options{Log: log, Subscribe: subscribe})
+	return xrpc.NewHandler(ownAccount{k}, &xrpc.Options{
+		Log: log, Subscribe: subscribe, Client: func(r *http.Request) string { return httpx.ClientAddr(r).String() },
+	})
 }
 
 // ownAccount is the hold under every name it has: its DID, under test mode the loopback twin, and its handle.

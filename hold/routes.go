@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/limit"
 )
 
 // who says who may call a method.
@@ -41,9 +43,38 @@ type method struct {
 	verbs  []string
 	who    who
 	legacy bool  // tokens as upstream's AppView sends them are taken
+	heavy  bool  // it reads records without a bound on their number: see heavy
 	body   int64 // longest body
 	run    func(context.Context, *call) (any, error)
 	raw    func(http.ResponseWriter, *http.Request, *call) error
+}
+
+// heavy are places for methods that go through records: few at once, so that they leave the database to others.
+type heavy struct {
+	all  chan struct{}
+	each *limit.Places // of one caller, or of one client without a token
+}
+
+const (
+	maxHeavy      = 8
+	maxHeavyOfOne = 2
+)
+
+func newHeavy() heavy { return heavy{make(chan struct{}, maxHeavy), limit.NewPlaces(maxHeavyOfOne)} }
+
+func (h heavy) enter(key string) (leave func(), err error) {
+	if !h.each.Enter(key) {
+		return nil, &xrpcError{status: http.StatusTooManyRequests, name: "RateLimitExceeded",
+			message: "such requests of yours run already", retryAfter: time.Second}
+	}
+	select {
+	case h.all <- struct{}{}:
+		return func() { <-h.all; h.each.Leave(key) }, nil
+	default:
+		h.each.Leave(key)
+		return nil, &xrpcError{status: http.StatusServiceUnavailable, name: "NotEnoughResources",
+			message: "too many such requests run already", retryAfter: time.Second}
+	}
 }
 
 // call is one request of a method.
@@ -82,7 +113,7 @@ func (s *Server) methods() map[string]method {
 		"app.bsky.actor.getProfile":          {verbs: get(), run: s.getProfile},
 		"app.bsky.actor.getProfiles":         {verbs: get(), run: s.getProfiles},
 		"io.atcr.hold.listTiers":             {verbs: get(), run: s.listTiers},
-		"io.atcr.hold.getLayersForManifest":  {verbs: get(), run: s.getLayersForManifest},
+		"io.atcr.hold.getLayersForManifest":  {verbs: get(), heavy: true, run: s.getLayersForManifest},
 		"io.atcr.hold.initiateUpload":        {verbs: post(), who: writer, legacy: true, body: smallBody, run: s.initiateUpload},
 		"io.atcr.hold.getPartUploadUrl":      {verbs: post(), who: uploadID, legacy: true, body: smallBody, run: s.getPartUploadURL},
 		"io.atcr.hold.uploadPart": {verbs: []string{http.MethodPut, http.MethodPost}, who: uploadID, legacy: true,
@@ -96,8 +127,8 @@ func (s *Server) methods() map[string]method {
 		"io.atcr.hold.getQuota":       {verbs: get(), who: signedIn, run: s.getQuota},
 		"io.atcr.hold.updateCrewTier": {verbs: post(), who: appview, body: smallBody, run: s.updateCrewTier},
 		"io.atcr.hold.setStats":       {verbs: post(), who: admin, body: smallBody, run: s.setStats},
-		"io.atcr.hold.exportUserData": {verbs: get(), who: signedIn, run: s.exportUserData},
-		"io.atcr.hold.deleteUserData": {verbs: post(), who: signedIn, body: smallBody, run: s.deleteUserData},
+		"io.atcr.hold.exportUserData": {verbs: get(), who: signedIn, heavy: true, run: s.exportUserData},
+		"io.atcr.hold.deleteUserData": {verbs: post(), who: signedIn, heavy: true, body: smallBody, run: s.deleteUserData},
 	}
 }
 
@@ -118,7 +149,9 @@ func (s *Server) legacyMethods() []string {
 
 func (s *Server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/.well-known/", func(w http.ResponseWriter, r *http.Request) { s.keeper.self().wellKnown.ServeHTTP(w, r) })
+	mux.HandleFunc("/.well-known/", forAnyOrigin(func(w http.ResponseWriter, r *http.Request) {
+		s.keeper.self().wellKnown.ServeHTTP(w, r)
+	}))
 	mux.HandleFunc("GET /blobs/{digest}", s.serveLinked)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"service": "ATCR hold", "did": s.DID()})
@@ -131,11 +164,14 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.HandleFunc("/xrpc/{method}", func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("method")
 		m, ok := methods[name]
+		ofRepo := strings.HasPrefix(name, "com.atproto.repo.") || strings.HasPrefix(name, "com.atproto.sync.")
 		switch {
+		case ok && m.who == anyone && (name != methodGetBlob || s.people.record().Public):
+			forAnyOrigin(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, name, m) })(w, r)
 		case ok:
 			s.serve(w, r, name, m)
-		case strings.HasPrefix(name, "com.atproto.repo.") || strings.HasPrefix(name, "com.atproto.sync."):
-			records.ServeHTTP(w, r)
+		case ofRepo:
+			forAnyOrigin(records.ServeHTTP)(w, r)
 		default:
 			s.answerError(w, r, fail(http.StatusNotImplemented, "MethodNotImplemented", "this hold has no method %q", clip(name)))
 		}
@@ -167,6 +203,13 @@ func (s *Server) serveMethod(w http.ResponseWriter, r *http.Request, name string
 	c := &call{r: r}
 	if err := s.identify(c, name, m.who); err != nil {
 		return err
+	}
+	if m.heavy {
+		leave, err := s.heavy.enter(httpx.ClientKey(r.Context(), c.caller))
+		if err != nil {
+			return err
+		}
+		defer leave()
 	}
 	if m.raw != nil {
 		return m.raw(w, r, c)

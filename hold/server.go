@@ -65,6 +65,7 @@ type Server struct {
 	notices *notices
 	blobs   *blobs
 
+	heavy   heavy
 	handler http.Handler
 	closers []func() error // in order of opening
 	closing sync.Once
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, crash: crashpoint.From(ctx), metrics: newMetrics()}
+	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, crash: crashpoint.From(ctx), metrics: newMetrics(), heavy: newHeavy()}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -156,7 +157,7 @@ func (s *Server) Run(ctx context.Context) error {
 	backups := &backups{
 		schedule: s.cfg.Backup, contents: s.Contents(), ledger: s.ledger, metrics: s.metrics, clock: s.clock, log: s.log,
 	}
-	for _, part := range []func(context.Context){s.maintain, ask.ask, s.keeper.keep, s.people.keep, backups.keep} {
+	for _, part := range []func(context.Context){s.upkeep().keep, ask.ask, s.keeper.keep, s.people.keep, backups.keep} {
 		own.Go(func() { part(ctx) })
 	}
 	own.Go(func() { s.people.follow(ctx, s.ledger.Refresh) })
@@ -228,7 +229,7 @@ func (s *Server) openIdentity(ctx context.Context) error {
 	}
 	guard := s.cfg.guard()
 	if s.cfg.Identity.HTTP == nil {
-		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: identityWait, UserAgent: "atcr-hold"})
+		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, Timeout: identityWait, PublicBodies: true, UserAgent: "atcr-hold"})
 		s.onClose(func() error { client.CloseIdleConnections(); return nil })
 		s.cfg.Identity.HTTP = client
 	}
@@ -363,12 +364,12 @@ func (s *Server) openLedger(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *Server) openUploads(context.Context) (err error) {
+func (s *Server) openUploads(ctx context.Context) (err error) {
 	layers := ""
 	if s.cfg.Storage == nil {
 		layers = s.cfg.places().LayersPath()
 	}
-	s.uploads, err = upload.Open(upload.Options{
+	s.uploads, err = upload.Open(ctx, upload.Options{
 		DB: s.db, Store: s.store, Spool: filepath.Join(s.cfg.Dir, "spool"), MaxSpool: s.cfg.MaxSpool,
 		Layers: layers,
 		Lease: func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error {
@@ -396,9 +397,11 @@ func (s *Server) openUploads(context.Context) (err error) {
 func (s *Server) openPeople(ctx context.Context) error {
 	who := newAccess()
 	s.records = &records{repo: s.repo, ledger: s.ledger, access: who, log: s.log}
-	s.people = &people{access: who, cfg: &s.cfg, records: s.records, dir: s.dir, clock: s.clock, log: s.log}
+	s.people = &people{
+		access: who, cfg: &s.cfg, records: s.records, uploads: s.uploads, joins: newJoins(), dir: s.dir, clock: s.clock, log: s.log,
+	}
 	s.notices = &notices{
-		publicURL: s.cfg.PublicURL, keeper: s.keeper, pdses: &pdses{dir: s.dir, http: s.http, clock: s.clock, log: s.log},
+		publicURL: s.cfg.PublicURL, keeper: s.keeper, pdses: newPDSes(s.dir, s.http, s.clock, s.log),
 		store: s.store, ledger: s.ledger, records: s.records, clock: s.clock, log: s.log, crash: s.crash,
 	}
 	return s.people.align(ctx)

@@ -170,7 +170,7 @@ func TestUploadsAreTheirStarters(t *testing.T) {
 
 func TestBadUploads(t *testing.T) {
 	n := newNetwork(t)
-	h := newHold(t, n, func(c *hold.Config) { c.MaxPart = 1000; c.MaxSpool = 1500 })
+	h := newHold(t, n, func(c *hold.Config) { c.MaxPart = 1000; c.MaxSpool = 6000 })
 	id, err := h.client(h.owner).InitiateUpload(t.Context(), "")
 	must(t, err)
 	for _, tt := range []struct {
@@ -188,7 +188,8 @@ func TestBadUploads(t *testing.T) {
 		{"part 10001", id, "10001", 1, 400, "InvalidPartNumber"},
 		{"part too large", id, "1", 1001, 413, "PayloadTooLarge"},
 		{"early part", id, "9", 1000, 200, "etag"},
-		{"spool full", id, "10", 1000, 507, "InsufficientStorage"},
+		{"one's share of the spool", id, "10", 1000, 429, "TooManyEarlyParts"},
+		{"early and empty", id, "11", 0, 400, "UploadFailed"},
 		{"in order", id, "1", 1000, 200, "etag"},
 	} {
 		code, body := h.putPart(nil, tt.id, tt.part, bytes.NewReader(data(1, tt.body)))

@@ -59,6 +59,7 @@ func TestStallingNames(t *testing.T) {
 					httpx.VisitOptions{}).ServeHTTP(httptest.NewRecorder(), req)
 			}
 			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
 			var wg sync.WaitGroup
 			var refused atomic.Int64
 			for i := range 200 {

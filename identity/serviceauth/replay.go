@@ -85,7 +85,8 @@ func (c *replayCache) forgetSome(n int, now int64) {
 	}
 	all := c.byExpiry
 	slices.SortFunc(all, func(a, b usedToken) int {
-		return cmp.Or(cmp.Compare(rank[limit.Party(a.issuer.String())], rank[limit.Party(b.issuer.String())]), cmp.Compare(a.until, b.until))
+		x, y := rank[limit.Party(a.issuer.String())], rank[limit.Party(b.issuer.String())]
+		return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.until, b.until))
 	})
 	for _, u := range all[:n] {
 		c.forget(u)

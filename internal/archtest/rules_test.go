@@ -52,7 +52,7 @@ var rules = []rule{
 	{"hold/admin", []string{"", "identity/...", "internal/webui", "internal/websession"}, 160}, // the hold by an interface of its own
 	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci",
 		"internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable",
-		"internal/crashpoint", "internal/keylock", "internal/room", "internal/runs", "internal/logs"}, 142},
+		"internal/crashpoint", "internal/keylock", "internal/room", "internal/runs", "internal/logs", "internal/limit"}, 142},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...",

@@ -44,8 +44,8 @@ type ClientOptions struct {
 	MaxConnsPerHost int
 }
 
-// NewClient returns a client that connects only where its [Guard] lets it, by plain http only where [Guard.CheckPlain] does. Its connections are its own: close them with
-// CloseIdleConnections when it is not used for the life of the process.
+// NewClient returns a client that connects only where its [Guard] lets it, by plain http only where [Guard.CheckPlain] does. Its
+// connections are its own: close them with CloseIdleConnections when it is not used for the life of the process.
 //
 // A server that hangs (no response for 4 seconds or more until the request's time was over, nor one to any other request meanwhile) is
 // tried by one request at a time from then on, until it responds; the others fail at once with an error that wraps [ErrHanging].

@@ -99,9 +99,11 @@ func (g *Guard) allowsHost(host string) bool {
 	return false
 }
 
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // dialContext returns a dial function that checks each address, by Check or CheckPlain, at the moment of connecting. A nil resolver is
 // the system's.
-func (g *Guard) dialContext(check func(string, netip.Addr) error, timeout time.Duration, r *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (g *Guard) dialContext(check func(string, netip.Addr) error, timeout time.Duration, r *net.Resolver) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -13,14 +14,20 @@ import (
 
 // Limits of leases.
 const (
-	leaseLife   = 24 * time.Hour     // renewed by each touch
-	leaseMax    = 7 * 24 * time.Hour // from the first touch, without a manifest
-	leaseAgain  = time.Hour          // how long one is prolonged when the pusher's PDS can't be asked
-	maxLeases   = 10_000             // of one DID, each digest counted once, however it was leased
-	leasesAtRun = 1000               // settled in one go
+	leaseLife  = 24 * time.Hour     // renewed by each touch
+	leaseMax   = 7 * 24 * time.Hour // from the first touch, without a manifest
+	leaseAgain = time.Hour          // how long one is prolonged when the pusher's PDS can't be asked
+	maxLeases  = 10_000             // digests of one DID
 )
 
-// LeaseLimitError: somebody has more leases than one DID may have.
+// Limits of settling.
+const (
+	settleAtOnce = 4 // users
+	settleWait   = 30 * time.Second
+	settleAtRun  = 100 // users that are looked up in one go
+)
+
+// LeaseLimitError: somebody has leases on more blobs than one DID may have.
 type LeaseLimitError struct {
 	DID string
 	Max int
@@ -52,8 +59,7 @@ func (l *Ledger) Lease(ctx context.Context, tx *sql.Tx, did, repository string, 
 		}
 	}
 	var n int
-	err := tx.QueryRowContext(ctx, `select count(distinct digest) from hold_lease where did = $1`, did).Scan(&n)
-	if err != nil {
+	if err := tx.QueryRowContext(ctx, `select count(distinct digest) from hold_lease where did = $1`, did).Scan(&n); err != nil {
 		return fmt.Errorf("lease: %w", err)
 	}
 	if n > maxLeases {
@@ -120,33 +126,86 @@ func (l *Ledger) Usage(ctx context.Context, did string) (blobs, bytes int64, err
 	return blobs, bytes, err
 }
 
-// Settle ends leases that ran out. First settle is called for each user who has such: it records the user's manifests at this hold
-// that nobody told of (Record), so that nothing that a manifest names is left without an owner. When settle fails, as it does while
-// a PDS can't be asked, the user's leases are prolonged by an hour.
-func (l *Ledger) Settle(ctx context.Context, settle func(ctx context.Context, did string) error) error {
-	now := l.clock()
-	dids, err := l.expired(ctx, now)
-	if err != nil {
-		return fmt.Errorf("expired leases: %w", sqlx.Wrap(err))
+// Settle ends leases that ran out, until none is left. First settle is called for each user who has such: it records the user's
+// manifests at this hold that nobody told of (Record), so that nothing that a manifest names is left without an owner, and returns
+// the time of which that is true. When it fails, as it does while a PDS can't be asked, the user's leases are prolonged by an hour;
+// but one that stood for its longest time ends all the same.
+//
+// It is called for a few users at once, who waited longest first, and may take 30 s for each.
+func (l *Ledger) Settle(ctx context.Context, settle func(ctx context.Context, did string) (asOf time.Time, err error)) error {
+	for {
+		dids, err := l.expired(ctx, l.clock())
+		if err != nil {
+			return fmt.Errorf("expired leases: %w", sqlx.Wrap(err))
+		}
+		if len(dids) == 0 {
+			return nil
+		}
+		errs := make(chan error, len(dids))
+		next := make(chan string)
+		var workers sync.WaitGroup
+		for range min(settleAtOnce, len(dids)) {
+			workers.Go(func() {
+				for did := range next {
+					errs <- l.settleOne(ctx, did, settle)
+				}
+			})
+		}
+		for _, did := range dids {
+			next <- did
+		}
+		close(next)
+		workers.Wait()
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				return err
+			}
+		}
 	}
-	for _, did := range dids {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		query, arg := `delete from hold_lease where did = $1 and expires < $2`, now.Unix()
-		if err := settle(ctx, did); err != nil {
-			l.log.Warn("leases are prolonged: the pusher's manifest records can't be read", "did", did, "error", err)
-			query, arg = `update hold_lease set expires = $2 where did = $1 and expires < $2`, now.Add(leaseAgain).Unix()
-		}
-		if _, err := l.db.Write().ExecContext(ctx, query, did, arg); err != nil {
-			return fmt.Errorf("end leases of %s: %w", did, sqlx.Wrap(err))
-		}
+}
+
+func (l *Ledger) settleOne(ctx context.Context, did string, settle func(context.Context, string) (time.Time, error)) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	within, cancel := context.WithTimeout(ctx, l.settleWait)
+	asOf, err := settle(within, did)
+	cancel()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		l.log.Info("leases are prolonged: the pusher's manifest records can't be read", "did", did, "error", err)
+		asOf = time.Time{}
+	}
+	if err := l.endLeases(ctx, did, asOf); err != nil {
+		return fmt.Errorf("end leases of %s: %w", did, err)
 	}
 	return nil
 }
 
+// endLeases ends a user's leases that had run out at a time, none at the zero time, and prolongs the others that have, but for those
+// that stood for their longest time.
+func (l *Ledger) endLeases(ctx context.Context, did string, at time.Time) error {
+	now, bound := l.clock(), int64(leaseMax/time.Second)
+	return sqlx.InTx(ctx, l.db.Write(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `delete from hold_lease where did = $1 and (expires < $2 or expires < $3 and created + $4 <= $3)`,
+			did, at.Unix(), now.Unix(), bound)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `update hold_lease set expires =
+			case when $3 < created + $4 then $3 else created + $4 end
+			where did = $1 and expires < $2`, did, now.Unix(), now.Add(leaseAgain).Unix(), bound)
+		return err
+	})
+}
+
+// expired returns who has leases that ran out, the one who waits longest first.
 func (l *Ledger) expired(ctx context.Context, now time.Time) (dids []string, err error) {
-	rows, err := l.db.Read().QueryContext(ctx, `select distinct did from hold_lease where expires < $1 limit $2`, now.Unix(), leasesAtRun)
+	rows, err := l.db.Read().QueryContext(ctx, `select did from hold_lease where expires < $1
+		group by did order by min(expires), did limit $2`, now.Unix(), settleAtRun)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,8 @@ type Ledger struct {
 	log   *slog.Logger
 	crash crashpoint.Hook
 
+	settleWait time.Duration // for one user
+
 	mu     sync.Mutex // writes of layer records and their index
 	behind bool       // the index lacks something and is to be rebuilt
 	as     uint64     // Foreign of the repository as the index has it
@@ -69,7 +71,7 @@ type Blob struct {
 // Open compares the index with the repository. Each commit of layer records leaves its revision in the index, a clean end the
 // head's; anything else costs one reading of the collection.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
-	l := &Ledger{db: o.DB, repo: o.Repo, clock: o.Clock, log: o.Log, crash: o.Crash}
+	l := &Ledger{db: o.DB, repo: o.Repo, clock: o.Clock, log: o.Log, crash: o.Crash, settleWait: settleWait}
 	return l, l.align(ctx)
 }
 

@@ -2,9 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/internal/schema"
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
 	"github.com/atcr-dev/atcr/repo/memstore"
 	"github.com/atcr-dev/atcr/repo/repotest"
@@ -140,53 +136,6 @@ func TestLifeOfALayer(t *testing.T) {
 	}
 	if n, err := f.RemoveUser(ctx, bob); err != nil || n != 1 || f.live(1) {
 		t.Errorf("bob leaves: %d, %v, blob 1 is live: %v", n, err, f.live(1))
-	}
-}
-
-// A lease lives for a day from its last touch, for a week from its first, and ends only when its owner's manifests were looked at.
-func TestLeases(t *testing.T) {
-	f, ctx := newFixture(t), t.Context()
-	const day = 24 * 60 * 60
-	blobs := []Blob{{blob(1), 101}}
-	settled := 0
-	settle := func(fail error) func(context.Context, string) error {
-		return func(_ context.Context, did string) error {
-			if did != alice {
-				t.Errorf("asked for %s", did)
-			}
-			settled++
-			return fail
-		}
-	}
-	for range 6 {
-		must(t, f.Take(ctx, alice, "app", blobs))
-		f.ahead.Add(day - 60)
-		must(t, f.Settle(ctx, settle(nil)))
-	}
-	if settled != 0 || !f.live(1) {
-		t.Fatalf("a lease that is touched ended: settled %d times", settled)
-	}
-	must(t, f.Take(ctx, alice, "app", blobs))
-	f.ahead.Add(day + 600) // over a week since the first touch
-	must(t, f.Settle(ctx, settle(errors.New("no PDS"))))
-	if settled != 1 || !f.live(1) {
-		t.Errorf("while the PDS is down: settled %d times, live: %v", settled, f.live(1))
-	}
-	f.ahead.Add(2 * 60 * 60)
-	must(t, f.Settle(ctx, settle(nil)))
-	if settled != 2 || f.live(1) {
-		t.Errorf("after it: settled %d times, live: %v", settled, f.live(1))
-	}
-	err := sqlx.InTx(ctx, f.o.DB.Write(), func(tx *sql.Tx) error {
-		many := make([]Blob, maxLeases+1)
-		for i := range many {
-			many[i] = Blob{blob(i), 1}
-		}
-		return f.Lease(ctx, tx, alice, "", many)
-	})
-	var limit *LeaseLimitError
-	if !errors.As(err, &limit) || limit.DID != alice || f.live(1) {
-		t.Errorf("too many: %v, live: %v", err, f.live(1))
 	}
 }
 

@@ -74,3 +74,23 @@ func (l *Ledger) ForgetUser(ctx context.Context, did string) error {
 	}
 	return nil
 }
+
+// Users returns the DIDs that have layer records, leases or manifests here.
+func (l *Ledger) Users(ctx context.Context) (dids []string, err error) {
+	if err := l.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := l.db.Read().QueryContext(ctx, `select did from hold_layer union select did from hold_lease union select did from hold_manifest`)
+	if err != nil {
+		return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var did string
+		if err := rows.Scan(&did); err != nil {
+			return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
+		}
+		dids = append(dids, did)
+	}
+	return dids, sqlx.Wrap(rows.Err())
+}

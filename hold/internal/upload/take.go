@@ -16,8 +16,8 @@ import (
 )
 
 // Take takes part n, which must be from 1 to [MaxParts]. In its turn it goes into the storage's upload and is hashed; early it
-// waits in the spool; late, it is acknowledged again if it is what was taken before. Errors: [ErrUnknown], [ErrBadPart],
-// [ErrBytesLost], those of the storage.
+// waits in the spool, of which each account has a share; late, it is acknowledged again if it is what was taken before. Errors:
+// [ErrUnknown], [ErrBadPart], [ErrSpoolShare], [ErrBytesLost], those of the storage.
 func (s *Uploads) Take(ctx context.Context, id string, n int, body io.Reader) (Part, error) {
 	u, err := s.Find(ctx, id)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *Uploads) takeAgain(ctx context.Context, u *Upload, n int, body io.Reade
 
 // takeEarly puts a part into the spool, to be read back when its turn comes.
 func (s *Uploads) takeEarly(ctx context.Context, u *Upload, n int, body io.Reader) (Part, error) {
-	size, sum, err := s.spool.put(u.key, n, watch(ctx, s.spooled, u.DID, body))
+	size, sum, err := s.spool.put(u.DID, u.key, n, watch(ctx, s.spooled, u.DID, body))
 	if err != nil {
 		return Part{}, BodyError(err)
 	}

@@ -43,6 +43,7 @@ const (
 
 	life    = 24 * time.Hour // from the last part
 	maxOpen = 1000           // one DID's
+	maxDone = 10_000         // one DID's that are remembered since the calls that completed them may be repeated
 )
 
 // Kinds of [Error].
@@ -50,6 +51,7 @@ var (
 	ErrUnknown      = errors.New("no such upload")
 	ErrTooMany      = errors.New("too many open uploads")
 	ErrBadPart      = errors.New("the part can't be taken as it came")
+	ErrSpoolShare   = errors.New("too much came before its turn")
 	ErrBytesLost    = errors.New("bytes that were acknowledged are gone")
 	ErrMissingParts = errors.New("the parts are not those that were acknowledged")
 	ErrPartOrder    = errors.New("the parts are not in order")
@@ -83,7 +85,8 @@ func BodyError(err error) error {
 type Options struct {
 	DB    *sqlx.DB
 	Store storage.Store
-	// Spool is the folder of parts that came early, MaxSpool what they may take in bytes, all uploads together.
+	// Spool is the folder of parts that came early, MaxSpool what they may take in bytes, all uploads together. One account may
+	// have a quarter of it, and 1000 parts.
 	Spool    string
 	MaxSpool int64
 	// Layers is the folder of the storage, whose disk is kept from running full: then uploads at rest go, and with them what the
@@ -113,8 +116,14 @@ type Uploads struct {
 }
 
 // Open opens the spool, and removes what a crash left half written in it.
-func Open(o Options) (*Uploads, error) {
-	sp, err := openSpool(o.Spool, o.MaxSpool)
+func Open(ctx context.Context, o Options) (*Uploads, error) {
+	sp, err := openSpool(o.Spool, o.MaxSpool, func(upload string) (did string, err error) {
+		err = o.DB.Read().QueryRowContext(ctx, `select did from hold_upload where id = $1`, upload).Scan(&did)
+		if errors.Is(err, sql.ErrNoRows) {
+			return "", nil
+		}
+		return did, sqlx.Wrap(err)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -165,13 +174,8 @@ func newID() string {
 // Begin makes an upload for a DID and returns its uploadId: 256 random bits. d is the digest as announced, or empty. Errors:
 // [ErrTooMany], those of the storage.
 func (s *Uploads) Begin(ctx context.Context, did string, d digest.Digest) (string, error) {
-	var open int
-	row := s.db.Read().QueryRowContext(ctx, `select count(*) from hold_upload where did = $1 and done = 0`, did)
-	if err := row.Scan(&open); err != nil {
-		return "", fmt.Errorf("count uploads: %w", sqlx.Wrap(err))
-	}
-	if open >= maxOpen {
-		return "", fail(ErrTooMany, "%d uploads are under way for %s: complete or abort some", open, did)
+	if err := s.checkOpen(ctx, s.db.Read(), did); err != nil {
+		return "", err
 	}
 	up, err := s.store.Create(ctx, storage.Hint{Digest: d})
 	if err != nil {
@@ -183,14 +187,40 @@ func (s *Uploads) Begin(ctx context.Context, did string, d digest.Digest) (strin
 	}
 	id := newID()
 	now := s.clock().Unix()
-	_, err = s.db.Write().ExecContext(ctx, `insert into hold_upload
-		(id, did, digest, storage_id, parts, bytes, commit_digest, done, created, touched)
-		values ($1, $2, $3, $4, 0, 0, '', 0, $5, $5)`, keyOf(id), did, d.String(), storageID, now)
+	err = sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
+		if err := s.checkOpen(ctx, tx, did); err != nil { // many may begin at once
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `insert into hold_upload
+			(id, did, digest, storage_id, parts, bytes, commit_digest, done, created, touched)
+			values ($1, $2, $3, $4, 0, 0, '', 0, $5, $5)`, keyOf(id), did, d.String(), storageID, now)
+		return err
+	})
 	if err != nil {
-		return "", fmt.Errorf("record upload: %w", sqlx.Wrap(err))
+		if up, err := s.store.Resume(ctx, storageID); err == nil { // else Expire removes it
+			_ = up.Cancel(ctx)
+		}
+		return "", fmt.Errorf("record upload: %w", err)
 	}
 	s.reach(crashpoint.UploadBegun)
 	return id, nil
+}
+
+// rows is a database or a transaction.
+type rows interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// checkOpen is ErrTooMany for one who has as many uploads under way as one may.
+func (s *Uploads) checkOpen(ctx context.Context, q rows, did string) error {
+	var open int
+	if err := q.QueryRowContext(ctx, `select count(*) from hold_upload where did = $1 and done = 0`, did).Scan(&open); err != nil {
+		return fmt.Errorf("count uploads: %w", sqlx.Wrap(err))
+	}
+	if open >= maxOpen {
+		return fail(ErrTooMany, "%d uploads are under way for %s: complete or abort some", open, did)
+	}
+	return nil
 }
 
 // Find reads an upload. Errors: [ErrUnknown].
@@ -233,4 +263,21 @@ func (s *Uploads) parts(ctx context.Context, u *Upload) ([]Part, error) {
 func (s *Uploads) Parts(ctx context.Context, u *Upload) ([]Part, error) {
 	parts, err := s.parts(ctx, u)
 	return slices.DeleteFunc(parts, func(p Part) bool { return p.Number > u.taken }), err
+}
+
+// Users returns the DIDs that have uploads under way.
+func (s *Uploads) Users(ctx context.Context) (dids []string, err error) {
+	rows, err := s.db.Read().QueryContext(ctx, `select distinct did from hold_upload where done = 0`)
+	if err != nil {
+		return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var did string
+		if err := rows.Scan(&did); err != nil {
+			return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
+		}
+		dids = append(dids, did)
+	}
+	return dids, sqlx.Wrap(rows.Err())
 }

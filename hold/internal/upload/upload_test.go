@@ -65,7 +65,7 @@ func newFixture(t *testing.T, hook crashpoint.Hook) *fixture {
 func (f *fixture) open() {
 	f.t.Helper()
 	var err error
-	if f.Uploads, err = Open(f.o); err != nil {
+	if f.Uploads, err = Open(f.t.Context(), f.o); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -182,11 +182,11 @@ func TestExpire(t *testing.T) {
 	if _, err := f.Find(t.Context(), young); err != nil {
 		t.Errorf("the young one: %v", err)
 	}
-	if n := f.spool.used.Load(); n != 5 {
+	if n := f.spool.used.bytes; n != 5 {
 		t.Errorf("%d bytes are in the spool, want the 5 of the young one", n)
 	}
-	if err := f.Abort(t.Context(), young); err != nil || f.spool.used.Load() != 0 {
-		t.Errorf("abort: %v, %d bytes in the spool", err, f.spool.used.Load())
+	if err := f.Abort(t.Context(), young); err != nil || f.spool.used.bytes != 0 {
+		t.Errorf("abort: %v, %d bytes in the spool", err, f.spool.used.bytes)
 	}
 }
 
