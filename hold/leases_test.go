@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -303,5 +304,28 @@ func TestLeasedFirst(t *testing.T) {
 	store.look.Store(nil)
 	if got := check(); len(got) != 1 {
 		t.Errorf("told %v", got)
+	}
+}
+
+// A member's PDS that begins an answer and stalls is waited for as long as the budget of such answers says, not until the call's time
+// is over, and takes its share of that budget alone.
+func TestStallingPDS(t *testing.T) {
+	if os.Getenv("ATCR_LONG") == "" {
+		t.Skip("ATCR_LONG is not set")
+	}
+	t.Parallel()
+	h, alice, config, layer := pushed(t)
+	d, _ := alice.putManifest(t, h, "app", config, layer)
+	h.front(alice, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = w.Write(bytes.Repeat([]byte(" "), 1<<20))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	began := time.Now()
+	if code, out := h.notify(alice, "push", "app", d); code != 503 || time.Since(began) > 25*time.Second {
+		t.Errorf("%d %v after %s", code, out, time.Since(began))
+	}
+	if code, out := h.notify(h.owner, "push", "app", d); code != 400 {
+		t.Errorf("another's: %d %v", code, out)
 	}
 }

@@ -84,6 +84,7 @@ func (a *pdses) of(ctx context.Context, did string) (*pds, error) {
 }
 
 func (p *pds) get(ctx context.Context, method string, query url.Values, limit int64) ([]byte, error) {
+	ctx = httpx.WithShare(ctx, p.did)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/xrpc/"+method+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, unavailable("PDSUnavailable", "the PDS of %s has no usable address", p.did)

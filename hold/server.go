@@ -242,16 +242,21 @@ func (s *Server) openIdentity(ctx context.Context) error {
 	if s.keeper.manager, err = plc.NewManager(id, s.cfg.Identity); err != nil {
 		return err
 	}
+	answers, err := openAnswers(filepath.Join(s.cfg.Dir, "tmp"))
+	if err != nil {
+		return err
+	}
 	s.http = s.cfg.HTTP
 	if s.http == nil {
 		s.http = httpx.NewClient(httpx.ClientOptions{Guard: guard, MaxRedirects: -1, UserAgent: "atcr-hold"})
 		s.onClose(func() error { s.http.CloseIdleConnections(); return nil })
 	}
+	s.http = answers.Client(s.http)
 	if s.dir = s.cfg.Directory; s.dir == nil {
 		client := httpx.NewClient(httpx.ClientOptions{Guard: guard, UserAgent: "atcr-hold"})
 		s.onClose(func() error { client.CloseIdleConnections(); return nil })
 		s.dir = identity.NewResolver(identity.ResolverOptions{
-			HTTP: client, PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
+			HTTP: answers.Client(client), PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, TestMode: s.cfg.TestMode,
 			Log: s.log, Clock: s.clock,
 		})
 	}
@@ -259,6 +264,14 @@ func (s *Server) openIdentity(ctx context.Context) error {
 		Audiences: id.Audiences(), Legacy: s.legacyMethods(), NotBefore: notBefore, Log: s.log, Clock: s.clock,
 	})
 	return nil
+}
+
+// openAnswers makes the budget of what members' PDSes and the servers of did:web documents send.
+func openAnswers(temp string) (*httpx.Answers, error) {
+	if err := errors.Join(os.RemoveAll(temp), durable.MkdirAll(temp, 0o700)); err != nil { // what a crash left goes
+		return nil, fmt.Errorf("folder for temporary files: %w", err)
+	}
+	return httpx.NewAnswers(httpx.AnswersOptions{Dir: temp}), nil
 }
 
 // lockDatabase keeps a second server, in a folder of its own, off the database.
