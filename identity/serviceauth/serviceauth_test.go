@@ -281,7 +281,7 @@ func TestReplayCacheIsBounded(t *testing.T) {
 
 // Who fills the cache, with some DIDs or with as many as a wildcard name gives, has tokens of their own forgotten, not others'.
 func TestReplayCacheIsShared(t *testing.T) {
-	const size = 2000
+	const size = 1000
 	for name, issuer := range map[string]func(i int) syntax.DID{
 		"some DIDs":      func(i int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:mallory%d", i%20)) },
 		"a wildcard":     func(i int) syntax.DID { return syntax.DID(fmt.Sprintf("did:web:h%d.mallory.example", i)) },
@@ -295,7 +295,7 @@ func TestReplayCacheIsShared(t *testing.T) {
 			c := newReplayCache(size, 100_000)
 			var mine []string
 			for i := range 3 * size {
-				if i%(size/20) == 0 { // alice's are used now and then
+				if i%(size/10) == 0 { // alice's are used now and then
 					jti := fmt.Sprint("mine ", i)
 					if err := c.use(alice, jti, now.Add(time.Minute), now); err != nil {
 						t.Fatal(err)

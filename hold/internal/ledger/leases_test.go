@@ -90,7 +90,7 @@ func TestLeaseLimit(t *testing.T) {
 	for i := range many {
 		many[i] = Blob{blob(i), 1}
 	}
-	for _, repository := range []string{"", "app", "other"} {
+	for _, repository := range []string{"", "app"} {
 		must(t, f.Take(ctx, alice, repository, many))
 	}
 	must(t, f.Take(ctx, bob, "app", []Blob{{blob(maxLeases), 1}}))
