@@ -86,7 +86,7 @@ func (b *blobs) linkMAC(d digest.Digest, expiry int64) string {
 func (b *blobs) linkHolds(d digest.Digest, t string) bool {
 	at, sum, ok := strings.Cut(t, ".")
 	expiry, err := strconv.ParseInt(at, 10, 64)
-	if !ok || err != nil || !hmac.Equal([]byte(sum), []byte(b.linkMAC(d, expiry))) {
+	if !ok || err != nil || at != strconv.FormatInt(expiry, 10) || !hmac.Equal([]byte(sum), []byte(b.linkMAC(d, expiry))) {
 		return false
 	}
 	return b.clock().Unix() <= expiry

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -97,6 +99,31 @@ func FuzzManifestRecord(f *testing.F) {
 		if json.Unmarshal(b, &m.Manifest) == nil {
 			_ = s.notices.namesUs(m)
 			_ = m.OCIDigest()
+		}
+	})
+}
+
+// FuzzLinks: a link is good for one blob and one time, in one spelling.
+func FuzzLinks(f *testing.F) {
+	now := time.Unix(1_790_000_000, 0)
+	b := &blobs{publicURL: "https://hold.example.com", linkKey: []byte("0123456789abcdef0123456789abcdef"), clock: func() time.Time { return now }}
+	d, other := digest.FromString("x"), digest.FromString("y")
+	link, err := url.Parse(b.link(d))
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := link.Query().Get("t")
+	if !b.linkHolds(d, good) || b.linkHolds(other, good) {
+		f.Fatal("a link of ours does not hold, or holds for another blob")
+	}
+	at, mac, _ := strings.Cut(good, ".")
+	for _, s := range []string{good, "", ".", at, at + ".", "." + mac, "0" + good, "+" + good, good + "=", good + ".x", strings.ToUpper(good), "9" + good,
+		"-1." + mac, "99999999999999999999." + mac, at + "." + mac[:len(mac)-1]} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if b.linkHolds(d, s) && s != good || b.linkHolds(other, s) {
+			t.Fatalf("%q holds", s)
 		}
 	})
 }
