@@ -101,13 +101,16 @@ func (r *Repo) loadNode(s Reader, at Place, id CID) (*nodeData, error) {
 // this key, the path of nodes with their heights and order, and the record. It needs no store and trusts nothing in car.
 // Blocks that the path does not name are ignored, if only their hashes are right.
 //
-// A proof that the record is not in the repository is [ErrNotFound]; anything wrong is [ErrInvalidProof]. A record that is proved and is
-// not canonical DAG-CBOR comes with an error of kind [ErrInvalidRecord], and not of ErrInvalidProof.
+// A proof that the record is not in the repository is [ErrNotFound]; anything wrong is [ErrInvalidProof], and so is a nil key. A record
+// that is proved and is not canonical DAG-CBOR comes with an error of kind [ErrInvalidRecord], and not of ErrInvalidProof.
 func VerifyProof(car []byte, did string, key atcrypto.PublicKey, collection, rkey string) (Record, error) {
 	rec := Record{Collection: collection, RKey: rkey}
 	path := rec.Path()
 	bad := func(err error) (Record, error) {
 		return Record{}, fmt.Errorf("%w of %s in %s: %w", ErrInvalidProof, clip(path), clip(did), err)
+	}
+	if key == nil {
+		return bad(fmt.Errorf("%w: the key is missing, by which the signature is checked", ErrInvalidOptions))
 	}
 	if err := checkPath(collection, rkey); err != nil {
 		return bad(err)

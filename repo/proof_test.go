@@ -254,3 +254,62 @@ func TestEvents(t *testing.T) {
 		t.Fatalf("%d events", n)
 	}
 }
+
+// Nothing says that a signature is good without a key to check it by.
+func TestNoKeyProvesNothing(t *testing.T) {
+	t.Parallel()
+	r := filled(t, 5)
+	if _, err := repo.VerifyProof(prove(t, r, "k001"), testDID, nil, "io.atcr.tag", "k001"); !errors.Is(err, repo.ErrInvalidProof) ||
+		!errors.Is(err, repo.ErrInvalidOptions) {
+		t.Errorf("a proof: %v", err)
+	}
+	var car bytes.Buffer
+	if err := repo.ExportCAR(t.Context(), r, &car, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := repo.VerifyCAR(t.Context(), repo.Source{Reader: bytes.NewReader(car.Bytes())}); !errors.Is(err, repo.ErrInvalidOptions) {
+		t.Errorf("a CAR: %v", err)
+	}
+	c, err := repo.OpenCAR(t.Context(), repo.Source{Reader: bytes.NewReader(car.Bytes()), AnyKey: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.VerifySignature(nil); !errors.Is(err, repo.ErrInvalidOptions) || c.Info.SignatureChecked {
+		t.Errorf("afterwards: %v, %+v", err, c.Info)
+	}
+}
+
+// A record that is only not canonical is proved all the same, and its reader is told.
+func TestProofOfOddRecords(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	_, bad := repo.HostileCARs(t, testDID, key)
+	n := 0
+	for _, h := range bad {
+		if !h.Reported {
+			continue
+		}
+		n++
+		c, err := repo.OpenCAR(t.Context(), repo.Source{Reader: bytes.NewReader(h.CAR), AnyKey: true})
+		if err != nil {
+			t.Fatal(h.Name, err)
+		}
+		for want, err := range c.Records(t.Context()) {
+			if err != nil {
+				t.Fatal(h.Name, err)
+			}
+			got, err := repo.VerifyProof(h.CAR, testDID, public(t, key), want.Collection, want.RKey)
+			if !errors.Is(err, repo.ErrInvalidRecord) || errors.Is(err, repo.ErrInvalidProof) || got.CID != want.CID ||
+				!bytes.Equal(got.Value, want.Value) {
+				t.Errorf("%s: %+v, %v", h.Name, got, err)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n < 8 {
+		t.Errorf("%d records", n)
+	}
+}

@@ -126,8 +126,11 @@ func openCAR(ctx context.Context, src Source) (*CAR, error) {
 func (c *CAR) Close() error { return c.file.Close() }
 
 // VerifySignature checks the commit's signature, for a key that is known only after the CAR was looked at, which was opened with
-// AnyKey. When it is good Info says so. Errors: [CARError].
+// AnyKey. When it is good Info says so. Errors: [CARError]; [ErrInvalidOptions] without a key.
 func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
+	if key == nil {
+		return fmt.Errorf("%w: the key is missing, by which the signature is checked", ErrInvalidOptions)
+	}
 	b, err := decodeCommit(c.Info.block)
 	if err == nil {
 		err = (&carWalk{key: key}).checkCommit(b)
