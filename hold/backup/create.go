@@ -124,6 +124,7 @@ type creating struct {
 	p *datadir.Contents
 	m Manifest
 
+	last      *Manifest // of our newest set with layers; nil: none
 	work      string
 	key       atcrypto.PublicKey // that signed what was read
 	lock      *durable.Lock
@@ -182,6 +183,9 @@ func (c *creating) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	for _, s := range sets {
+		if c.last == nil && s.signedBy(c.p.Repo.PublicKey().DIDKey()) && s.Manifest.Layers != nil {
+			c.last = s.Manifest
+		}
 		if s.Manifest == nil && s.Err == nil {
 			c.Log.Warn("a backup that was broken off is removed", "set", s.Name)
 			if err := remove(ctx, c.t, s); err != nil {
@@ -245,7 +249,7 @@ func (c *creating) read(ctx context.Context) error {
 		if c.layerList, err = newSpool(c.work); err != nil {
 			return err
 		}
-		sum, lost, err := copyLayers(ctx, c.t, c.p.Layers, named, c.layerList, c.Progress)
+		sum, lost, err := c.copyLayers(ctx, named)
 		if err != nil {
 			return err
 		}
@@ -269,6 +273,21 @@ func (c *creating) read(ctx context.Context) error {
 		_ = crashpoint.Reach(ctx, crashpoint.LayersCopied)
 		return nil
 	}
+}
+
+// copyLayers trusts what our last set lists: it was hashed when it was copied. Before the first one that is signed the sizes count.
+func (c *creating) copyLayers(ctx context.Context, named []digest.Digest) (sum Layers, lost []digest.Digest, err error) {
+	var known *layerCursor
+	if c.last != nil {
+		if known, err = openLayers(ctx, c.t, c.last, c.work); err != nil && !errors.Is(err, ErrDamaged) {
+			return sum, nil, err
+		} else if err != nil { // it was changed since: no layer is taken on trust
+			c.Log.Error("the list of layers of an older set is damaged: what is at the target is read", "set", c.last.Name, "error", err)
+			known = &layerCursor{end: true, done: func() error { return nil }, stop: func() {}}
+		}
+	}
+	defer func() { err = errors.Join(err, known.close()) }()
+	return copyLayers(ctx, c.t, c.p.Layers, named, known, c.layerList, c.Progress)
 }
 
 // readRepo writes the CAR into the work folder and returns which layers it names.

@@ -509,3 +509,38 @@ func TestTrustKeys(t *testing.T) {
 		}
 	}
 }
+
+// Who can add to the target puts a layer there before the hold does, in its size: it does not stay.
+func TestPlantedLayer(t *testing.T) {
+	h, to := makeHold(t, 2), folder(t)
+	_, o := keyPair(t)
+	h.create(to, o)
+	for what, c := range map[string]struct {
+		bytes  func(n int) []byte
+		copied int64
+		harm   bool // the list of the set before
+	}{
+		"other bytes":                            {func(n int) []byte { return make([]byte, 10_000+n) }, 1, false},
+		"what a backup that was broken off left": {func(n int) []byte { return pattern(n, 10_000+n) }, 0, false},
+		"other bytes, and the list damaged":      {func(n int) []byte { return make([]byte, 10_000+n) }, 1, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			n := len(h.layers)
+			h.push(1)
+			name := "layers/docker/registry/v2/blobs/sha256/" + h.layers[n].Encoded()[:2] + "/" + h.layers[n].Encoded() + "/data"
+			planted := string(c.bytes(n))
+			must(t, to.Put(t.Context(), name, strings.NewReader(planted), int64(len(planted))))
+			if c.harm {
+				last := sets(t, to)[0]
+				list := read(t, to, last, "layers.txt")
+				defer write(t, to, last, "layers.txt", list)
+				write(t, to, last, "layers.txt", list+h.layers[n].String()+" 10000\n")
+			}
+			m := h.create(to, o)
+			if m.Layers.Copied != c.copied || m.Layers.Missing != 0 {
+				t.Errorf("%+v", m.Layers)
+			}
+			must2(backup.Verify(t.Context(), to, m.Name, backup.VerifyOptions{Trust: h.trust()}))(t)
+		})
+	}
+}

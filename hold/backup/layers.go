@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -139,15 +140,21 @@ func atTarget(ctx context.Context, t Target) (size func(digest.Digest) (int64, e
 }
 
 // copyLayers brings the layers that are not at the target yet, and writes the list of those of the set. missing are those that the
-// hold hasn't, or not as they should be.
-func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, list io.Writer,
+// hold hasn't, or not as they should be. One that is at the target without being listed in known is read: somebody else may have put
+// it there.
+func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests []digest.Digest, known *layerCursor, list io.Writer,
 	progress Progress) (sum Layers, missing []digest.Digest, err error) {
 	size, stop := atTarget(ctx, t)
 	defer stop()
 	c := newCopier(ctx)
 	there := make([]layer, 0, len(digests))
-	var todo []layer
+	type copying struct {
+		layer
+		have bool // something of its size is there
+	}
+	var todo []copying
 	var all int64
+	var copied atomic.Int64
 	for _, d := range digests {
 		info, err := from.Stat(c.ctx, d)
 		if errors.Is(err, storage.ErrNotFound) {
@@ -163,14 +170,18 @@ func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests
 			c.fail(err)
 			break
 		}
+		trusted, err := known.names(d)
+		if err != nil {
+			c.fail(err)
+			break
+		}
 		l := layer{d, info.Size}
 		there = append(there, l)
-		if have != info.Size {
-			todo = append(todo, l)
+		if have != info.Size || !trusted {
+			todo = append(todo, copying{l, have == info.Size})
 			all += info.Size
 		}
 	}
-	sum.Copied = int64(len(todo))
 	var m *meter
 	if len(todo) > 0 {
 		m = newMeter(progress, all)
@@ -180,6 +191,12 @@ func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests
 			break
 		}
 		c.run(func(ctx context.Context) error {
+			if l.have {
+				if good, err := readLayer(ctx, t, l.layer, m); good || err != nil {
+					return err
+				}
+			}
+			copied.Add(1)
 			whole, err := copyLayer(ctx, t, from, l.Digest, m)
 			if err == nil && !whole {
 				c.lose(l.Digest)
@@ -190,6 +207,7 @@ func copyLayers(ctx context.Context, t Target, from datadir.LayerReader, digests
 	if err := c.wait(); err != nil {
 		return sum, nil, err
 	}
+	sum.Copied = copied.Load()
 	out := bufio.NewWriter(list)
 	for _, l := range there {
 		if slices.Contains(c.lost, l.Digest) {

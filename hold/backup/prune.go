@@ -26,7 +26,7 @@ func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (remove
 	if keep < 1 {
 		return nil, errors.New("at least one must be kept")
 	}
-	_, lock, err := takeWork(p.Dir)
+	work, lock, err := takeWork(p.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (remove
 		removed = append(removed, s.Name)
 	}
 	if len(removed) > 0 && damaged == nil {
-		err = dropLayers(ctx, t)
+		err = dropLayers(ctx, t, work)
 	}
 	return removed, errors.Join(damaged, err)
 }
@@ -110,7 +110,7 @@ func remove(ctx context.Context, t Target, s Set) error {
 }
 
 // dropLayers removes the layers that no set names: the lists and the layers are read side by side, each once.
-func dropLayers(ctx context.Context, t Target) (err error) {
+func dropLayers(ctx context.Context, t Target, dir string) (err error) {
 	sets, err := List(ctx, t)
 	if err != nil {
 		return err
@@ -128,15 +128,10 @@ func dropLayers(ctx context.Context, t Target) (err error) {
 		if s.Manifest.Layers == nil {
 			continue
 		}
-		if err := fetch(ctx, t, s.Manifest, layersFile, io.Discard); err != nil {
+		l, err := openLayers(ctx, t, s.Manifest, dir)
+		if err != nil {
 			return err // the same
 		}
-		r, err := t.Open(ctx, s.Manifest.path(layersFile))
-		if err != nil {
-			return err
-		}
-		l := &layerCursor{body: r}
-		l.next, l.stop = iter.Pull2(readLayers(r))
 		lists = append(lists, l)
 	}
 	for e, err := range t.List(ctx, layersFolder) {
@@ -164,9 +159,24 @@ func dropLayers(ctx context.Context, t Target) (err error) {
 	return nil
 }
 
-// layerCursor goes along one set's list.
+// openLayers brings a set's list of layers into dir, checks it, and goes along it.
+func openLayers(ctx context.Context, t Target, m *Manifest, dir string) (*layerCursor, error) {
+	list, err := fetchSpool(ctx, t, m, layersFile, dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := list.again()
+	if err != nil {
+		return nil, errors.Join(err, list.drop())
+	}
+	l := &layerCursor{done: list.drop}
+	l.next, l.stop = iter.Pull2(readLayers(r))
+	return l, nil
+}
+
+// layerCursor goes along one set's list. nil names every layer.
 type layerCursor struct {
-	body io.Closer
+	done func() error
 	next func() (layer, error, bool)
 	stop func()
 	at   digest.Digest
@@ -175,6 +185,9 @@ type layerCursor struct {
 
 // names reports whether the list has d; it must be asked in order.
 func (l *layerCursor) names(d digest.Digest) (bool, error) {
+	if l == nil {
+		return true, nil
+	}
 	for !l.end && l.at < d {
 		line, err, more := l.next()
 		if err != nil {
@@ -186,6 +199,9 @@ func (l *layerCursor) names(d digest.Digest) (bool, error) {
 }
 
 func (l *layerCursor) close() error {
+	if l == nil {
+		return nil
+	}
 	l.stop()
-	return l.body.Close()
+	return l.done()
 }
