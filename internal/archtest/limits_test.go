@@ -31,7 +31,7 @@ var notLimits = map[string]string{
 	"registry/pds.maxHot":                     "which manifests are kept in memory, too",
 	"registry/pds.maxWrites":                  "writes that are put into one call",
 	"registry/pds/internal/settle.maxBackoff": "time between tries",
-	"registry/pds/internal/uploads.maxOpen":   "rows that are kept in memory, too",
+	"registry/pds/internal/uploads.maxStates": "rows that are kept in memory, too",
 	"repo.maxGroup":                           "commits in one transaction",
 	"repo.maxPage":                            "rows that are read ahead",
 	"repo.maxTranscode":                       "what the quick way takes; the other takes the rest",

@@ -62,7 +62,7 @@ var rules = []rule{
 	{"registry/pds/internal/shared", nil, 0},
 	{"registry/pds/internal/holds", []string{"registry", "hold/holdclient", "registry/pds/internal/keyed"}, 100},
 	{"registry/pds/internal/uploads", []string{"registry", "hold/holdclient", "internal/sqlx", "internal/crashpoint", "internal/durable",
-		"internal/room",
+		"internal/budget", "internal/httpx", "internal/room",
 		"registry/pds/internal/background", "registry/pds/internal/holds", "registry/pds/internal/keyed"}, 120},
 	{"registry/pds/internal/settle", []string{"registry", "hold/holdclient", "internal/sqlx", "internal/crashpoint",
 		"registry/pds/internal/background", "registry/pds/internal/holds", "registry/pds/internal/keyed"}, 120},

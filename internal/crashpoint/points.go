@@ -2,6 +2,8 @@ package crashpoint
 
 // Points of registry/pds, in the order of a push.
 const (
+	// TailKept: the end of what came of an upload is in its tail file and the upload's row says so; the client has not been told.
+	TailKept = "tail-kept"
 	// PartAcknowledged: the hold has the part and the upload's row says so.
 	PartAcknowledged = "part-acknowledged"
 	// UploadCompleted: the hold has the blob; the client has not been told.
@@ -20,7 +22,7 @@ const (
 
 // OfPDS returns the points of registry/pds.
 func OfPDS() []string {
-	return []string{IntentWritten, BlobUploaded, RecordCommitted, CopyUpdated, HoldTold, PartAcknowledged, UploadCompleted}
+	return []string{IntentWritten, BlobUploaded, RecordCommitted, CopyUpdated, HoldTold, TailKept, PartAcknowledged, UploadCompleted}
 }
 
 // Points of a hold, in the order of a push. After each a restart needs no repair by hand: a part is sent again from the acknowledged

@@ -169,7 +169,8 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 
 func (s *Server) openBackend(ctx context.Context) (err error) {
 	o := pds.Options{
-		DB: s.db, Directory: s.cfg.Directory, HTTP: s.cfg.HTTP, Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
+		DB: s.db, Dir: filepath.Join(s.cfg.Dir, "uploads"), Directory: s.cfg.Directory, HTTP: s.cfg.HTTP,
+		Sessions: s.auth.Sessions(), DefaultHold: s.cfg.DefaultHold,
 		CheckLink: s.links.Check, Redirect: s.cfg.Redirect, ServeStale: s.cfg.ServeStale, Verify: s.cfg.Verify,
 		OwnerRecords: s.cfg.OwnerRecords, OwnerBytes: s.cfg.OwnerBytes, CopyBytes: s.cfg.CopyBytes,
 		Clock: s.cfg.Clock, Log: s.cfg.Log,

@@ -43,6 +43,7 @@ type Sessions struct {
 	inUse     func(ctx context.Context, did string) ([]string, error)
 	max       int          // of all accounts
 	made      atomic.Int64 // new sessions
+	limits    *pdsLimits
 }
 
 // Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host and
@@ -85,6 +86,10 @@ func (s *Sessions) send(ctx context.Context, e *session, req *http.Request) (*ht
 			return nil, fmt.Errorf("body of %s: %w", req.URL.Path, err)
 		}
 	}
+	read := req.URL.Query().Get("lxm") == "com.atproto.sync.getBlob"
+	if err := s.limits.wait(ctx, base.Host, read); err != nil {
+		return nil, err
+	}
 	resp, err := s.http.Do(r)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -92,6 +97,7 @@ func (s *Sessions) send(ctx context.Context, e *session, req *http.Request) (*ht
 		}
 		return nil, down(e.pds, err)
 	}
+	s.limits.saw(base.Host, resp.Header)
 	return resp, nil
 }
 

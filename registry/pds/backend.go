@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,6 +48,7 @@ type Backend struct {
 	pulls   *settle.Pulls
 	work    *background.Runner
 	asks    *limit.Rates // what each client has others asked
+	tempDir string       // of uploads, to be removed; empty when it was given
 
 	flight  shared.Group[struct{}]
 	locks   keylock.Locks
@@ -88,15 +90,21 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pds: mark copies for checking: %w", sqlx.Wrap(err))
 	}
-	b.parts(o)
-	if err := b.lister.room.count(ctx); err != nil {
+	err = b.parts(ctx, o)
+	if err == nil {
+		err = b.lister.room.count(ctx)
+	}
+	if err != nil {
+		if b.tempDir != "" {
+			err = errors.Join(err, os.RemoveAll(b.tempDir))
+		}
 		return nil, fmt.Errorf("pds: %w", err)
 	}
 	return b, nil
 }
 
 // parts makes the components that the Backend is made of.
-func (b *Backend) parts(o Options) {
+func (b *Backend) parts(ctx context.Context, o Options) (err error) {
 	b.servers = servers{http: b.http, clock: b.clock}
 	b.lister = &lister{
 		db: b.db, servers: b.servers, clock: b.clock, log: b.log, told: keyed.NewMemo[string, struct{}](10_000),
@@ -114,15 +122,25 @@ func (b *Backend) parts(o Options) {
 	}
 	b.work = background.New()
 	b.holds = holds.New(ho)
-	b.uploads = uploads.New(uploads.Options{
-		DB: b.db, Holds: b.holds, Work: b.work, Crash: b.crash, Clock: b.clock, Log: b.log, Landed: b.landed,
+	if o.Dir == "" {
+		if o.Dir, err = os.MkdirTemp("", "atcr-uploads-"); err != nil {
+			return err
+		}
+		b.tempDir = o.Dir
+	}
+	b.uploads, err = uploads.New(ctx, uploads.Options{
+		Dir: o.Dir, DB: b.db, Holds: b.holds, Work: b.work, Crash: b.crash, Clock: b.clock, Log: b.log, Landed: b.landed,
 	})
+	if err != nil {
+		return err
+	}
 	b.settler = settle.New(settle.Options{
 		DB: b.db, Manifests: manifests{b}, Holds: b.holds, Work: b.work, Crash: b.crash, Clock: b.clock, Log: b.log,
 	})
 	b.pulls = settle.NewPulls(settle.PullOptions{
 		Manifests: manifests{b}, Holds: b.holds, Self: o.Self, Work: b.work, Clock: b.clock, Log: b.log,
 	})
+	return nil
 }
 
 // withoutRedirects copies a client so that it follows no redirect: neither a PDS nor a hold has reason to send one here.
@@ -138,10 +156,16 @@ func withoutRedirects(c *http.Client) *http.Client {
 
 // Metrics returns the backend's own collectors, registered nowhere.
 func (b *Backend) Metrics() []prometheus.Collector {
+	memory := func() float64 { n, _ := b.uploads.Held(); return float64(n) }
+	tails := func() float64 { _, n := b.uploads.Held(); return float64(n) }
 	return []prometheus.Collector{b.pulls.Metrics(), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "atcr_records_disproved_total",
 		Help: "Records that an owner's PDS listed and that its signed repository does not hold; they were refused.",
-	}, func() float64 { return float64(b.prover.disproved.Load()) })}
+	}, func() float64 { return float64(b.prover.disproved.Load()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "atcr_upload_memory_bytes", Help: "Bytes of uploads in memory, on their way to holds.",
+	}, memory), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "atcr_upload_tail_bytes", Help: "Bytes of uploads in tail files, until there is enough of them for a hold.",
+	}, tails)}
 }
 
 // Skipped returns how many records were left out because they broke their lexicon, and how many manifests were refused because

@@ -85,7 +85,7 @@ func (r *repository) lease(ctx context.Context, o owner, d digest.Digest) (place
 	if err != nil {
 		return place{}, err
 	}
-	c, err := r.b.holds.As(ctx, hold, r.actor.Session)
+	c, err := r.b.holds.As(ctx, hold, r.actor)
 	if err != nil {
 		return place{}, err
 	}
@@ -156,7 +156,7 @@ func (b *Backend) placesOf(ctx context.Context, owner, repository string, d dige
 
 // blobAt returns a blob that the actor may read at a hold.
 func (b *Backend) blobAt(ctx context.Context, actor registry.Actor, owner string, d digest.Digest, p place) (registry.Blob, error) {
-	c, err := b.holds.As(ctx, p.Hold, actor.Session)
+	c, err := b.holds.As(ctx, p.Hold, actor)
 	if err != nil {
 		return registry.Blob{}, err
 	}

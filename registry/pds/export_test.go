@@ -37,6 +37,18 @@ func (b *Backend) Disproved() int64 {
 	panic("no such metric")
 }
 
+// Held returns how many bytes of uploads are here.
+func (b *Backend) Held() (memory, tails int64) { return b.uploads.Held() }
+
+// KeepHouse does what Run does from time to time.
+func (b *Backend) KeepHouse(ctx context.Context) { b.keepHouse(ctx) }
+
+// Uploads counts the rows of uploads.
+func (b *Backend) Uploads(ctx context.Context) (n int, err error) {
+	err = b.db.Read().QueryRowContext(ctx, `select count(*) from pds_upload`).Scan(&n)
+	return n, err
+}
+
 // Open returns the intents that are open, by name.
 func (b *Backend) Open(ctx context.Context) (ids []string, err error) {
 	list, err := b.settler.List(ctx, "")

@@ -128,7 +128,7 @@ func (w *world) start() {
 	w.t.Helper()
 	db := realtest.OpenDatabase(w.t, filepath.Join(w.dir, "appview.db"))
 	o := pds.Options{
-		DB: db, Directory: w.directory, HTTP: &http.Client{}, Sessions: w.sessions, DefaultHold: w.holdServer.DID(),
+		DB: db, Dir: w.tails(), Directory: w.directory, HTTP: &http.Client{}, Sessions: w.sessions, DefaultHold: w.holdServer.DID(),
 		Clock: w.clock.now, Log: quiet(),
 	}
 	if w.options != nil {
@@ -146,6 +146,9 @@ func (w *world) start() {
 		must(w.t, db.Close())
 	})
 }
+
+// tails is the folder of uploads' tails.
+func (w *world) tails() string { return filepath.Join(w.dir, "uploads") }
 
 // in reports to a subtest until the function it answers is called.
 func (w *world) in(t testing.TB) func() {
@@ -262,6 +265,9 @@ func (s *sessions) ServiceToken(ctx context.Context, session, aud, lxm string) (
 	raw, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return "", registry.ErrUnavailable.Wrap(err)
+	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return "", registry.ErrTooManyRequests
 	}
 	var out struct{ Token string }
 	if err := json.Unmarshal(raw, &out); err != nil || out.Token == "" {

@@ -48,6 +48,10 @@ type Options struct {
 	// DB keeps the copies, uploads and intents, in tables pds_… that New migrates. The caller closes it. See package
 	// sqldb/sqlite.
 	DB *sqldb.DB
+	// Dir is a folder for the ends of uploads, those that are no part of 5 MiB yet or whose senders pause; it is made when missing, mode
+	// 0700, and is this Backend's alone. It takes up to 1 GiB. Empty is a folder among the system's temporary ones, which Close
+	// removes: then what came of an upload does not outlive the process.
+	Dir string
 	// Directory resolves owners, holds and the actors' PDSes.
 	Directory identity.Directory
 	// HTTP asks PDSes and holds, whose addresses are untrusted. Nil is a client that connects to public addresses only;

@@ -75,7 +75,7 @@ func unique(tags []string) []string {
 
 // checkHold asks the hold for all that the manifest names (which leases it), and for the pusher's quota.
 func (r *repository) checkHold(ctx context.Context, o owner, hold string, m registry.ParsedManifest) error {
-	c, err := r.b.holds.As(ctx, hold, r.actor.Session)
+	c, err := r.b.holds.As(ctx, hold, r.actor)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,11 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		if len(digests) == 0 {
 			return nil
 		}
-		present, err := c.CheckBlobs(gctx, o.DID, r.name, digests)
+		var present map[digest.Digest]int64
+		err := holds.Patiently(gctx, func() (err error) {
+			present, err = c.CheckBlobs(gctx, o.DID, r.name, digests)
+			return err
+		})
 		if err != nil {
 			return holds.Error(hold, err)
 		}
@@ -111,7 +115,11 @@ func (r *repository) checkHold(ctx context.Context, o owner, hold string, m regi
 		return nil
 	})
 	g.Go(func() error {
-		q, err := c.GetQuota(gctx, o.DID)
+		var q holdclient.Quota
+		err := holds.Patiently(gctx, func() (err error) {
+			q, err = c.GetQuota(gctx, o.DID)
+			return err
+		})
 		switch {
 		case errors.Is(err, holdclient.ErrNotSupported):
 			return nil
@@ -139,7 +147,7 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 		if p.Hold == hold || r.b.holds.MayRead(ctx, r.actor, p.Hold) != nil {
 			continue
 		}
-		c, err := r.b.holds.As(ctx, p.Hold, r.actor.Session)
+		c, err := r.b.holds.As(ctx, p.Hold, r.actor)
 		if err != nil {
 			continue
 		}

@@ -2,7 +2,9 @@ package pds
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -44,7 +46,11 @@ func (b *Backend) Close() error {
 	b.pulls.Send(true)
 	b.work.Close(closeGrace) // what does not end by itself is settled after the next start
 	b.http.CloseIdleConnections()
-	return b.reads.close()
+	err := b.reads.close()
+	if b.tempDir != "" {
+		err = errors.Join(err, os.RemoveAll(b.tempDir))
+	}
+	return err
 }
 
 func (b *Backend) keepHouse(ctx context.Context) {

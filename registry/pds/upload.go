@@ -31,9 +31,14 @@ func (r *repository) StartUpload(ctx context.Context, hint registry.UploadHint) 
 	return up, nil
 }
 
-// Upload continues an upload of the same account.
+// Upload continues an upload of the same account to the same repository.
 func (r *repository) Upload(ctx context.Context, id string) (registry.Upload, error) {
-	up, err := r.b.uploads.Open(ctx, r.actor, r.name, id)
+	// An owner that can't be resolved now stops no upload: the account and the repository are compared in any case.
+	owner := ""
+	if o, err := r.b.names.owner(ctx, r.id); err == nil {
+		owner = o.DID
+	}
+	up, err := r.b.uploads.Open(ctx, r.actor, owner, r.name, id)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ type Holds struct {
 	now    *keyed.Memo[string, holdclient.Rights]
 	last   *keyed.Memo[string, holdclient.Rights] // what a hold last said, for when it is silent
 	silent *keyed.Memo[string, silence]           // holds that did not answer lately
+	pace   *pacer                                 // of service tokens, by account and hold
 }
 
 // New makes a Holds. It asks nothing of the network.
@@ -55,6 +56,7 @@ func New(o Options) *Holds {
 		now:    keyed.NewMemo[string, holdclient.Rights](10_000),
 		last:   keyed.NewMemo[string, holdclient.Rights](10_000),
 		silent: keyed.NewMemo[string, silence](10_000),
+		pace:   newPacer(o.Clock),
 	}
 }
 
@@ -114,13 +116,16 @@ func unresolved(did string, err error) error {
 	return e
 }
 
-// As returns a client that signs with the session; anonymous without one.
-func (h *Holds) As(ctx context.Context, did, session string) (*holdclient.Client, error) {
+// As returns a client that signs as the actor; anonymous without a session. Its tokens are paced: see [Patiently].
+func (h *Holds) As(ctx context.Context, did string, actor registry.Actor) (*holdclient.Client, error) {
 	c, err := h.Client(ctx, did)
-	if err != nil || session == "" || h.o.Tokens == nil {
+	if err != nil || actor.Session == "" || h.o.Tokens == nil {
 		return c, err
 	}
 	return c.As(func(ctx context.Context, aud, lxm string) (string, error) {
-		return h.o.Tokens(ctx, session, aud, lxm)
+		if err := h.pace.wait(ctx, actor.ID+"\n"+did, reads(lxm)); err != nil {
+			return "", err
+		}
+		return h.o.Tokens(ctx, actor.Session, aud, lxm)
 	}), nil
 }

@@ -82,14 +82,18 @@ func (h *Holds) EnsureWriter(ctx context.Context, actor registry.Actor, hold str
 	denied := func(r holdclient.Rights) *registry.Error {
 		return h.denied(ctx, hold, actor, r, "the hold %s does not take blobs of %s", "blob:write")
 	}
-	c, err := h.As(ctx, hold, actor.Session)
+	c, err := h.As(ctx, hold, actor)
 	if err != nil {
 		return err
 	}
 	if r.Crew {
 		return denied(r)
 	}
-	if _, err = c.RequestCrew(ctx, "blob:read", "blob:write"); err != nil {
+	err = Patiently(ctx, func() error {
+		_, err := c.RequestCrew(ctx, "blob:read", "blob:write")
+		return err
+	})
+	if err != nil {
 		if errors.Is(err, holdclient.ErrForbidden) || errors.Is(err, holdclient.ErrInvalid) || errors.Is(err, holdclient.ErrNotSupported) {
 			return denied(r).Wrap(err)
 		}

@@ -172,7 +172,7 @@ func (p *Pulls) tell(ctx context.Context, k pull, w waiting) (result string, err
 			return pullRefused, nil
 		}
 	}
-	c, err := p.o.Holds.As(ctx, hold, w.session)
+	c, err := p.o.Holds.As(ctx, hold, registry.Actor{ID: k.actor, Session: w.session})
 	if err != nil {
 		return pullFailed, err
 	}

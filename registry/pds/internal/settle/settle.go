@@ -192,7 +192,7 @@ func (s *Settler) settle(ctx context.Context, in Intent) error {
 }
 
 func (s *Settler) tell(ctx context.Context, in Intent, found Found) error {
-	c, err := s.o.Holds.As(ctx, in.Hold, in.Session)
+	c, err := s.o.Holds.As(ctx, in.Hold, registry.Actor{ID: in.Owner, Session: in.Session})
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,7 @@
 // Package uploads passes blobs on to holds, in parts. What a hold acknowledged outlives a crash of either server: an upload has a row
-// (table pds_upload) from its start, or from the end of the request that was to be its only one.
+// (table pds_upload) from its start, or from the end of the request that was to be its only one. So does what is too short for a part:
+// it waits in a file, the upload's tail, which is sent with what comes next, or when the upload ends. A sender who pauses, or is slow,
+// has no memory here but that file.
 package uploads
 
 import (
@@ -10,14 +12,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/budget"
 	"github.com/atcr-dev/atcr/internal/crashpoint"
+	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/background"
@@ -30,7 +36,9 @@ const Life = 24 * time.Hour
 
 const (
 	partTries    = 3
-	maxOpen      = 10_000 // states kept in memory; others are read from the database
+	maxStates    = 10_000 // kept in memory; others are read from the database
+	maxOpen      = 1000   // uploads of one account, or from one client
+	expireAtOnce = 500
 	abortsAtOnce = 16
 	callTimeout  = 30 * time.Second
 )
@@ -40,6 +48,7 @@ type Target struct{ Owner, Repository, Hold string } // DID, name within the own
 
 // Options configures [New]; all but Crash are required.
 type Options struct {
+	Dir   string   // of the tails, the caller's alone
 	DB    *sqlx.DB // with the table pds_upload
 	Holds *holds.Holds
 	Work  *background.Runner
@@ -52,8 +61,9 @@ type Options struct {
 
 // Uploads are the uploads of all accounts. Make it with [New]; safe for concurrent use.
 type Uploads struct {
-	o       Options
-	buffers *semaphore.Weighted // chunks of parts in memory
+	o      Options
+	memory *budget.Budget // of parts that come in
+	tails  *tails
 
 	mu   sync.Mutex
 	open map[string]*state // open or resting uploads whose state needs no asking
@@ -62,10 +72,15 @@ type Uploads struct {
 // state is an upload as the database has it.
 type state struct {
 	ID, Actor, Session string
+	Client             string // where it was begun from; may be empty
 	Target
-	UploadID string // at the hold; empty before the first byte
+	UploadID string // at the hold; empty before the first part
 	Size     int64  // what the hold acknowledged
 	Parts    []holdclient.Part
+	Tail     int64 // what lies in the tail file, durably
+
+	charged int64 // of the shares of tails
+	touched int64 // unix seconds; of lists alone
 
 	stored bool // there is a row
 	sure   bool // the hold has exactly Parts
@@ -73,16 +88,43 @@ type state struct {
 	busy   bool // guarded by Uploads.mu
 }
 
-// New makes Uploads.
-func New(o Options) *Uploads {
-	return &Uploads{o: o, buffers: semaphore.NewWeighted(maxChunks), open: map[string]*state{}}
+// who acts at the hold.
+func (s *state) who() registry.Actor { return registry.Actor{ID: s.Actor, Session: s.Session} }
+
+// keys are whose share of tails is taken.
+func (s *state) keys() []string {
+	keys := append(make([]string, 0, 3), "account "+s.Actor)
+	if s.Client != "" {
+		keys = append(keys, "client "+s.Client)
+	}
+	return keys
 }
+
+// New makes Uploads, and the folder of the tails.
+func New(ctx context.Context, o Options) (*Uploads, error) {
+	if err := durable.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("folder of uploads: %w", err)
+	}
+	u := &Uploads{o: o, memory: budget.New(memoryOfAll, memoryOfOne), open: map[string]*state{}}
+	u.tails = &tails{dir: o.Dir, shares: budget.New(tailsOfAll, tailsOfOne), disk: room.New(o.Dir, u.makeRoomOnDisk)}
+	resting, err := u.resting(ctx)
+	for _, s := range resting {
+		u.tails.shares.Give(-s.Tail, s.keys()...) // it is taken, also where that is more than a share is now
+	}
+	return u, err
+}
+
+// Held returns how many bytes of uploads are here, because their holds don't have them yet: in memory, and in tails.
+func (u *Uploads) Held() (memory, tails int64) { return u.memory.Used(), u.tails.shares.Used() }
 
 // Start begins an upload of an account that may write there. The hold is not asked before there are bytes. One that is not kept is to
 // be over with this request; it is written down when it isn't.
 func (u *Uploads) Start(ctx context.Context, actor registry.Actor, to Target, keep bool) (*Upload, error) {
 	up := u.begin(ctx, actor, to)
 	if keep {
+		if err := u.mayOpen(ctx, up.s); err != nil {
+			return nil, err
+		}
 		if err := u.save(ctx, up.s); err != nil {
 			return nil, err
 		}
@@ -95,8 +137,33 @@ func (u *Uploads) Start(ctx context.Context, actor registry.Actor, to Target, ke
 }
 
 func (u *Uploads) begin(ctx context.Context, actor registry.Actor, to Target) *Upload {
-	s := &state{ID: keyed.NewID(), Target: to, Actor: actor.ID, Session: actor.Session, sure: true, busy: true}
+	s := &state{
+		ID: keyed.NewID(), Target: to, Actor: actor.ID, Session: actor.Session, sure: true, busy: true,
+	}
+	if addr := httpx.Client(ctx); addr.IsValid() {
+		s.Client = addr.String()
+	}
 	return &Upload{all: u, actor: actor, s: s, ctx: ctx}
+}
+
+// mayOpen refuses one more upload to who has as many as one may have.
+func (u *Uploads) mayOpen(ctx context.Context, s *state) error {
+	for _, by := range []struct{ column, value, whose string }{{"actor", s.Actor, s.Actor}, {"client", s.Client, "your address"}} {
+		var n int
+		err := u.o.DB.Read().QueryRowContext(ctx, `select count(*) from (select 1 from pds_upload
+			where `+by.column+` = $1 and $1 <> '' and touched >= $2 limit $3) as open`,
+			by.value, u.o.Clock().Add(-Life).Unix(), maxOpen).Scan(&n)
+		if err != nil {
+			return fmt.Errorf("count open uploads: %w", sqlx.Wrap(err))
+		}
+		if n >= maxOpen {
+			e := registry.ErrTooManyRequests.With("%d uploads of %s are open: finish or cancel some, or wait until a day after their "+
+				"last bytes, when they end", n, by.whose)
+			e.RetryAfter = time.Minute
+			return e
+		}
+	}
+	return nil
 }
 
 // Copy brings a whole blob to a hold, which hashes it.
@@ -112,22 +179,23 @@ func (u *Uploads) Copy(ctx context.Context, actor registry.Actor, to Target, d d
 	return err
 }
 
-// Open continues an upload of the same account to the same repository. Errors: registry.ErrUploadUnknown, registry.ErrUploadBusy.
-func (u *Uploads) Open(ctx context.Context, actor registry.Actor, repository, id string) (*Upload, error) {
+// Open continues an upload of the same account to the same repository; owner is its DID, empty when that isn't known now. Errors:
+// registry.ErrUploadUnknown, registry.ErrUploadBusy.
+func (u *Uploads) Open(ctx context.Context, actor registry.Actor, owner, repository, id string) (*Upload, error) {
 	s, err := u.take(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	up := &Upload{all: u, actor: actor, s: s, ctx: ctx}
-	if s.Actor != actor.ID || s.Repository != repository {
-		up.free()
+	if s.Actor != actor.ID || s.Repository != repository || owner != "" && s.Owner != owner {
+		u.free(s)
 		return nil, registry.ErrUploadUnknown
 	}
 	if actor.Session != "" {
 		s.Session = actor.Session
 	}
 	if err := u.verify(ctx, s); err != nil {
-		up.free()
+		u.free(s)
 		return nil, err
 	}
 	return up, nil
@@ -135,7 +203,7 @@ func (u *Uploads) Open(ctx context.Context, actor registry.Actor, repository, id
 
 // makeRoom forgets states that can be read again. The caller holds mu.
 func (u *Uploads) makeRoom() {
-	if len(u.open) < maxOpen {
+	if len(u.open) < maxStates {
 		return
 	}
 	for id, s := range u.open {
@@ -143,6 +211,13 @@ func (u *Uploads) makeRoom() {
 			delete(u.open, id)
 		}
 	}
+}
+
+// free lets another request have an upload.
+func (u *Uploads) free(s *state) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s.busy = false
 }
 
 // take finds an upload and marks it as used.
@@ -182,10 +257,10 @@ func (u *Uploads) take(ctx context.Context, id string) (*state, error) {
 func (u *Uploads) load(ctx context.Context, id string) (*state, error) {
 	s := &state{ID: id, stored: true}
 	var parts string
-	err := u.o.DB.Read().QueryRowContext(ctx, `select owner, actor, session, repository, hold, upload_id, size, parts
+	err := u.o.DB.Read().QueryRowContext(ctx, `select owner, actor, session, client, repository, hold, upload_id, size, parts, tail
 		from pds_upload where id = $1 and touched >= $2`,
 		id, u.o.Clock().Add(-Life).Unix()).
-		Scan(&s.Owner, &s.Actor, &s.Session, &s.Repository, &s.Hold, &s.UploadID, &s.Size, &parts)
+		Scan(&s.Owner, &s.Actor, &s.Session, &s.Client, &s.Repository, &s.Hold, &s.UploadID, &s.Size, &parts, &s.Tail)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, registry.ErrUploadUnknown
 	}
@@ -194,6 +269,9 @@ func (u *Uploads) load(ctx context.Context, id string) (*state, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the upload: %w", sqlx.Wrap(err))
+	}
+	if s.charged = s.Tail; s.Tail > 0 && !u.tails.has(id, s.Tail) {
+		s.Tail = 0 // another machine's, or lost with its disk
 	}
 	return s, nil
 }
@@ -204,12 +282,12 @@ func (u *Uploads) save(ctx context.Context, s *state) error {
 		return err
 	}
 	_, err = u.o.DB.Write().ExecContext(ctx, `insert into pds_upload
-		(id, owner, actor, session, repository, hold, upload_id, size, parts, touched)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		on conflict (id) do update set session = $4, upload_id = $7, size = $8, parts = $9, touched = $10`,
-		s.ID, s.Owner, s.Actor, s.Session, s.Repository, s.Hold, s.UploadID, s.Size, string(parts), u.o.Clock().Unix())
+		(id, owner, actor, session, repository, hold, upload_id, size, parts, touched, client, tail)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		on conflict (id) do update set session = $4, upload_id = $7, size = $8, parts = $9, touched = $10, tail = $12`,
+		s.ID, s.Owner, s.Actor, s.Session, s.Repository, s.Hold, s.UploadID, s.Size, string(parts), u.o.Clock().Unix(), s.Client, s.Tail)
 	if err = sqlx.Wrap(err); errors.Is(err, sqlx.ErrNoSpace) {
-		return registry.ErrNoSpace.Wrap(err)
+		return noSpace(u.tails.disk.Full(), err)
 	}
 	if err != nil {
 		return fmt.Errorf("write the upload: %w", err)
@@ -222,13 +300,32 @@ func (u *Uploads) forget(ctx context.Context, s *state) error {
 	u.mu.Lock()
 	delete(u.open, s.ID)
 	u.mu.Unlock()
-	if !s.stored {
-		return nil
+	if s.stored {
+		if _, err := u.o.DB.Write().ExecContext(ctx, `delete from pds_upload where id = $1`, s.ID); err != nil {
+			return fmt.Errorf("delete the upload: %w", sqlx.Wrap(err))
+		}
 	}
-	if _, err := u.o.DB.Write().ExecContext(ctx, `delete from pds_upload where id = $1`, s.ID); err != nil {
-		return fmt.Errorf("delete the upload: %w", sqlx.Wrap(err))
-	}
+	s.Tail = 0
+	u.uncharge(s)
 	return nil
+}
+
+// uncharge gives back what the tail doesn't take any more, and the file when that is all.
+func (u *Uploads) uncharge(s *state) {
+	more := s.charged - s.Tail
+	if more <= 0 {
+		return
+	}
+	u.tails.shares.Give(more, s.keys()...)
+	if s.charged = s.Tail; s.Tail == 0 {
+		u.removeTail(s.ID)
+	}
+}
+
+func (u *Uploads) removeTail(id string) {
+	if err := u.tails.remove(id); err != nil {
+		u.o.Log.Warn("the tail of an upload could not be removed", "err", err)
+	}
 }
 
 // verify learns after a restart, or a part whose fate is unknown, how far the hold has come. Where it can't say, the
@@ -237,7 +334,7 @@ func (u *Uploads) verify(ctx context.Context, s *state) error {
 	if s.sure || s.UploadID == "" {
 		return nil
 	}
-	c, err := u.o.Holds.As(ctx, s.Hold, s.Session)
+	c, err := u.o.Holds.As(ctx, s.Hold, s.who())
 	if err != nil {
 		return err
 	}
@@ -248,8 +345,10 @@ func (u *Uploads) verify(ctx context.Context, s *state) error {
 		s.gone = true
 	case err != nil:
 		return holds.Error(s.Hold, err)
+	case now.Offset != s.Size: // the part that the tail became the beginning of arrived, or what was acknowledged is gone
+		s.Parts, s.Size, s.Tail = now.Parts, now.Offset, 0
 	default:
-		s.Parts, s.Size = now.Parts, now.Offset
+		s.Parts = now.Parts
 	}
 	s.sure = true
 	return nil
@@ -257,7 +356,7 @@ func (u *Uploads) verify(ctx context.Context, s *state) error {
 
 func (u *Uploads) abort(ctx context.Context, s *state) error {
 	if s.UploadID != "" && !s.gone {
-		c, err := u.o.Holds.As(ctx, s.Hold, s.Session)
+		c, err := u.o.Holds.As(ctx, s.Hold, s.who())
 		if err == nil {
 			err = c.AbortUpload(ctx, s.UploadID)
 		}
@@ -269,41 +368,135 @@ func (u *Uploads) abort(ctx context.Context, s *state) error {
 	return u.forget(ctx, s)
 }
 
-// Expire aborts uploads that have rested for a day.
+// Expire ends all uploads that have rested for a day, and removes tails of none.
 func (u *Uploads) Expire(ctx context.Context) error {
-	rows, err := u.o.DB.Read().QueryContext(ctx, `select id, session, hold, upload_id from pds_upload
-		where touched < $1 order by touched limit 100`, u.o.Clock().Add(-Life).Unix())
-	if err != nil {
-		return fmt.Errorf("find old uploads: %w", sqlx.Wrap(err))
-	}
-	defer rows.Close()
-	var old []*state
-	for rows.Next() {
-		s := &state{stored: true}
-		if err := rows.Scan(&s.ID, &s.Session, &s.Hold, &s.UploadID); err != nil {
-			return fmt.Errorf("find old uploads: %w", sqlx.Wrap(err))
-		}
-		old = append(old, s)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("find old uploads: %w", sqlx.Wrap(err))
-	}
-	rows.Close()
-	for _, s := range old {
-		if err := u.forget(ctx, s); err != nil {
+	before := u.o.Clock().Add(-Life)
+	for {
+		n, err := u.expireSome(ctx, before)
+		if err != nil {
 			return err
 		}
-		if s.UploadID == "" {
+		if n == 0 {
+			break
+		}
+	}
+	resting, err := u.resting(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, s := range resting {
+		known[s.ID] = true
+	}
+	return u.tails.sweep(before, func(id string) bool { return known[id] })
+}
+
+// expireSome ends some of the uploads that were last touched before a time, and returns how many.
+func (u *Uploads) expireSome(ctx context.Context, before time.Time) (n int, err error) {
+	old, err := u.list(ctx, `touched < $1 order by touched limit $2`, before.Unix(), expireAtOnce)
+	if err != nil {
+		return 0, err
+	}
+	old = slices.DeleteFunc(old, func(s *state) bool { return !u.claim(s) })
+	err = sqlx.InTx(ctx, u.o.DB.Write(), func(tx *sql.Tx) error {
+		for _, s := range old {
+			if _, err := tx.ExecContext(ctx, `delete from pds_upload where id = $1`, s.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("end old uploads: %w", err)
+	}
+	for _, s := range old {
+		s.Tail = 0
+		u.uncharge(s)
+		u.abortLater(s)
+	}
+	return len(old), nil
+}
+
+// claim takes an upload that was listed out of memory, unless a request has it.
+func (u *Uploads) claim(s *state) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if now := u.open[s.ID]; now != nil {
+		if now.busy {
+			return false
+		}
+		s.charged = now.charged
+		delete(u.open, s.ID)
+	}
+	return true
+}
+
+// abortLater tells the hold, which would drop it by itself in a day: that is kind.
+func (u *Uploads) abortLater(s *state) {
+	if s.UploadID == "" {
+		return
+	}
+	u.o.Work.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		if c, err := u.o.Holds.As(ctx, s.Hold, s.who()); err == nil {
+			_ = c.AbortUpload(ctx, s.UploadID)
+		}
+	}, background.Bound{Key: "aborts", Limit: abortsAtOnce}, background.Bound{Key: "aborts " + s.Hold, Limit: 1})
+}
+
+// resting lists the uploads that have tails.
+func (u *Uploads) resting(ctx context.Context) ([]*state, error) { return u.list(ctx, `tail > 0`) }
+
+// list reads what upkeep needs of uploads.
+func (u *Uploads) list(ctx context.Context, where string, args ...any) (out []*state, err error) {
+	rows, err := u.o.DB.Read().QueryContext(ctx, `select id, actor, session, client, hold, upload_id, tail, touched from pds_upload
+		where `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list uploads: %w", sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		s := &state{stored: true}
+		if err := rows.Scan(&s.ID, &s.Actor, &s.Session, &s.Client, &s.Hold, &s.UploadID, &s.Tail, &s.touched); err != nil {
+			return nil, fmt.Errorf("list uploads: %w", sqlx.Wrap(err))
+		}
+		s.charged = s.Tail
+		out = append(out, s)
+	}
+	return out, sqlx.Wrap(rows.Err())
+}
+
+// makeRoomOnDisk is called when the disk is nearly full: the tail of an upload that nobody works on goes. Its client is told then to
+// go on where the hold has come.
+func (u *Uploads) makeRoomOnDisk(ctx context.Context, account string) (freed int64, err error) {
+	resting, err := u.resting(ctx)
+	if err != nil {
+		return 0, err
+	}
+	list := make([]room.Thing, len(resting))
+	for i, s := range resting {
+		list[i] = room.Thing{ID: s.ID, Owner: s.Actor, Size: s.Tail, Since: time.Unix(s.touched, 0)}
+	}
+	for _, r := range room.Order(list, account, u.o.Clock()) {
+		s, err := u.take(ctx, r.ID)
+		if errors.Is(err, registry.ErrUploadBusy) || errors.Is(err, registry.ErrUploadUnknown) {
 			continue
 		}
-		// The hold drops it by itself in a day; telling it is kind.
-		u.o.Work.Go(func(ctx context.Context) {
-			ctx, cancel := context.WithTimeout(ctx, callTimeout)
-			defer cancel()
-			if c, err := u.o.Holds.As(ctx, s.Hold, s.Session); err == nil {
-				_ = c.AbortUpload(ctx, s.UploadID)
-			}
-		}, background.Bound{Key: "aborts", Limit: abortsAtOnce}, background.Bound{Key: "aborts " + s.Hold, Limit: 1})
+		if err != nil {
+			return 0, err
+		}
+		s.Tail = 0
+		_, err = u.o.DB.Write().ExecContext(ctx, `update pds_upload set tail = 0 where id = $1`, s.ID)
+		if err == nil {
+			u.uncharge(s)
+		}
+		u.free(s)
+		if err != nil {
+			return 0, fmt.Errorf("make room: %w", sqlx.Wrap(err))
+		}
+		u.o.Log.Warn("the disk is nearly full: the end of an upload at rest was dropped", "did", s.Actor, "bytes", r.Size)
+		return r.Size, nil
 	}
-	return nil
+	return 0, nil
 }
