@@ -24,9 +24,9 @@ const (
 	maxPaced    = 10_000 // accounts and holds
 )
 
-// patience is how long a client's request waits for a hold, or its account's PDS, that asks to slow down: PDSes count in spans of five
+// patientFor is how long a client's request waits for a hold, or its account's PDS, that asks to slow down: PDSes count in spans of five
 // minutes.
-const patience = 6 * time.Minute
+const patientFor = 6 * time.Minute
 
 // reads reports whether a method is a read, which never waits for writes.
 func reads(lxm string) bool { return lxm == "com.atproto.sync.getBlob" }
@@ -142,7 +142,7 @@ func (p *pacer) makeRoom(now time.Time) {
 // Patiently calls f, and calls it again when the hold or the account's PDS asks to slow down, or the pace of tokens does: for what a
 // push needs, whose client can wait. It gives up when ctx ends, or after six minutes, with f's error.
 func Patiently(ctx context.Context, f func() error) error {
-	end := time.Now().Add(patience)
+	end := time.Now().Add(patientFor)
 	for try := 1; ; try++ {
 		err := f()
 		wait, slow := slowDown(err)
