@@ -61,13 +61,19 @@ func TestRatesManyKeys(t *testing.T) {
 
 func TestPlaces(t *testing.T) {
 	p := NewPlaces(2)
-	if !p.Enter("a") || !p.Enter("a") || p.Enter("a") || !p.Enter("b") {
-		t.Error("a key has 2 places of its own")
+	enter := func(key string, want bool) {
+		t.Helper()
+		if got := p.Enter(key); got != want {
+			t.Errorf("%s: %v", key, got)
+		}
 	}
+	enter("a", true)
+	enter("a", true)
+	enter("a", false)
+	enter("b", true)
 	p.Leave("a")
-	if !p.Enter("a") || p.Enter("a") {
-		t.Error("a place that was left")
-	}
+	enter("a", true)
+	enter("a", false)
 	for range 2 {
 		p.Leave("a")
 	}
