@@ -124,6 +124,29 @@ func TestPDSAnswersAreNoErrors(t *testing.T) {
 	}
 }
 
+// Parts that came before their turn have room of their own. That many members fill it is 507 for the next one, and no error of the hold's.
+func TestSpoolFilledByMembers(t *testing.T) {
+	n := newNetwork(t)
+	h := newHold(t, n, func(c *hold.Config) { c.AllowAllCrew, c.MaxSpool = true, 4000 })
+	for i, name := range []string{"a", "b", "c", "d", "e"} {
+		c := h.client(n.user(name))
+		_, err := c.RequestCrew(t.Context())
+		must(t, err)
+		id, err := c.InitiateUpload(t.Context(), "")
+		must(t, err)
+		want := 200
+		if i == 4 {
+			want = http.StatusInsufficientStorage
+		}
+		if code, body := h.putPart(nil, id, "2", strings.NewReader(strings.Repeat("x", 1000))); code != want {
+			t.Fatalf("%s: %d %s, want %d", name, code, body, want)
+		}
+	}
+	if log := h.log.String(); strings.Contains(log, "level=ERROR") || !strings.Contains(log, "request refused") {
+		t.Errorf("the log says %s", log)
+	}
+}
+
 // A whole AppView is one address to a hold: what comes with a member's token counts as the member's, also behind a proxy.
 func TestCallsCountByDID(t *testing.T) {
 	n := newNetwork(t)

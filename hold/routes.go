@@ -282,7 +282,7 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	e := classify(err)
 	switch {
-	case e.status == http.StatusInsufficientStorage:
+	case e.status == http.StatusInsufficientStorage && !errors.Is(err, upload.ErrSpoolFull): // that is clients' doing
 		s.log.ErrorContext(r.Context(), "no space left: the request was refused", "path", clip(r.URL.Path), "error", err)
 	case e.status == http.StatusInternalServerError:
 		s.log.ErrorContext(r.Context(), "request failed", "path", clip(r.URL.Path), "error", err)

@@ -92,7 +92,8 @@ func (sp *spool) count(did string, a amount) {
 	}
 }
 
-// take counts what is about to be written. Errors: [ErrSpoolShare]; storage.ErrNoSpace when others have filled the spool.
+// take counts what is about to be written. Errors: [ErrSpoolShare]; storage.ErrNoSpace and [ErrSpoolFull] when others have filled
+// the spool.
 func (sp *spool) take(did string, a amount) error {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -104,8 +105,8 @@ func (sp *spool) take(did string, a amount) error {
 	case own.files+a.files > maxSpoolParts:
 		return fail(ErrSpoolShare, "%d parts of %s came before their turn, which is the limit; send parts in order", own.files, did)
 	case sp.used.bytes+a.bytes > sp.limit || sp.used.files+a.files > maxSpoolFiles:
-		return fmt.Errorf("%w: parts that came before their turn take %d bytes in %d files, which is the limit; send parts in order",
-			storage.ErrNoSpace, sp.used.bytes, sp.used.files)
+		return fmt.Errorf("%w: %w: %d bytes in %d files, which is the limit; send parts in order", storage.ErrNoSpace, ErrSpoolFull,
+			sp.used.bytes, sp.used.files)
 	}
 	sp.count(did, a)
 	return nil

@@ -52,6 +52,7 @@ var (
 	ErrTooMany      = errors.New("too many open uploads")
 	ErrBadPart      = errors.New("the part can't be taken as it came")
 	ErrSpoolShare   = errors.New("too much came before its turn")
+	ErrSpoolFull    = errors.New("what came before its turn has taken all its room")
 	ErrBytesLost    = errors.New("bytes that were acknowledged are gone")
 	ErrMissingParts = errors.New("the parts are not those that were acknowledged")
 	ErrPartOrder    = errors.New("the parts are not in order")
