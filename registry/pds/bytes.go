@@ -260,7 +260,7 @@ func (b *bodies) trim(ctx context.Context) error {
 	for over := total.Int64 - b.limit; over > 0; {
 		var freed sql.NullInt64
 		err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error {
-			const oldest = `select digest from pds_bytes order by used limit 100`
+			const oldest = `select digest from pds_bytes order by used limit 10`
 			if err := tx.QueryRowContext(ctx, `select sum(size) from pds_bytes where digest in (`+oldest+`)`).Scan(&freed); err != nil {
 				return err
 			}
