@@ -39,9 +39,6 @@ type part struct {
 
 func (p *part) size() int64 { return p.onDisk + int64(len(p.chunks))*chunkSize + int64(len(p.last)) }
 
-// inMemory is what is only there.
-func (p *part) inMemory() int64 { return p.size() - p.onDisk }
-
 // space is how much more the last chunk takes.
 func (p *part) space() int {
 	return int(min(int64(chunkSize-len(p.last)), partSize-p.size()))
