@@ -98,9 +98,11 @@ type Config struct {
 
 	// MaxPart bounds one part of an upload, in bytes; 0 is 1 GiB.
 	MaxPart int64
-	// MaxSpool bounds the parts that came before their turn, all uploads together, in bytes; 0 is 16 GiB.
+	// MaxSpool bounds the parts that came before their turn, all uploads together, in bytes; 0 is 16 GiB. One account has a quarter of
+	// it, and 1000 parts.
 	MaxSpool int64
-	// MaxCrew bounds the members that requestCrew may add up to; 0 is 100 000.
+	// MaxCrew bounds the members that requestCrew may add up to; 0 is 100 000. When it is reached, members that came by it and have
+	// nothing here make room.
 	MaxCrew int
 
 	// Clock tells the time; nil is time.Now.
