@@ -391,6 +391,7 @@ func (s *Server) openUploads(ctx context.Context) (err error) {
 		Release: func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest) error {
 			return s.ledger.Release(ctx, tx, did, d)
 		},
+		Leased: func(ctx context.Context) (map[string]int64, error) { return s.ledger.Leased(ctx) }, // it is opened later
 		Completed: func(size int64) {
 			s.metrics.uploads.Inc()
 			s.metrics.uploadedBytes.Add(float64(size))

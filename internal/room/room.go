@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -65,24 +66,25 @@ type Disk struct {
 }
 
 // New returns the disk of a folder. free is called when bytes are wanted that aren't there: it removes something that can be done
-// without for an owner's sake (see [Order]), and returns how many bytes it had, 0 when there is nothing left to remove.
+// without for an owner's sake (see [Order]), and returns how many bytes it had on this disk, 0 when there is nothing left to remove.
 func New(path string, free func(ctx context.Context, owner string) (freed int64, err error)) *Disk {
 	return &Disk{path: path, free: free, space: space}
 }
 
 // Make sees to it that n bytes of an owner can be written besides what is kept for databases. Where the system can't say what is free
-// there is always room. Errors: [FullError]; what removing something failed with.
+// there is always room. It removes no more than was missing when it began, also where that frees nothing at once: a file system may
+// give bytes back later, or somebody still reads them. Errors: [FullError]; what removing something failed with.
 func (d *Disk) Make(ctx context.Context, owner string, n int64) error {
 	if d.check(n) == nil {
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for {
-		full := d.check(n) // somebody else may have made room
-		if full == nil {
-			return nil
-		}
+	full := d.check(n) // somebody else may have made room
+	if full == nil {
+		return nil
+	}
+	for missing := n - (full.Free - full.Reserve); missing > 0; {
 		freed, err := d.free(ctx, owner)
 		if err != nil {
 			return fmt.Errorf("make room on the disk: %w", err)
@@ -90,7 +92,12 @@ func (d *Disk) Make(ctx context.Context, owner string, n int64) error {
 		if freed == 0 {
 			return full
 		}
+		missing -= freed
+		if full = d.check(n); full == nil {
+			return nil
+		}
 	}
+	return full
 }
 
 // Full returns how full the disk is, for an error that the system gave: nil where the system can't say.
@@ -142,11 +149,15 @@ type Thing struct {
 	Since time.Time // of its last byte
 }
 
+// Rest is how long something has got no bytes before it may go: else an upload would go between two of its parts.
+const Rest = time.Minute
+
 // Order returns what is to go first when an owner wants room: that of who takes the most, then of the next, each one's oldest and
 // largest (bytes times rest) first. Of owners who take less than the one who wants room nothing goes: who takes most is refused. What
-// has no bytes is left out.
-func Order(all []Thing, owner string, now time.Time) []Thing {
+// has no bytes is left out. besides is what owners take with what can't go; it may be nil.
+func Order(all []Thing, besides map[string]int64, owner string, now time.Time) []Thing {
 	takes := map[string]int64{}
+	maps.Copy(takes, besides)
 	for _, t := range all {
 		takes[t.Owner] += t.Size
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,22 @@ func TestMake(t *testing.T) {
 	}
 }
 
+// A disk that gives bytes back late, or never, doesn't cost everything that is on it.
+func TestMakeStops(t *testing.T) {
+	d, freed := disk(64<<20, 0, 100)
+	d.space = func(string) (int64, int64, bool) { return 2 << 20, 64 << 20, true }
+	if err := d.Make(t.Context(), "alice", 1<<20); !errors.Is(err, ErrFull) || *freed != 3 {
+		t.Errorf("%v, %d things removed, want 3", err, *freed)
+	}
+}
+
+func TestSame(t *testing.T) {
+	dir := t.TempDir()
+	if _, _, ok := space(dir); ok != Same(dir, filepath.Dir(dir)) || Same(dir, filepath.Join(dir, "none")) {
+		t.Error("a folder is on another disk than the one that it lies in, or one is that isn't there")
+	}
+}
+
 func TestReaderStopsInTime(t *testing.T) {
 	d, _ := disk(64<<20, 7<<20, 0)
 	space := d.space
@@ -97,11 +114,18 @@ func TestOrder(t *testing.T) {
 		"":        "old fresh future bob's small",
 	} {
 		var got []string
-		for _, t := range Order(all, owner, now) {
+		for _, t := range Order(all, nil, owner, now) {
 			got = append(got, t.ID)
 		}
 		if s := strings.Join(got, " "); s != want {
 			t.Errorf("for %q: %s, want %s", owner, s, want)
 		}
+	}
+	var got []string
+	for _, t := range Order(all, map[string]int64{"alice": 1000, "carol": 80}, "carol", now) {
+		got = append(got, t.ID)
+	}
+	if s := strings.Join(got, " "); s != "small old fresh future bob's" {
+		t.Errorf("with what can't go: %s", s)
 	}
 }

@@ -12,3 +12,9 @@ func space(path string) (free, total int64, ok bool) {
 	bsize := int64(st.Bsize) //nolint:unconvert // its type differs between platforms
 	return int64(st.Bavail) * bsize, int64(st.Blocks) * bsize, true
 }
+
+// Same reports whether two folders are there and lie on one disk.
+func Same(a, b string) bool {
+	var x, y syscall.Stat_t
+	return syscall.Stat(a, &x) == nil && syscall.Stat(b, &y) == nil && x.Dev == y.Dev
+}

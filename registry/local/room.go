@@ -29,13 +29,23 @@ func (b *Backend) makeRoom(ctx context.Context, account string) (freed int64, er
 		}
 		list = append(list, room.Thing{ID: info.ID, Owner: b.uploads.account(info.ID), Size: info.Size, Since: info.ModTime})
 	}
-	for _, r := range room.Order(list, account, b.opts.Clock()) {
+	now := b.opts.Clock()
+	for _, r := range room.Order(list, nil, account, now) {
+		if now.Sub(r.Since) < room.Rest {
+			continue
+		}
 		up, err := b.store.Resume(ctx, r.ID)
 		if errors.Is(err, storage.ErrUploadBusy) || errors.Is(err, storage.ErrUploadUnknown) {
 			continue
 		}
 		if err != nil {
 			return 0, fmt.Errorf("resume an upload at rest: %w", err)
+		}
+		if up.Size() != r.Size { // a request came between
+			if err := up.Close(); err != nil {
+				return 0, fmt.Errorf("close an upload: %w", err)
+			}
+			continue
 		}
 		if err := up.Cancel(ctx); err != nil {
 			return 0, errors.Join(fmt.Errorf("cancel an upload at rest: %w", err), up.Close())

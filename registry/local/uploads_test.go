@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -72,7 +74,10 @@ func blobOf(r registry.Repository, d digest.Digest) error {
 func TestFullDiskEmpties(t *testing.T) {
 	realtest.OnlySQLite(t)
 	disk := realtest.NewSmallDisk(t, 24<<20)
-	b := open(t, disk.Dir, nil)
+	o := quiet()
+	var ahead atomic.Int64
+	o.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	b := open(t, disk.Dir, o)
 	as := func(account, repository string) registry.Repository {
 		r, err := b.Repository(ctx, registry.Actor{ID: account}, repository)
 		check(t, err)
@@ -95,6 +100,9 @@ func TestFullDiskEmpties(t *testing.T) {
 		}
 	}
 	layer := strings.Repeat("layer ", 1<<20/6)
+	_, err = image(as("alice", "app"), layer, "")
+	is(t, err, registry.ErrNoSpace) // until a minute has passed somebody may be at work on what is there
+	ahead.Store(int64(2 * time.Minute))
 	m, err := image(as("alice", "app"), layer, "")
 	check(t, err)
 	check(t, as("alice", "app").PutManifest(ctx, m, []string{"v1"}))

@@ -126,6 +126,26 @@ func (l *Ledger) Usage(ctx context.Context, did string) (blobs, bytes int64, err
 	return blobs, bytes, err
 }
 
+// Leased returns what each user's leases add up to, in bytes, each digest once.
+func (l *Ledger) Leased(ctx context.Context) (map[string]int64, error) {
+	rows, err := l.db.Read().QueryContext(ctx, `select did, sum(size) from (
+		select did, digest, max(size) as size from hold_lease group by did, digest) as once group by did`)
+	if err != nil {
+		return nil, fmt.Errorf("leased bytes: %w", sqlx.Wrap(err))
+	}
+	defer rows.Close()
+	leased := map[string]int64{}
+	for rows.Next() {
+		var did string
+		var bytes int64
+		if err := rows.Scan(&did, &bytes); err != nil {
+			return nil, fmt.Errorf("leased bytes: %w", sqlx.Wrap(err))
+		}
+		leased[did] = bytes
+	}
+	return leased, sqlx.Wrap(rows.Err())
+}
+
 // Settle ends leases that ran out, until none is left. First settle is called for each user who has such: it records the user's
 // manifests at this hold that nobody told of (Record), so that nothing that a manifest names is left without an owner, and returns
 // the time of which that is true. When it fails, as it does while a PDS can't be asked, the user's leases are prolonged by an hour;

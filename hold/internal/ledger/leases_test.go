@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -54,6 +55,18 @@ func TestLeases(t *testing.T) {
 	must(t, f.Settle(ctx, f.answer(&settled, nil)))
 	if settled != 2 || f.live(1) {
 		t.Errorf("after it: settled %d times, live: %v", settled, f.live(1))
+	}
+}
+
+// What a user has leased counts once, however many of the user's repositories lease it.
+func TestLeased(t *testing.T) {
+	f, ctx := newFixture(t), t.Context()
+	must(t, f.Take(ctx, alice, "app", []Blob{{blob(1), 10}, {blob(2), 5}}))
+	must(t, f.Take(ctx, alice, "other", []Blob{{blob(1), 10}}))
+	must(t, f.Take(ctx, bob, "app", []Blob{{blob(1), 10}}))
+	got, err := f.Leased(ctx)
+	if want := map[string]int64{alice: 15, bob: 10}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
 	}
 }
 

@@ -177,6 +177,27 @@ func (s *Uploads) Abort(ctx context.Context, id string) error {
 	return s.drop(ctx, u)
 }
 
+// dropResting drops an upload that was listed, unless somebody works on it or has since.
+func (s *Uploads) dropResting(ctx context.Context, listed *Upload) (dropped bool, err error) {
+	unlock, ok := s.locks.Try(listed.key)
+	if !ok {
+		return false, nil
+	}
+	defer unlock()
+	u, err := s.read(ctx, listed.key)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if u.Done || u.commit != listed.commit || u.taken != listed.taken || u.touched != listed.touched {
+		return false, nil
+	}
+	err = s.drop(ctx, u)
+	return err == nil, err
+}
+
 // drop forgets an upload. The caller holds its lock.
 func (s *Uploads) drop(ctx context.Context, u *Upload) error {
 	if !u.Done {

@@ -23,16 +23,11 @@ func (s *Uploads) Expire(ctx context.Context) error {
 		}
 		again = false
 		for _, u := range old {
-			unlock, ok := s.locks.Try(u.key)
-			if !ok {
-				continue
-			}
-			err := s.drop(ctx, u)
-			unlock()
+			dropped, err := s.dropResting(ctx, u)
 			if err != nil {
 				return err
 			}
-			again = len(old) == expireAtRun
+			again = again || dropped && len(old) == expireAtRun
 		}
 	}
 	if err := s.forgetDone(ctx, before); err != nil {
@@ -48,15 +43,15 @@ func (s *Uploads) Expire(ctx context.Context) error {
 
 // old returns uploads that are not complete and rested since a time, some of them when there are many.
 func (s *Uploads) old(ctx context.Context, before time.Time) (old []*Upload, err error) {
-	rows, err := s.db.Read().QueryContext(ctx, `select id, storage_id from hold_upload where touched < $1 and done = 0
-		order by touched limit $2`, before.Unix(), expireAtRun)
+	rows, err := s.db.Read().QueryContext(ctx, `select id, commit_digest, parts, touched from hold_upload
+		where touched < $1 and done = 0 order by touched limit $2`, before.Unix(), expireAtRun)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		u := &Upload{}
-		if err := rows.Scan(&u.key, &u.storageID); err != nil {
+		if err := rows.Scan(&u.key, &u.commit, &u.taken, &u.touched); err != nil {
 			return nil, err
 		}
 		old = append(old, u)

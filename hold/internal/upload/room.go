@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -17,41 +18,52 @@ func watch(ctx context.Context, disk *room.Disk, did string, body io.Reader) io.
 	return disk.Reader(ctx, did, body)
 }
 
-// makeRoom is called when the disk is nearly full: an upload that nobody works on goes, of the account whose uploads take the most the
-// oldest and largest. Its pusher begins anew.
-func (s *Uploads) makeRoom(ctx context.Context, did string) (freed int64, err error) {
-	open, list, err := s.taking(ctx)
+// place is what uploads have on one disk.
+type place struct{ stored, spooled bool }
+
+// makeRoom is called when a disk is nearly full: of the uploads that have bytes there, one goes that nobody works on, of the account
+// that takes the most the oldest and largest. Its pusher begins anew.
+func (s *Uploads) makeRoom(ctx context.Context, did string, on place) (freed int64, err error) {
+	open, list, err := s.taking(ctx, on)
 	if err != nil {
 		return 0, err
 	}
-	for _, r := range room.Order(list, did, s.clock()) {
-		u := open[r.ID]
-		unlock, ok := s.locks.Try(u.key)
-		if !ok {
+	var leased map[string]int64
+	if on.stored {
+		if leased, err = s.o.Leased(ctx); err != nil {
+			return 0, err
+		}
+	}
+	now := s.clock()
+	for _, r := range room.Order(list, leased, did, now) {
+		if now.Sub(r.Since) < room.Rest {
 			continue
 		}
-		err := s.drop(ctx, u)
-		unlock()
+		dropped, err := s.dropResting(ctx, open[r.ID])
 		if err != nil {
 			return 0, err
 		}
-		s.o.Log.Warn("the disk is nearly full: an upload at rest was dropped", "did", u.DID, "bytes", r.Size)
-		return r.Size, nil
+		if dropped {
+			s.o.Log.Warn("the disk is nearly full: an upload at rest was dropped", "did", r.Owner, "bytes", r.Size)
+			return r.Size, nil
+		}
 	}
 	return 0, nil
 }
 
-// taking lists the uploads that are open and not being completed, with what they take: in the storage, where there may be more than
-// was acknowledged, and in the spool.
-func (s *Uploads) taking(ctx context.Context) (open map[string]*Upload, list []room.Thing, err error) {
-	sizes := map[string]room.Thing{}
-	for info, err := range s.store.Uploads(ctx, "") {
-		if err != nil {
-			return nil, nil, fmt.Errorf("list uploads: %w", err)
+// taking lists the uploads that are open and not being completed, with what they take on a disk: in the storage, where there may be
+// more than was acknowledged, and in the spool.
+func (s *Uploads) taking(ctx context.Context, on place) (open map[string]*Upload, list []room.Thing, err error) {
+	stored := map[string]int64{}
+	if on.stored {
+		for info, err := range s.store.Uploads(ctx, "") {
+			if err != nil {
+				return nil, nil, fmt.Errorf("list uploads: %w", err)
+			}
+			stored[info.ID] = info.Size
 		}
-		sizes[info.ID] = room.Thing{Size: info.Size, Since: info.ModTime}
 	}
-	rows, err := s.db.Read().QueryContext(ctx, `select id, did, storage_id, (select coalesce(sum(size), 0) from hold_part
+	rows, err := s.db.Read().QueryContext(ctx, `select id, did, storage_id, parts, touched, (select coalesce(sum(size), 0) from hold_part
 		where upload_id = hold_upload.id and spooled = 1) from hold_upload where done = 0 and commit_digest = ''`)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list uploads: %w", sqlx.Wrap(err))
@@ -61,12 +73,13 @@ func (s *Uploads) taking(ctx context.Context) (open map[string]*Upload, list []r
 	for rows.Next() {
 		u := &Upload{}
 		var spooled int64
-		if err := rows.Scan(&u.key, &u.DID, &u.storageID, &spooled); err != nil {
+		if err := rows.Scan(&u.key, &u.DID, &u.storageID, &u.taken, &u.touched, &spooled); err != nil {
 			return nil, nil, fmt.Errorf("list uploads: %w", sqlx.Wrap(err))
 		}
-		r := sizes[u.storageID]
-		r.ID, r.Owner = u.key, u.DID
-		r.Size += spooled
+		r := room.Thing{ID: u.key, Owner: u.DID, Size: stored[u.storageID], Since: time.Unix(u.touched, 0)}
+		if on.spooled {
+			r.Size += spooled
+		}
 		open[u.key], list = u, append(list, r)
 	}
 	return open, list, sqlx.Wrap(rows.Err())

@@ -90,13 +90,15 @@ type Options struct {
 	// have a quarter of it, and 1000 parts.
 	Spool    string
 	MaxSpool int64
-	// Layers is the folder of the storage, whose disk is kept from running full: then uploads at rest go, and with them what the
-	// spool has. Empty, for a storage that is no folder of ours: only the spool's disk is looked at.
+	// Layers is the folder of the storage, whose disk is kept from running full: then uploads at rest go that have bytes on it,
+	// and with them what they have elsewhere. Empty, for a storage that is no folder of ours: only the spool's disk is looked at.
 	Layers string
 	// Lease keeps a blob that is about to become visible from being collected, in the transaction that says so.
 	Lease func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest, size int64) error
 	// Release undoes Lease for a blob that did not become visible.
 	Release func(ctx context.Context, tx *sql.Tx, did string, d digest.Digest) error
+	// Leased returns the bytes of each DID's leases: who has filled the disk with blobs makes no room on it by others' uploads.
+	Leased func(ctx context.Context) (map[string]int64, error)
 	// Completed is called with the size of each blob that became visible.
 	Completed func(size int64)
 	Clock     func() time.Time
@@ -129,9 +131,14 @@ func Open(ctx context.Context, o Options) (*Uploads, error) {
 		return nil, err
 	}
 	s := &Uploads{o: o, db: o.DB, store: o.Store, clock: o.Clock, spool: sp}
-	s.spooled = room.New(o.Spool, s.makeRoom)
+	oneDisk := func() bool { return o.Layers != "" && room.Same(o.Spool, o.Layers) }
+	s.spooled = room.New(o.Spool, func(ctx context.Context, did string) (int64, error) {
+		return s.makeRoom(ctx, did, place{stored: oneDisk(), spooled: true})
+	})
 	if o.Layers != "" {
-		s.layers = room.New(o.Layers, s.makeRoom)
+		s.layers = room.New(o.Layers, func(ctx context.Context, did string) (int64, error) {
+			return s.makeRoom(ctx, did, place{stored: true, spooled: oneDisk()})
+		})
 	}
 	return s, nil
 }
@@ -229,13 +236,19 @@ func (s *Uploads) Find(ctx context.Context, id string) (*Upload, error) {
 	if id == "" || len(id) > 256 {
 		return nil, fail(ErrUnknown, "uploadId is missing or over 256 bytes")
 	}
-	u := &Upload{key: keyOf(id)}
-	row := s.db.Read().QueryRowContext(ctx, `select did, digest, storage_id, parts, bytes, commit_digest, done, touched
-		from hold_upload where id = $1`, u.key)
-	err := row.Scan(&u.DID, &u.Digest, &u.storageID, &u.taken, &u.Bytes, &u.commit, &u.Done, &u.touched)
+	u, err := s.read(ctx, keyOf(id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && s.clock().Sub(time.Unix(u.touched, 0)) > life {
 		return nil, fail(ErrUnknown, "no such upload: it was never begun, was aborted, or rested for a day; begin anew")
 	}
+	return u, err
+}
+
+// read reads an upload, also one that rested for too long. Errors: sql.ErrNoRows.
+func (s *Uploads) read(ctx context.Context, key string) (*Upload, error) {
+	u := &Upload{key: key}
+	row := s.db.Read().QueryRowContext(ctx, `select did, digest, storage_id, parts, bytes, commit_digest, done, touched
+		from hold_upload where id = $1`, key)
+	err := row.Scan(&u.DID, &u.Digest, &u.storageID, &u.taken, &u.Bytes, &u.commit, &u.Done, &u.touched)
 	if err != nil {
 		return nil, fmt.Errorf("read upload: %w", sqlx.Wrap(err))
 	}

@@ -53,6 +53,7 @@ func newFixture(t *testing.T, hook crashpoint.Hook) *fixture {
 			f.leases.Add(-1)
 			return nil
 		},
+		Leased:    func(context.Context) (map[string]int64, error) { return nil, nil },
 		Completed: func(size int64) { f.size.Add(size) },
 		Clock:     func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load()) * time.Second) },
 		Log:       slog.New(slog.DiscardHandler), Crash: hook,

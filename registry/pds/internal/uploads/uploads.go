@@ -478,13 +478,18 @@ func (u *Uploads) makeRoomOnDisk(ctx context.Context, account string) (freed int
 	for i, s := range resting {
 		list[i] = room.Thing{ID: s.ID, Owner: s.Actor, Size: s.Tail, Since: time.Unix(s.touched, 0)}
 	}
-	for _, r := range room.Order(list, account, u.o.Clock()) {
+	for _, r := range room.Order(list, nil, account, u.o.Clock()) {
 		s, err := u.take(ctx, r.ID)
 		if errors.Is(err, registry.ErrUploadBusy) || errors.Is(err, registry.ErrUploadUnknown) {
 			continue
 		}
 		if err != nil {
 			return 0, err
+		}
+		freed := s.Tail // as it is now: a request may have come between
+		if freed == 0 {
+			u.free(s)
+			continue
 		}
 		s.Tail = 0
 		_, err = u.o.DB.Write().ExecContext(ctx, `update pds_upload set tail = 0 where id = $1`, s.ID)
@@ -495,8 +500,8 @@ func (u *Uploads) makeRoomOnDisk(ctx context.Context, account string) (freed int
 		if err != nil {
 			return 0, fmt.Errorf("make room: %w", sqlx.Wrap(err))
 		}
-		u.o.Log.Warn("the disk is nearly full: the end of an upload at rest was dropped", "did", s.Actor, "bytes", r.Size)
-		return r.Size, nil
+		u.o.Log.Warn("the disk is nearly full: the end of an upload at rest was dropped", "did", s.Actor, "bytes", freed)
+		return freed, nil
 	}
 	return 0, nil
 }
