@@ -75,10 +75,7 @@ func TestCarried(t *testing.T) {
 	realtest.Need(t, tools.ATProto)
 	first := newProgram(t, realtest.FreePort(t))
 	server := realtest.Start(t, realtest.Command{Path: first.path, Args: []string{"serve"}, Env: first.command().Env})
-	if err := server.WaitListening(strings.Replace(strings.TrimPrefix(first.url, "http://"), "localhost", "127.0.0.1", 1),
-		startLimit); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, func() error { return getJSON(first.url+"/xrpc/_health", &struct{}{}) })
 	if err := server.Stop(); err != nil { // it has made its captain record
 		t.Fatal(err)
 	}
