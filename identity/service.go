@@ -195,6 +195,16 @@ func Load(cfg Config) (*Identity, error) {
 	return id, nil
 }
 
+// SigningKeys returns the signing keys that have been in use in a folder (keys/history), as did:key, the newest last; none where none was
+// noted yet. Errors: [ConfigError]; ErrKeyFile for what is no list of keys.
+func SigningKeys(cfg Config) ([]string, error) {
+	f, err := cfg.open()
+	if err != nil {
+		return nil, err
+	}
+	return f.KeyHistory()
+}
+
 // Check looks at a configuration before a start, without making or asking anything: it returns the DID that the service
 // would have (empty for a did:plc that is still to be made), and why others could not use it as a name. Errors are those of
 // [LoadOrCreateDID] for a configuration.

@@ -38,11 +38,12 @@ type carRecord struct {
 
 // carWalk checks a repository from its commit down: what a CAR says is believed only where hashes lead.
 type carWalk struct {
-	did    string                // wanted; empty takes any
-	key    atcrypto.PublicKey    // nil: the signature is not checked
-	strict bool                  // records that are not canonical are errors
-	record func(carRecord) error // may be nil
-	plain  bool                  // the records were checked before, under the same root, and name no blobs
+	did     string                // wanted; empty takes any
+	key     atcrypto.PublicKey    // nil: the signature is not checked
+	strict  bool                  // records that are not canonical are errors
+	record  func(carRecord) error // may be nil
+	anyCase bool                  // collections whose domain is not in lower case are taken
+	plain   bool                  // the records were checked before, under the same root, and name no blobs
 
 	info  CARInfo
 	named map[CID]blobRef // blobs that records name; only noted when record is nil
@@ -135,7 +136,11 @@ func (w *carWalk) walkNode(stack []step, s step, b carBlock) ([]step, error) {
 		if coll == w.coll && plainKey(rkey) {
 			continue
 		}
-		if err := checkPath(coll, rkey); err != nil {
+		switch err := checkPath(coll, rkey); {
+		case errors.Is(err, errNotNormalized) && w.anyCase:
+		case errors.Is(err, errNotNormalized):
+			return nil, carErrorf(b.at, "node: record %s: %w: its owner deletes the record (com.atproto.repo.deleteRecord)", clip(key), err)
+		case err != nil:
 			return nil, carErrorf(b.at, "node: %w", err)
 		}
 		w.coll = coll

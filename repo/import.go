@@ -71,7 +71,7 @@ func (o Importer) Import(ctx context.Context, r *Repo, srcs ...Source) (_ Import
 		}
 	}()
 	for i, src := range srcs {
-		src.Strict = true
+		src.Strict, src.AnyCase = true, false
 		c, err := openCAR(ctx, src)
 		if err != nil {
 			return Imported{}, fmt.Errorf("import into %s: %w", r.did, err)

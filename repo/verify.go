@@ -29,6 +29,9 @@ type Source struct {
 	AnyKey bool
 	// Strict refuses records that are not canonical DAG-CBOR, as every import does; see CARInfo.NotCanonical.
 	Strict bool
+	// AnyCase takes records of collections whose domain is not in lower case (IO.atcr.tag), which repositories of earlier versions may
+	// have. Every import refuses them all the same.
+	AnyCase bool
 	// TempDir is for the temporary file; empty is the system's.
 	TempDir string
 }
@@ -143,7 +146,7 @@ func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
 }
 
 func (c *CAR) verify(ctx context.Context, first io.Reader) error {
-	w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict}
+	w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
 	in, err := newCARReader(ctx, first)
 	if err != nil {
 		return err
@@ -158,7 +161,7 @@ func (c *CAR) verify(ctx context.Context, first io.Reader) error {
 		if _, err := io.Copy(io.Discard, first); err != nil { // into the spool
 			return fmt.Errorf("read: %w", err)
 		}
-		w = carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict}
+		w = carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
 		if _, c.index, err = indexCAR(ctx, c.file, c.file.whole()); err != nil {
 			return err
 		}
@@ -236,7 +239,7 @@ var errStopped = errors.New("stopped")
 // walkRecords is Records without copies: values are good until the next step.
 func (c *CAR) walkRecords(ctx context.Context) iter.Seq2[carRecord, error] {
 	return func(yield func(carRecord, error) bool) {
-		w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict}
+		w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
 		w.record = func(r carRecord) error {
 			if !yield(r, nil) {
 				return errStopped

@@ -20,7 +20,9 @@ type Claims struct {
 	// Unproven is why nothing vouches for the set, [ErrUntrusted] or [ErrUnsigned] with the details; nil: it is the hold's own.
 	Unproven error
 
-	Captain string // DID; empty without a record
+	Captain string // DID, of the record that a hold reads: its key is self; empty without it
+	// OtherCaptains is how many records of captains have another key: a hold does not read them.
+	OtherCaptains int64
 	// Crew are the members, those with the most rights first, at most [MaxClaimedCrew].
 	Crew    []Member
 	Members int64 // how many there are in all
@@ -49,15 +51,19 @@ func readClaims(ctx context.Context, car *repo.CAR, m *Manifest, tr *Trust, unpr
 			continue
 		}
 		if js, err := rec.JSON(); err == nil { // a hold passes over what breaks its lexicon, too
-			c.add(rec.Collection, js)
+			c.add(rec, js)
 		}
 	}
 	c.sort()
 	return c, nil
 }
 
-func (c *Claims) add(collection string, js []byte) {
-	if collection == atcr.NSIDCaptain {
+func (c *Claims) add(rec repo.Record, js []byte) {
+	if rec.Collection == atcr.NSIDCaptain {
+		if rec.RKey != atcr.RKeySelf {
+			c.OtherCaptains++
+			return
+		}
 		var captain atcr.Captain
 		if json.Unmarshal(js, &captain) == nil {
 			c.Captain = shownDID(captain.Owner)

@@ -45,7 +45,7 @@ type Options struct {
 	// Version of the program, for the manifest.
 	Version string
 	// Trusted are the keys that a restore will take sets by, as [Trust] has them: Create logs an error when the key that signs is not
-	// among them. Empty: not looked at.
+	// among them. Layers that the newest set by one of them lists are not read again. Empty: not looked at.
 	Trusted []string
 	// Progress may be nil.
 	Progress Progress
@@ -124,7 +124,7 @@ type creating struct {
 	p *datadir.Contents
 	m Manifest
 
-	last      *Manifest // of our newest set with layers; nil: none
+	last      *Manifest // of the hold's newest set with layers, by any of its keys; nil: none
 	work      string
 	key       atcrypto.PublicKey // that signed what was read
 	lock      *durable.Lock
@@ -182,8 +182,9 @@ func (c *creating) prepare(ctx context.Context) (err error) {
 	if err := c.t.Clean(ctx); err != nil {
 		return err
 	}
+	keys := c.ownKeys()
 	for _, s := range sets {
-		if c.last == nil && s.signedBy(c.p.Repo.PublicKey().DIDKey()) && s.Manifest.Layers != nil {
+		if c.last == nil && s.signedBy(keys...) && s.Manifest.Layers != nil {
 			c.last = s.Manifest
 		}
 		if s.Manifest == nil && s.Err == nil {
@@ -196,6 +197,16 @@ func (c *creating) prepare(ctx context.Context) (err error) {
 	c.m.Created = c.Clock().UTC().Truncate(time.Microsecond)
 	c.m.Name = c.m.Created.Format(nameLayout)
 	return c.rename(sets)
+}
+
+// ownKeys are the keys whose sets are taken for the hold's: the one of now, those that signed here before, and the trusted ones.
+func (c *creating) ownKeys() []string {
+	keys := append([]string{c.p.Repo.PublicKey().DIDKey()}, c.Trusted...)
+	before, err := identity.SigningKeys(c.p.Identity)
+	if err != nil {
+		c.Log.Warn("the keys that signed before are not known: layers that only sets by them list are read", "error", err)
+	}
+	return append(keys, before...)
 }
 
 // rename gives the set the highest name when the clock went back. Names far ahead that are not our own are others' doing: they don't count.
@@ -275,7 +286,7 @@ func (c *creating) read(ctx context.Context) error {
 	}
 }
 
-// copyLayers trusts what our last set lists: it was hashed when it was copied. Before the first one that is signed the sizes count.
+// copyLayers trusts what our last set lists: it was hashed when it was copied. Without one, what is at the target is read.
 func (c *creating) copyLayers(ctx context.Context, named []digest.Digest) (sum Layers, lost []digest.Digest, err error) {
 	var known *layerCursor
 	if c.last != nil {
@@ -283,7 +294,6 @@ func (c *creating) copyLayers(ctx context.Context, named []digest.Digest) (sum L
 			return sum, nil, err
 		} else if err != nil { // it was changed since: no layer is taken on trust
 			c.Log.Error("the list of layers of an older set is damaged: what is at the target is read", "set", c.last.Name, "error", err)
-			known = &layerCursor{end: true, done: func() error { return nil }, stop: func() {}}
 		}
 	}
 	defer func() { err = errors.Join(err, known.close()) }()
@@ -308,7 +318,7 @@ func (c *creating) readRepo(ctx context.Context) (named []digest.Digest, err err
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.RepositoryExported)
 	c.key = c.p.Repo.PublicKey()
-	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, Strict: true,
+	car, err := repo.OpenCAR(ctx, repo.Source{Reader: r, Name: repoFile, DID: c.p.Repo.DID(), Key: c.key, Strict: true, AnyCase: true,
 		TempDir: c.work})
 	if err != nil && !before.Equal(c.key) {
 		return nil, fmt.Errorf("the repository as read is signed by a key that was changed meanwhile; make the backup again: %w", err)

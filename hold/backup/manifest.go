@@ -225,9 +225,9 @@ type Set struct {
 // Whole reports whether the set counts.
 func (s *Set) Whole() bool { return s.Manifest != nil }
 
-// signedBy reports whether it is whole and signed by a key.
-func (s *Set) signedBy(key string) bool {
-	return s.Whole() && s.Manifest.Signed() && s.Manifest.SigningKey == key
+// signedBy reports whether it is whole and signed by one of these keys.
+func (s *Set) signedBy(keys ...string) bool {
+	return s.Whole() && s.Manifest.Signed() && slices.Contains(keys, s.Manifest.SigningKey)
 }
 
 // List returns the sets of a target, the newest first, those that were broken off among them. Only manifests are read.

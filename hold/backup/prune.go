@@ -174,7 +174,7 @@ func openLayers(ctx context.Context, t Target, m *Manifest, dir string) (*layerC
 	return l, nil
 }
 
-// layerCursor goes along one set's list. nil names every layer.
+// layerCursor goes along one set's list. nil names none.
 type layerCursor struct {
 	done func() error
 	next func() (layer, error, bool)
@@ -186,7 +186,7 @@ type layerCursor struct {
 // names reports whether the list has d; it must be asked in order.
 func (l *layerCursor) names(d digest.Digest) (bool, error) {
 	if l == nil {
-		return true, nil
+		return false, nil
 	}
 	for !l.end && l.at < d {
 		line, err, more := l.next()

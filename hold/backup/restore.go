@@ -23,9 +23,11 @@ import (
 type RestoreOptions struct {
 	// Keys decrypt the identity. Required when the set holds one.
 	Keys []age.Identity
-	// Trust says which sets are taken. A set without the identity may also be signed by the key of the identity that is in the data
-	// folder.
+	// Trust says which sets are taken.
 	Trust Trust
+	// OwnFolder says that who restores has named the data folder, and not the set, whose configuration ([ReadConfig]) names any: then a
+	// set without the identity may also be signed by the key of the identity that is in that folder.
+	OwnFolder bool
 	// Show is told what is to be restored, before anything of it is written; nil: nobody.
 	Show func(*Claims)
 	// Confirm is asked, after Show, about a set that nothing vouches for, in a dry run, too: Claims.Unproven says why. An error ends the
@@ -147,7 +149,8 @@ func (r *restoring) run(ctx context.Context, name string) error {
 	return r.parts(ctx, who, dir)
 }
 
-// ownKey trusts the identity that somebody put into the data folder, for a set that brings none.
+// ownKey looks for the identity that somebody put into the data folder, for a set that brings none, and trusts it where the set did not
+// choose the folder.
 func (r *restoring) ownKey() error {
 	if r.m.HasIdentity() {
 		return nil
@@ -157,6 +160,9 @@ func (r *restoring) ownKey() error {
 	id, err := identity.Load(who)
 	if err != nil || id.DID != r.m.DID {
 		return fmt.Errorf("%w: import the identity of %s first (atcr-hold identity import)", ErrNoIdentity, r.m.DID)
+	}
+	if !r.OwnFolder {
+		return nil
 	}
 	pub, err := id.Key.PublicKey()
 	if err != nil {

@@ -191,7 +191,7 @@ func openRepo(ctx context.Context, t Target, m *Manifest, dir string) (*setRepo,
 	var car *repo.CAR
 	if err == nil {
 		car, err = repo.OpenCAR(ctx, repo.Source{Reader: r, Name: m.path(repoFile), DID: m.DID.String(), Key: key,
-			Strict: true, TempDir: dir})
+			Strict: true, AnyCase: true, TempDir: dir})
 	}
 	if errors.Is(err, repo.ErrInvalidCAR) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)

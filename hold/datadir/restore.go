@@ -161,7 +161,7 @@ func (r *Restore) Repo(ctx context.Context, src repo.Source, seq int64) (_ repo.
 	if err != nil {
 		return repo.Commit{}, err
 	}
-	src.DID = id.DID.String()
+	src.DID, src.AnyCase = id.DID.String(), true // as it was
 	if src.Key, err = id.Key.PublicKey(); err != nil {
 		return repo.Commit{}, err
 	}

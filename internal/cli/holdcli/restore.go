@@ -61,7 +61,7 @@ func (c *RestoreCommand) Run(ctx context.Context, std *cli.IO) error {
 	if own {
 		trust.DID, _ = knownIdentity(dir)
 	}
-	o := backup.RestoreOptions{Keys: keys, Trust: trust, NoLayers: !c.Layers, DryRun: c.DryRun,
+	o := backup.RestoreOptions{Keys: keys, Trust: trust, OwnFolder: own, NoLayers: !c.Layers, DryRun: c.DryRun,
 		Show: func(claims *backup.Claims) { showClaims(std.Err, claims) }, Confirm: c.confirm(std, dir.Dir)}
 	var res *backup.Restored
 	err = WithDatabase(ctx, settled, func(db *sqldb.DB) (err error) {
@@ -125,7 +125,7 @@ func (c *RestoreCommand) ofSet(ctx context.Context, std *cli.IO, t backup.Target
 		fmt.Fprintln(std.Err, "  "+line)
 	}
 	fmt.Fprintln(std.Err, "Secrets are not in it: HOLD_DATABASE_URL and the like are taken from the environment.")
-	if c.Yes || c.DryRun || len(trust.Keys) == 0 {
+	if c.Yes || c.DryRun || len(trust.Keys) == 0 { // without keys nothing vouches for the set
 		return settled, nil
 	}
 	return settled, ask(std, settled.Database.Path, "give --config FILE, or --yes to take the configuration of the set")

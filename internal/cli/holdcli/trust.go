@@ -149,6 +149,9 @@ func showClaims(w io.Writer, c *backup.Claims) {
 	if captain == "" {
 		captain = "none"
 	}
+	if c.OtherCaptains > 0 {
+		captain += fmt.Sprintf(" (records of captains that a hold does not read: %d)", c.OtherCaptains)
+	}
 	fmt.Fprintf(w, "Set %s, made %s (%s)\n  DID      %s\n  key      %s\n  captain  %s\n  crew     %d\n", m.Name,
 		m.Created.UTC().Format(time.RFC3339), ago(c.Age), m.DID, signed, captain, c.Members)
 	for _, one := range c.Crew {

@@ -111,8 +111,9 @@ func TestShowClaims(t *testing.T) {
 		Manifest: &backup.Manifest{Name: "20260101T000000.000000Z", DID: syntax.DID("did:web:x.test"), SigningKey: someKey, Format: "atcr-backup-1",
 			Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
 		Age: 75 * time.Hour, Crew: []backup.Member{{DID: "did:web:a.test", Permissions: []string{"crew:admin", "blob:write"}}}, Members: 3,
+		OtherCaptains: 2,
 	})
-	for _, want := range []string{"3 days ago", "did:web:x.test", "NOT SIGNED", someKey, "captain  none", "crew     3",
+	for _, want := range []string{"3 days ago", "did:web:x.test", "NOT SIGNED", someKey, "captain  none (records of captains that a hold does not read: 2)\n", "crew     3",
 		"did:web:a.test  crew:admin blob:write", "and 2 more"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
