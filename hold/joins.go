@@ -8,13 +8,14 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/limit"
+	"github.com/atcr-dev/atcr/internal/party"
 	"github.com/atcr-dev/atcr/repo"
 )
 
 // Anybody makes as many DIDs as they like, and each that joins costs a record and a commit that relays follow.
 const (
 	joinsOfClient = 200 // at once, then one a second: an AppView is one client
-	joinsOfDomain = 20  // at once, then one a minute: names of did:web under one domain
+	joinsOfDomain = 20  // at once, then one a minute: names of did:web under one registered domain
 	joinIdle      = time.Hour
 	dropAtOnce    = 100 // members that make room
 )
@@ -29,8 +30,8 @@ func newJoins() joins {
 // take is an error for one who has to wait.
 func (j joins) take(ctx context.Context, did string, now time.Time) error {
 	wait := time.Duration(0)
-	if party := limit.Party(did); party != did {
-		wait = j.domains.Take(party, now)
+	if domain := party.Of(did); domain != did {
+		wait = j.domains.Take(domain, now)
 	}
 	if a := httpx.Client(ctx); wait == 0 && a.IsValid() {
 		wait = j.clients.Take(a.String(), now)

@@ -57,7 +57,7 @@ func TestJoinsOfADomain(t *testing.T) {
 	join := func(u *user) (int, map[string]any) { return h.call(u, "POST", "io.atcr.hold.requestCrew", "", nil) }
 	codes := map[int]int{}
 	for i := range 25 {
-		code, out := join(n.userAs(fmt.Sprint("m", i), fmt.Sprintf("did:web:h%d.mallory.example", i)))
+		code, out := join(n.userAs(fmt.Sprint("m", i), fmt.Sprintf("did:web:h%d.mallory.co.uk", i)))
 		if codes[code]++; code == 429 && out["error"] != "RateLimitExceeded" {
 			t.Errorf("%v", out)
 		}
@@ -71,8 +71,11 @@ func TestJoinsOfADomain(t *testing.T) {
 	if code, _ := join(n.userAs("other", "did:web:alice.example.org")); code != 200 {
 		t.Errorf("another domain: %d", code)
 	}
+	if code, _ := join(n.userAs("neighbour", "did:web:www.alice.co.uk")); code != 200 {
+		t.Errorf("another domain under the same public suffix: %d", code)
+	}
 	n.now.Store(5 * 60)
-	if code, _ := join(n.userAs("later", "did:web:later.mallory.example")); code != 200 {
+	if code, _ := join(n.userAs("later", "did:web:later.mallory.co.uk")); code != 200 {
 		t.Errorf("later: %d", code)
 	}
 }

@@ -10,12 +10,13 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/limit"
+	"github.com/atcr-dev/atcr/internal/party"
 )
 
 // Look-ups of did:web documents that run at once. Whoever names a DID chooses the server, which may take as long as it likes.
 const (
 	maxWebLookups    = 64
-	maxPartyLookups  = 8  // of names under one domain
+	maxPartyLookups  = 8  // of names under one registered domain
 	maxClientLookups = 16 // for one client
 	webLookupWait    = 3 * time.Second
 )
@@ -51,19 +52,19 @@ func (l *lookups) bound(ask func(context.Context, string) (*Account, error)) fun
 }
 
 func (l *lookups) enter(ctx context.Context, did string) (leave func(), err error) {
-	party := limit.Party(did)
-	if !l.parties.Enter(party) {
+	whose := party.Of(did)
+	if !l.parties.Enter(whose) {
 		return nil, errTooManyLookups
 	}
 	client := ""
 	if a := httpx.Client(ctx); a.IsValid() {
 		if client = a.String(); !l.clients.Enter(client) {
-			l.parties.Leave(party)
+			l.parties.Leave(whose)
 			return nil, errTooManyLookups
 		}
 	}
 	out := func() {
-		l.parties.Leave(party)
+		l.parties.Leave(whose)
 		if client != "" {
 			l.clients.Leave(client)
 		}

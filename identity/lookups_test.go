@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -44,8 +45,9 @@ func TestStallingNames(t *testing.T) {
 		client string
 		most   int64
 	}{
-		"under one domain": {func(i int) string { return fmt.Sprintf("did:web:h%d.mallory.example.com", i) }, "", maxPartyLookups},
-		"of one client":    {func(i int) string { return fmt.Sprintf("did:web:h.mallory%d.com", i) }, "203.0.113.9:1", maxClientLookups},
+		"under one domain":             {func(i int) string { return fmt.Sprintf("did:web:h%d.mallory.example.com", i) }, "", maxPartyLookups},
+		"under one domain of a suffix": {func(i int) string { return fmt.Sprintf("did:web:h%d.mallory.co.uk", i) }, "", maxPartyLookups},
+		"of one client":                {func(i int) string { return fmt.Sprintf("did:web:h.mallory%d.com", i) }, "203.0.113.9:1", maxClientLookups},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,6 +82,33 @@ func TestStallingNames(t *testing.T) {
 				}
 			}
 			close(s.free)
+		})
+	}
+}
+
+// Names of others that are registered under the same public suffix are looked up while an attacker's stall.
+func TestStallingNamesUnderASuffix(t *testing.T) {
+	for _, suffix := range []string{"co.uk", "github.io", "pages.dev", "com"} {
+		t.Run(suffix, func(t *testing.T) {
+			t.Parallel()
+			s := &stalling{free: make(chan struct{})}
+			r := NewResolver(ResolverOptions{HTTP: &http.Client{Transport: s}})
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			for i := range 2 * maxPartyLookups {
+				wg.Go(func() { _, _ = r.LookupDID(ctx, syntax.DID(fmt.Sprintf("did:web:mallory%d.%s", i, suffix))) })
+			}
+			for s.asked.Load() < maxPartyLookups {
+				time.Sleep(time.Millisecond)
+			}
+			for i := range 4 {
+				if _, err := r.LookupDID(t.Context(), syntax.DID(fmt.Sprintf("did:web:alice%d.%s", i, suffix))); err != nil {
+					t.Errorf("another's: %v", err)
+				}
+			}
+			cancel()
+			close(s.free)
+			wg.Wait()
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"github.com/atcr-dev/atcr/internal/limit"
+	"github.com/atcr-dev/atcr/internal/party"
 )
 
 // replayCache remembers used tokens until they expire. When it is full, tokens of whoever takes most of it are forgotten, who is
@@ -68,8 +68,13 @@ func (c *replayCache) forgetFirst() { c.forget(heap.Pop(&c.byExpiry).(usedToken)
 // and those who push have many that live for a minute.
 func (c *replayCache) forgetSome(n int, now int64) {
 	count, sum, weight := map[string]float64{}, map[string]float64{}, map[string]float64{}
+	whose := make(map[syntax.DID]string, len(c.perIssuer))
 	for _, u := range c.byExpiry {
-		p := limit.Party(u.issuer.String())
+		p, ok := whose[u.issuer]
+		if !ok {
+			p = party.Of(u.issuer.String())
+			whose[u.issuer] = p
+		}
 		count[p]++
 		sum[p] += float64(u.until - now)
 	}
@@ -85,7 +90,7 @@ func (c *replayCache) forgetSome(n int, now int64) {
 	}
 	all := c.byExpiry
 	slices.SortFunc(all, func(a, b usedToken) int {
-		x, y := rank[limit.Party(a.issuer.String())], rank[limit.Party(b.issuer.String())]
+		x, y := rank[whose[a.issuer]], rank[whose[b.issuer]]
 		return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.until, b.until))
 	})
 	for _, u := range all[:n] {

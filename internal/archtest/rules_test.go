@@ -15,12 +15,12 @@ var rules = []rule{
 	{"", []string{"internal/oci"}, 4}, // package atcr
 	{"lexicons", nil, 0},
 
-	{"identity/serviceauth", []string{"identity", "internal/limit"}, 110},
+	{"identity/serviceauth", []string{"identity", "internal/party"}, 110},
 	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 140},
 	{"identity/plc", []string{"identity", "identity/internal/plclog"}, 110},
 	{"identity/backup", []string{"identity", "identity/internal/plclog", "internal/durable"}, 130},
 	{"identity/internal/plclog", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 60},
-	{"identity", []string{"", "identity/internal/plclog", "internal/httpx", "internal/limit"}, 110},
+	{"identity", []string{"", "identity/internal/plclog", "internal/httpx", "internal/limit", "internal/party"}, 110},
 
 	{"storage/storagetest", []string{"storage"}, 2},
 	{"storage/storagemetrics", []string{"storage"}, 45},
@@ -52,7 +52,8 @@ var rules = []rule{
 	{"hold/admin", []string{"", "identity/...", "internal/webui", "internal/websession"}, 160}, // the hold by an interface of its own
 	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci",
 		"internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable",
-		"internal/crashpoint", "internal/keylock", "internal/room", "internal/runs", "internal/logs", "internal/limit"}, 142},
+		"internal/crashpoint", "internal/keylock", "internal/room", "internal/runs", "internal/logs", "internal/limit",
+		"internal/party"}, 142},
 
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...",
@@ -91,6 +92,7 @@ var rules = []rule{
 	{"internal/runs", nil, 0},
 	{"internal/crashpoint", nil, 0},
 	{"internal/limit", nil, 0},
+	{"internal/party", nil, 1},
 	{"internal/logs", []string{"internal/httpx"}, 1},
 	{"internal/budget", nil, 0},
 	{"internal/httpx", []string{"internal/budget", "internal/pace", "internal/limit"}, 1},

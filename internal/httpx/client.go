@@ -47,8 +47,9 @@ type ClientOptions struct {
 // NewClient returns a client that connects only where its [Guard] lets it, by plain http only where [Guard.CheckPlain] does. Its
 // connections are its own: close them with CloseIdleConnections when it is not used for the life of the process.
 //
-// A server that hangs (no response for 4 seconds or more until the request's time was over, nor one to any other request meanwhile) is
-// tried by one request at a time from then on, until it responds; the others fail at once with an error that wraps [ErrHanging].
+// A server that hangs (no response for 4 seconds or more until the request's deadline, nor one to any other request meanwhile) is tried by
+// one request at a time from then on, until it responds; the others fail at once with an error that wraps [ErrHanging]. A request that is
+// cancelled says nothing of its server.
 func NewClient(opts ClientOptions) *http.Client {
 	if opts.Timeout == 0 {
 		opts.Timeout = DefaultTimeout

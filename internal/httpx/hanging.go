@@ -22,8 +22,9 @@ const (
 )
 
 // hanging keeps requests from waiting for a server that is known not to answer (one that was stopped, or whose packets are lost;
-// one that refuses connections costs nobody time). Once a request has waited for a response in vain, while nothing else got one from
-// there, one request at a time tries it, and all others fail at once. The first response ends that.
+// one that refuses connections costs nobody time). Once a request has waited for a response until its time was over, while nothing else
+// got one from there, one request at a time tries it, and all others fail at once. The first response ends that. Those whose callers have
+// gone count for nothing, however long they waited: a client could make a slow server a hanging one by going away.
 type hanging struct {
 	http.RoundTripper
 	after, pause, try time.Duration
@@ -53,7 +54,7 @@ func (h *hanging) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%w: %s; it is tried again every few seconds", ErrHanging, key)
 	}
 	resp, err := h.RoundTripper.RoundTrip(r)
-	h.leave(key, began, time.Now(), err)
+	h.leave(key, began, time.Now(), endOf(r.Context(), time.Now(), err))
 	return resp, err
 }
 
@@ -75,19 +76,19 @@ func (h *hanging) enter(key string, now time.Time) bool {
 	return true
 }
 
-func (h *hanging) leave(key string, began, now time.Time, err error) {
+func (h *hanging) leave(key string, began, now time.Time, how end) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	host := h.hosts[key]
 	host.running--
 	switch {
-	case err == nil:
+	case how == endAnswered:
 		host.answered, host.hangs = now, false
-	case now.Sub(began) >= h.after && waited(err):
+	case how == endLate && now.Sub(began) >= h.after:
 		if host.answered.Before(began) {
 			host.hangs, host.next = true, now.Add(h.pause)
 		}
-	case !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+	case how == endFailed:
 		host.hangs = false // it refuses, which takes no time
 	case host.hangs:
 		host.next = now // whoever tried has gone; the next may
@@ -105,10 +106,33 @@ func (h *hanging) leave(key string, began, now time.Time, err error) {
 	}
 }
 
-// waited reports whether a request ended because time did, its own or its caller's.
-func waited(err error) bool {
+// end is how a request ended.
+type end int
+
+const (
+	endAnswered end = iota
+	endFailed
+	endLate // its time was over: all deadlines are this program's
+	endLeft // whoever asked has gone
+)
+
+// endOf goes by the context before the error, which is the cause that somebody gave when they cancelled it.
+func endOf(ctx context.Context, now time.Time, err error) end {
+	deadline, limited := ctx.Deadline()
 	var timeout net.Error
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+	switch {
+	case err == nil:
+		return endAnswered
+	case errors.Is(ctx.Err(), context.Canceled):
+		return endLeft
+	case limited && !now.Before(deadline): // http.Client.Timeout may be heard of in another way, as well
+		return endLate
+	case errors.As(err, &timeout) && timeout.Timeout(): // context.DeadlineExceeded is one, too
+		return endLate
+	case errors.Is(err, context.Canceled):
+		return endLeft
+	}
+	return endFailed
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.

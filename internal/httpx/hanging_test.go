@@ -45,6 +45,11 @@ func (s *stopped) get(t *testing.T, path string, within time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
+	return s.ask(ctx, t, path)
+}
+
+func (s *stopped) ask(ctx context.Context, t *testing.T, path string) error {
+	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, strings.NewReader("body"))
 	if err != nil {
 		t.Fatal(err)
@@ -151,5 +156,104 @@ func TestHangingThenRefusing(t *testing.T) {
 		if err := s.get(t, "/", time.Minute); err == nil || errors.Is(err, ErrHanging) {
 			t.Errorf("of a server that is gone: %v", err)
 		}
+	}
+}
+
+// Whoever hangs up has not waited until a time was over, however long they did, and whatever says that they have gone: a client could make
+// a slow server a hanging one for all.
+func TestHangingIsNotLeaving(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("the client has gone")
+	for name, begin := range map[string]func(context.Context) (context.Context, func()){
+		"cancelled": func(ctx context.Context) (context.Context, func()) { return context.WithCancel(ctx) },
+		"cancelled, of a deadline": func(ctx context.Context) (context.Context, func()) {
+			ctx, leave := context.WithCancel(ctx)
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			return ctx, func() { leave(); cancel() }
+		},
+		"cancelled with a cause": func(ctx context.Context) (context.Context, func()) {
+			ctx, leave := context.WithCancelCause(ctx)
+			return ctx, func() { leave(gone) }
+		},
+		"cancelled as by a timeout": func(ctx context.Context) (context.Context, func()) {
+			ctx, leave := context.WithCancelCause(ctx)
+			return ctx, func() { leave(context.DeadlineExceeded) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStopped(t)
+			s.hang.Store(true)
+			s.client.Timeout = time.Hour
+			ctx, leave := begin(t.Context())
+			defer leave()
+			done := make(chan error)
+			go func() { done <- s.ask(ctx, t, "/") }()
+			for s.asked.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(2 * s.gate.after) // a wait is what is looked at
+			leave()
+			if err := <-done; err == nil {
+				t.Fatal("a server that hangs has answered")
+			}
+			s.hang.Store(false)
+			if err := s.get(t, "/", time.Minute); err != nil {
+				t.Errorf("another, of a server that is well: %v", err)
+			}
+		})
+	}
+}
+
+// Who tries a server that hangs and hangs up leaves it as it was, and the next may try at once.
+func TestHangingIsTriedByTheNext(t *testing.T) {
+	t.Parallel()
+	s := newStopped(t)
+	s.hang.Store(true)
+	_ = s.get(t, "/", 200*time.Millisecond)
+	s.due()
+	asked := s.asked.Load()
+	for range 3 {
+		ctx, leave := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.ask(ctx, t, "/") }()
+		for asked++; s.asked.Load() < asked; {
+			time.Sleep(time.Millisecond)
+		}
+		if err := s.get(t, "/", time.Minute); !errors.Is(err, ErrHanging) {
+			t.Errorf("beside the one that tries: %v", err)
+		}
+		time.Sleep(2 * s.gate.after)
+		leave()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Times of the client and of the transport are our own: they count as those of a context do.
+func TestHangingByOtherTimes(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]func(*stopped){
+		"the client's": func(s *stopped) { s.client.Timeout = 200 * time.Millisecond },
+		"the transport's": func(s *stopped) {
+			tr := http.DefaultTransport.(*http.Transport).Clone()
+			tr.ResponseHeaderTimeout = 200 * time.Millisecond
+			t.Cleanup(tr.CloseIdleConnections)
+			s.gate.RoundTripper = tr
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStopped(t)
+			s.hang.Store(true)
+			limit(s)
+			if err := s.ask(t.Context(), t, "/"); err == nil || errors.Is(err, ErrHanging) {
+				t.Fatalf("the first: %v", err)
+			}
+			if err := s.ask(t.Context(), t, "/"); !errors.Is(err, ErrHanging) {
+				t.Errorf("the second: %v", err)
+			}
+		})
 	}
 }

@@ -2,9 +2,11 @@ package pds_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -145,6 +147,27 @@ func TestUploadCommitIsRepeated(t *testing.T) {
 		_, err = up.Commit(t.Context(), digest.FromBytes(data))
 		must(t, err)
 		must(t, up.Close())
+	}
+	_, err = w.repo("alice", "alice", "app").Blob(t.Context(), digest.FromBytes(data))
+	must(t, err)
+}
+
+// TestUploadWhoseClientLeaves hangs up while the hold completes an upload, which it does to the end.
+func TestUploadWhoseClientLeaves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devnetPDS)
+	data := randomBytes(1000, 3)
+	up := open_(t, w.repo("alice", "alice", "app"), begin(t, w.repo("alice", "alice", "app")))
+	must1(up.ReadFrom(bytes.NewReader(data)))
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	fault := w.holdProxy.Inject(realtest.Fault{Kind: realtest.Delay, Path: "completeUpload", Times: -1, Wait: 500 * time.Millisecond,
+		Match: func(*http.Request) bool { leave(); return true }})
+	_, err := up.Commit(ctx, digest.FromBytes(data))
+	must(t, err)
+	must(t, up.Close())
+	if fault.Fired() == 0 {
+		t.Fatal("the hold was not asked")
 	}
 	_, err = w.repo("alice", "alice", "app").Blob(t.Context(), digest.FromBytes(data))
 	must(t, err)

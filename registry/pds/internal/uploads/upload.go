@@ -401,6 +401,7 @@ func (u *Upload) complete(ctx context.Context, c *holdclient.Client, d digest.Di
 			return err
 		}
 	}
+	ctx = context.WithoutCancel(ctx) // the client of holds limits its time
 	return holds.Patiently(u.ctx, func() error { return c.CompleteUpload(ctx, u.s.UploadID, d, u.s.Parts) })
 }
 
