@@ -85,7 +85,7 @@ func (b *Budget) Try(n, ceiling int64, keys ...string) bool {
 func (b *Budget) Give(n int64, keys ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used -= n
+	b.used = max(b.used-n, 0) // given back twice, it would be there for all from then on
 	for _, k := range keys {
 		if b.by[k] -= n; b.by[k] <= 0 {
 			delete(b.by, k)
@@ -99,6 +99,13 @@ func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used
+}
+
+// UsedBy returns how much of its share a key has taken.
+func (b *Budget) UsedBy(key string) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.by[key]
 }
 
 // Waiting returns how many wait.

@@ -131,3 +131,16 @@ func TestGivingUp(t *testing.T) {
 		t.Errorf("%d are lost", b.Used())
 	}
 }
+
+// What is given back twice is not there twice.
+func TestGivenTwice(t *testing.T) {
+	b := budget.New(10, 10)
+	if !b.Try(4, 10, "k") || b.UsedBy("k") != 4 || b.UsedBy("other") != 0 {
+		t.Fatalf("%d are used", b.UsedBy("k"))
+	}
+	b.Give(4, "k")
+	b.Give(4, "k")
+	if b.Used() != 0 || b.UsedBy("k") != 0 || b.Try(11, 20) || !b.Try(10, 10, "k") {
+		t.Errorf("%d are used", b.Used())
+	}
+}

@@ -2,12 +2,14 @@ package pds
 
 import (
 	"context"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/settle"
+	"github.com/atcr-dev/atcr/registry/pds/internal/uploads"
 )
 
 // AnonymousPull counts a pull by nobody.
@@ -39,6 +41,11 @@ func (b *Backend) Disproved() int64 {
 
 // Held returns how many bytes of uploads are here.
 func (b *Backend) Held() (memory, tails int64) { return b.uploads.Held() }
+
+// Copy brings a blob to a hold, as a push does for one that lies in another.
+func (b *Backend) Copy(ctx context.Context, actor registry.Actor, at uploads.Target, d digest.Digest, body io.Reader) error {
+	return b.uploads.Copy(ctx, actor, at, d, body)
+}
 
 // KeepHouse does what Run does from time to time.
 func (b *Backend) KeepHouse(ctx context.Context) { b.keepHouse(ctx) }

@@ -175,7 +175,9 @@ func (u *Upload) makeSpace(ctx context.Context) error {
 		}
 	}
 	err := u.spill(ctx, true)
-	if long && (errors.Is(err, registry.ErrNoSpace) || errors.Is(err, registry.ErrTooManyRequests)) {
+	noRoom := errors.Is(err, registry.ErrNoSpace) || errors.Is(err, registry.ErrTooManyRequests) ||
+		errors.Is(err, registry.ErrUnavailable)
+	if long && noRoom {
 		return u.send(ctx, "")
 	}
 	return err
@@ -194,10 +196,9 @@ func (u *Upload) spill(ctx context.Context, all bool) error {
 		return nil
 	}
 	if more := u.p.onDisk + n - u.s.charged; more > 0 {
-		if !u.all.tails.shares.Try(more, tailsOfAll, u.s.keys()...) {
-			return u.noShare(more)
+		if err := u.all.charge(ctx, u.s, more); err != nil {
+			return err
 		}
-		u.s.charged += more
 	}
 	if err := u.openFile(); err != nil {
 		return err
@@ -210,17 +211,6 @@ func (u *Upload) spill(ctx context.Context, all bool) error {
 		u.p.last = make([]byte, 0, chunkSize)
 	}
 	return nil
-}
-
-// noShare is the error for a tail that has no room.
-func (u *Upload) noShare(more int64) error {
-	e := registry.ErrTooManyRequests.With("the ends of uploads of one account or client wait here, and may take %d MiB: "+
-		"finish some of the uploads, or cancel them", tailsOfOne>>20)
-	if u.all.tails.shares.Used()+more > tailsOfAll {
-		e = registry.ErrUnavailable.With("too many uploads wait here for their ends: try again later")
-	}
-	e.RetryAfter = 30 * time.Second
-	return e
 }
 
 func (u *Upload) freeChunks() {

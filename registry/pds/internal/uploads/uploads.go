@@ -67,6 +67,8 @@ type Uploads struct {
 
 	mu   sync.Mutex
 	open map[string]*state // open or resting uploads whose state needs no asking
+
+	dropping sync.Mutex // one at a time drops tails for the sake of a share
 }
 
 // state is an upload as the database has it.
@@ -93,12 +95,15 @@ func (s *state) who() registry.Actor { return registry.Actor{ID: s.Actor, Sessio
 
 // keys are whose share of tails is taken.
 func (s *state) keys() []string {
-	keys := append(make([]string, 0, 3), "account "+s.Actor)
+	keys := append(make([]string, 0, 3), accountKey(s.Actor))
 	if s.Client != "" {
-		keys = append(keys, "client "+s.Client)
+		keys = append(keys, clientKey(s.Client))
 	}
 	return keys
 }
+
+func accountKey(did string) string { return "account " + did }
+func clientKey(addr string) string { return "client " + addr }
 
 // New makes Uploads, and the folder of the tails.
 func New(ctx context.Context, o Options) (*Uploads, error) {
@@ -129,11 +134,16 @@ func (u *Uploads) Start(ctx context.Context, actor registry.Actor, to Target, ke
 			return nil, err
 		}
 	}
+	u.opened(up.s)
+	return up, nil
+}
+
+// opened has an upload known, as one that a request works on.
+func (u *Uploads) opened(s *state) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.makeRoom()
-	u.open[up.s.ID] = up.s
-	return up, nil
+	u.open[s.ID] = s
 }
 
 func (u *Uploads) begin(ctx context.Context, actor registry.Actor, to Target) *Upload {
@@ -169,12 +179,16 @@ func (u *Uploads) mayOpen(ctx context.Context, s *state) error {
 // Copy brings a whole blob to a hold, which hashes it.
 func (u *Uploads) Copy(ctx context.Context, actor registry.Actor, to Target, d digest.Digest, body io.Reader) error {
 	up := u.begin(ctx, actor, to)
+	u.opened(up.s) // what is parked of it is not at rest
 	_, err := up.ReadFrom(body)
 	if err == nil {
 		_, err = up.Commit(ctx, d)
 	}
 	if err != nil {
-		_ = up.Cancel(ctx)
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		_ = up.Cancel(stop)
+		_ = up.Close() // lets go of what is here also when the table could not be written
 	}
 	return err
 }
@@ -465,43 +479,4 @@ func (u *Uploads) list(ctx context.Context, where string, args ...any) (out []*s
 		out = append(out, s)
 	}
 	return out, sqlx.Wrap(rows.Err())
-}
-
-// makeRoomOnDisk is called when the disk is nearly full: the tail of an upload that nobody works on goes. Its client is told then to
-// go on where the hold has come.
-func (u *Uploads) makeRoomOnDisk(ctx context.Context, account string) (freed int64, err error) {
-	resting, err := u.resting(ctx)
-	if err != nil {
-		return 0, err
-	}
-	list := make([]room.Thing, len(resting))
-	for i, s := range resting {
-		list[i] = room.Thing{ID: s.ID, Owner: s.Actor, Size: s.Tail, Since: time.Unix(s.touched, 0)}
-	}
-	for _, r := range room.Order(list, nil, account, u.o.Clock()) {
-		s, err := u.take(ctx, r.ID)
-		if errors.Is(err, registry.ErrUploadBusy) || errors.Is(err, registry.ErrUploadUnknown) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		freed := s.Tail // as it is now: a request may have come between
-		if freed == 0 {
-			u.free(s)
-			continue
-		}
-		s.Tail = 0
-		_, err = u.o.DB.Write().ExecContext(ctx, `update pds_upload set tail = 0 where id = $1`, s.ID)
-		if err == nil {
-			u.uncharge(s)
-		}
-		u.free(s)
-		if err != nil {
-			return 0, fmt.Errorf("make room: %w", sqlx.Wrap(err))
-		}
-		u.o.Log.Warn("the disk is nearly full: the end of an upload at rest was dropped", "did", s.Actor, "bytes", freed)
-		return freed, nil
-	}
-	return 0, nil
 }
