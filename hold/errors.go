@@ -13,6 +13,7 @@ import (
 	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity/serviceauth"
 	"github.com/atcr-dev/atcr/internal/blobhttp"
+	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/repo"
@@ -174,6 +175,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		status, b = http.StatusInternalServerError, []byte(`{"error":"InternalServerError","message":"the answer can't be encoded"}`)
 	}
+	defer pace.Answer(w, int64(len(b)))()
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(b)))

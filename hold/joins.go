@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr"
+	"github.com/atcr-dev/atcr/hold/internal/crew"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/internal/party"
@@ -89,6 +90,18 @@ func (p *people) inUse(ctx context.Context) (map[string]bool, error) {
 	return busy, nil
 }
 
+// asJoined reports whether a record is one that requestCrew makes: with both permissions, or with fewer and the mark that the member asked
+// for no more.
+func asJoined(m member) bool {
+	for _, p := range m.Permissions {
+		if p != atcr.PermissionBlobRead && p != atcr.PermissionBlobWrite {
+			return false
+		}
+	}
+	both := len(m.Permissions) == 2 && m.Can(atcr.PermissionBlobRead) && m.Can(atcr.PermissionBlobWrite)
+	return m.Role == "member" && m.Tier == "" && (both || m.Extra[crew.Joined] != nil)
+}
+
 // idle are the keys of records as requestCrew makes them, of members who are not busy and were added before a time, the newest first.
 // What the captain gave in any other way is left alone: joining again must not undo it.
 func (a *access) idle(busy map[string]bool, before time.Time) (rkeys []string) {
@@ -101,9 +114,7 @@ func (a *access) idle(busy map[string]bool, before time.Time) (rkeys []string) {
 	for did, records := range a.crew {
 		m := records[0]
 		added, err := time.Parse(time.RFC3339, string(m.AddedAt))
-		asJoined := m.Role == "member" && m.Tier == "" && len(m.Permissions) == 2 && m.Can(atcr.PermissionBlobRead) &&
-			m.Can(atcr.PermissionBlobWrite) && !m.Can(atcr.PermissionCrewAdmin)
-		if asJoined && len(records) == 1 && !busy[did] && err == nil && added.Before(before) {
+		if asJoined(m) && len(records) == 1 && !busy[did] && err == nil && added.Before(before) {
 			list = append(list, one{m.rkey, added})
 		}
 	}

@@ -50,6 +50,46 @@ func TestFullCrew(t *testing.T) {
 	join("zoe", 403)   // the others have something here, or came just now
 }
 
+// Asking for less keeps nobody's place: all who joined by themselves and have nothing here make room. What the captain said stays, also
+// of one who joined, and when it is no longer configured: else leaving and joining would undo it.
+func TestFullCrewOfThoseWhoAskForLess(t *testing.T) {
+	n := newNetwork(t)
+	h := newHold(t, n, func(c *hold.Config) { c.AllowAllCrew, c.MaxCrew = true, 4 })
+	join := func(name string, want int, permissions ...string) {
+		t.Helper()
+		code, out := h.call(n.user(name), "POST", "io.atcr.hold.requestCrew", "", map[string]any{
+			"permissions": append([]string{}, permissions...)})
+		if code != want {
+			t.Errorf("%s: %d %v, want %d", name, code, out, want)
+		}
+	}
+	join("none", 200)
+	join("reads", 200, "blob:read")
+	join("writes", 200, "blob:write")
+	join("told", 200, "blob:read")
+	for _, crew := range [][]hold.CrewMember{{{Member: n.user("told").did, Role: "member", Permissions: []string{"blob:read"}}}, nil} {
+		h.stop()
+		h.cfg.Crew = crew
+		h.start()
+	}
+	n.now.Store(2 * 3600)
+	for _, name := range []string{"early", "more", "late"} {
+		join(name, 200, "blob:read", "blob:write")
+	}
+	join("full", 403)
+	var page struct{ Records []struct{ Value atcr.Crew } }
+	h.getJSON("/xrpc/com.atproto.repo.listRecords?repo="+h.DID()+"&collection="+atcr.NSIDCrew, &page)
+	got := map[string]bool{}
+	for _, r := range page.Records {
+		got[r.Value.Member] = true
+	}
+	for _, name := range []string{"told", "early", "more", "late"} {
+		if !got[n.user(name).did] {
+			t.Errorf("%s is no member: %v", name, got)
+		}
+	}
+}
+
 // Names that a wildcard gives join slowly, and keep nobody else from it.
 func TestJoinsOfADomain(t *testing.T) {
 	n := newNetwork(t)

@@ -62,19 +62,27 @@ const (
 
 func newHeavy() heavy { return heavy{make(chan struct{}, maxHeavy), limit.NewPlaces(maxHeavyOfOne)} }
 
-func (h heavy) enter(key string) (leave func(), err error) {
+type runner = func(context.Context, *call) (any, error)
+
+// enter takes a place of all, which once gives up when run returns, so that nobody holds it by not reading the answer; and one of the
+// caller's own, which bounds how many answers wait for it in memory and leave gives up.
+func (h heavy) enter(key string, run runner) (once runner, leave func(), err error) {
 	if !h.each.Enter(key) {
-		return nil, &xrpcError{status: http.StatusTooManyRequests, name: "RateLimitExceeded",
+		return nil, nil, &xrpcError{status: http.StatusTooManyRequests, name: "RateLimitExceeded",
 			message: "such requests of yours run already", retryAfter: time.Second}
 	}
 	select {
 	case h.all <- struct{}{}:
-		return func() { <-h.all; h.each.Leave(key) }, nil
 	default:
 		h.each.Leave(key)
-		return nil, &xrpcError{status: http.StatusServiceUnavailable, name: "NotEnoughResources",
+		return nil, nil, &xrpcError{status: http.StatusServiceUnavailable, name: "NotEnoughResources",
 			message: "too many such requests run already", retryAfter: time.Second}
 	}
+	once = func(ctx context.Context, c *call) (any, error) {
+		defer func() { <-h.all }()
+		return run(ctx, c)
+	}
+	return once, func() { h.each.Leave(key) }, nil
 }
 
 // call is one request of a method.
@@ -204,13 +212,6 @@ func (s *Server) serveMethod(w http.ResponseWriter, r *http.Request, name string
 	if err := s.identify(c, name, m.who); err != nil {
 		return err
 	}
-	if m.heavy {
-		leave, err := s.heavy.enter(httpx.ClientKey(r.Context(), c.caller))
-		if err != nil {
-			return err
-		}
-		defer leave()
-	}
 	if m.raw != nil {
 		return m.raw(w, r, c)
 	}
@@ -220,7 +221,16 @@ func (s *Server) serveMethod(w http.ResponseWriter, r *http.Request, name string
 			return upload.BodyError(err)
 		}
 	}
-	out, err := m.run(r.Context(), c)
+	run := m.run
+	if m.heavy { // only now that all of the request is here: a client that sends slowly holds no place
+		var leave func()
+		var err error
+		if run, leave, err = s.heavy.enter(httpx.ClientKey(r.Context(), c.caller), m.run); err != nil {
+			return err
+		}
+		defer leave()
+	}
+	out, err := run(r.Context(), c)
 	if err != nil {
 		return err
 	}

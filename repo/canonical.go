@@ -113,6 +113,8 @@ func (w *recordWalker) odd(first byte, depth int) bool {
 func (w *recordWalker) indefinite(major byte, depth int) {
 	const end = 0xff
 	w.r.off++
+	m := w.fields()
+	defer w.name(&m)
 	for w.r.err == nil {
 		switch b := w.r.peek(); {
 		case w.r.err != nil:
@@ -125,8 +127,7 @@ func (w *recordWalker) indefinite(major byte, depth int) {
 		case major == majorBytes:
 			w.r.bytes()
 		case major == majorMap:
-			w.r.text()
-			w.value(depth + 1)
+			w.field(&m, depth)
 		default:
 			w.value(depth + 1)
 		}
@@ -134,45 +135,64 @@ func (w *recordWalker) indefinite(major byte, depth int) {
 }
 
 func (w *recordWalker) object(depth int) {
-	n := w.r.expect(majorMap, "map")
-	var prev, kind string
-	var ref blobRef
-	var seen map[string]bool // of a lax reader
+	m := w.fields()
+	for n := w.r.expect(majorMap, "map"); n > 0 && w.r.err == nil; n-- {
+		w.field(&m, depth)
+	}
+	w.name(&m)
+}
+
+// fields is what is known of a map after some of its fields.
+type fields struct {
+	some       bool
+	prev, kind string
+	ref        blobRef
+	seen       map[string]bool // of a lax reader
+}
+
+func (w *recordWalker) fields() (m fields) {
 	if w.r.lax {
-		seen = map[string]bool{}
+		m.seen = map[string]bool{}
 	}
-	for i := uint64(0); i < n && w.r.err == nil; i++ {
-		key := w.r.text()
-		if i > 0 && w.r.err == nil && !keyLess(prev, key) {
-			w.r.notCanonical("map keys are not sorted and unique: %q after %q", clip(key), clip(prev))
-		}
-		if seen[key] {
-			w.r.fail("the map key %q comes twice, so readers differ in what it says", clip(key))
-		} else if seen != nil {
-			seen[key] = true
-		}
-		prev = key
-		start := w.r.off
-		w.value(depth + 1)
-		if w.r.err != nil {
-			return
-		}
-		v := cborReader{b: w.r.b[start:w.r.off]}
-		switch key {
-		case "$type":
-			kind = v.text()
-		case "ref":
-			ref.cid = v.link()
-		case "mimeType":
-			ref.mediaType = v.text()
-		case "size":
-			if m, n := v.head(); m == majorUint {
-				ref.size = int64(n)
-			}
+	return m
+}
+
+// field takes a key of a map and its value.
+func (w *recordWalker) field(m *fields, depth int) {
+	key := w.r.text()
+	if m.some && w.r.err == nil && !keyLess(m.prev, key) {
+		w.r.notCanonical("map keys are not sorted and unique: %q after %q", clip(key), clip(m.prev))
+	}
+	if m.seen[key] {
+		w.r.fail("the map key %q comes twice, so readers differ in what it says", clip(key))
+	} else if m.seen != nil {
+		m.seen[key] = true
+	}
+	m.some, m.prev = true, key
+	start := w.r.off
+	w.value(depth + 1)
+	if w.r.err != nil {
+		return
+	}
+	v := cborReader{b: w.r.b[start:w.r.off], lax: w.r.lax}
+	switch key {
+	case "$type":
+		m.kind = v.text()
+	case "ref":
+		m.ref.cid = v.link()
+	case "mimeType":
+		m.ref.mediaType = v.text()
+	case "size":
+		if major, n := v.head(); major == majorUint {
+			m.ref.size = int64(n)
 		}
 	}
-	if kind == "blob" && ref.cid.Defined() && w.r.err == nil {
-		w.blobs = append(w.blobs, ref)
+}
+
+// name notes the blob that a map names, if it does.
+func (w *recordWalker) name(m *fields) {
+	if m.kind == "blob" && m.ref.cid.Defined() && w.r.err == nil {
+		w.blobs = append(w.blobs, m.ref)
 	}
 }
 

@@ -44,6 +44,7 @@ type carWalk struct {
 	record  func(carRecord) error // may be nil
 	anyCase bool                  // collections whose domain is not in lower case are taken
 	plain   bool                  // the records were checked before, under the same root, and name no blobs
+	most    int64                 // bytes of records; 0 is any number, for blocks that come from a stream
 
 	info  CARInfo
 	named map[CID]blobRef // blobs that records name; only noted when record is nil
@@ -174,7 +175,16 @@ func plainKey(rkey string) bool {
 	return rkey != "" && len(rkey) <= 512
 }
 
+// What is walked of records in a CAR that has an index: a block may be linked any number of times, and is read and hashed for each.
+const (
+	maxSameRecords     = 64 // times the CAR's bytes
+	maxSameRecordBytes = 64 << 20
+)
+
 func (w *carWalk) walkRecord(s step, b carBlock) error {
+	if w.most > 0 && w.info.RecordBytes+int64(len(b.data)) > w.most {
+		return carErrorf(b.at, "record %s: %w: records are linked again and again: over %d bytes of them", s.key, ErrTooLarge, w.most)
+	}
 	var named []blobRef
 	if !w.plain {
 		var err error

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -50,6 +51,39 @@ func TestRecordCanonical(t *testing.T) {
 		if _, err := checkRecord(b); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrInvalidRecord) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestLaxMaps: a map of indefinite length is read as one whose length is known: no key twice, and its blobs count.
+func TestLaxMaps(t *testing.T) {
+	t.Parallel()
+	id := BlobCID([]byte("a blob"))
+	blob := appendText(appendText(nil, "$type"), "blob")
+	blob = appendLink(appendText(blob, "ref"), id)
+	blob = appendText(appendText(blob, "mimeType"), "text/plain")
+	blob = appendHead(appendText(blob, "size"), majorUint, 6)
+	lax := func(parts ...[]byte) ([]blobRef, error) {
+		refs, odd, err := checkLax(slices.Concat(parts...))
+		if err == nil && odd == nil {
+			t.Errorf("%x: nothing is odd", parts)
+		}
+		return refs, err
+	}
+	twice := []byte{0x61, 'a', 0xf5, 0x61, 'a', 0xf6}
+	for _, c := range []struct{ head, end []byte }{{[]byte{0xbf}, []byte{0xff}}, {[]byte{0xb8, 2}, nil}} {
+		if _, err := lax(c.head, twice, c.end); !errors.Is(err, ErrInvalidRecord) {
+			t.Errorf("%x, a key twice: %v", c.head, err)
+		}
+	}
+	for _, c := range []struct{ head, end []byte }{{[]byte{0xbf}, []byte{0xff}}, {[]byte{0xb8, 4}, nil}} {
+		refs, err := lax([]byte{0xa1, 0x61, 'b'}, c.head, blob, c.end)
+		if want := (blobRef{id, "text/plain", 6}); err != nil || !slices.Equal(refs, []blobRef{want}) {
+			t.Errorf("%x, a blob: %v, %v", c.head, refs, err)
+		}
+	}
+	long := append(appendText([]byte{0xbf}, "$type"), "\x78\x04blob"...)
+	if refs, err := lax(long, appendLink(appendText(nil, "ref"), id), []byte{0xff}); err != nil || len(refs) != 1 || refs[0].cid != id {
+		t.Errorf("a type with a long head: %v, %v", refs, err)
 	}
 }
 

@@ -165,6 +165,7 @@ func (c *CAR) verify(ctx context.Context, first io.Reader) error {
 		if _, c.index, err = indexCAR(ctx, c.file, c.file.whole()); err != nil {
 			return err
 		}
+		w.most = c.file.size*maxSameRecords + maxSameRecordBytes
 		if err = w.walk(ctx, c.root, c.index); err == nil {
 			err = c.findBlobs(&w)
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -80,12 +81,13 @@ func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 	WriteJSON(w, e.Status, e)
 }
 
-// WriteJSON returns with a JSON body.
+// WriteJSON returns with a JSON body. A client that does not read it within a minute, and a second for each 8 KiB, does not get it.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error":"InternalServerError","message":"Internal Server Error"}`)
 	}
+	defer pace.Answer(w, int64(len(body)))()
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	w.Write(body) //nolint:errcheck // the client is gone

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -34,7 +35,8 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 		w.Header().Set("Content-Type", carType)
 		return nil
 	}
-	leave, ok := h.exports.enter(w, h.client(q.Request), 30*time.Second)
+	client := h.client(q.Request)
+	leave, ok := h.exports.enter(w, client, 30*time.Second)
 	if !ok {
 		return nil
 	}
@@ -42,7 +44,7 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 	defer func() { leave(barred) }()
 	paced, lift := pace.Stream(w, h.grace, h.rate)
 	defer lift()
-	out := &export{w: w, paced: paced, places: h.long}
+	out := &export{w: w, paced: paced, places: h.long, rests: h.rests, client: client}
 	defer out.end()
 	err = repo.ExportCAR(q.Context(), a.Repo, out, &repo.ExportOptions{Since: since})
 	if err == nil {
@@ -53,6 +55,9 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 		return nil
 	case errors.Is(err, errNoPlace):
 		full(w, http.StatusServiceUnavailable, 30*time.Second, "%d exports run already: try again later", cap(h.long))
+		return nil
+	case errors.Is(err, errRest):
+		full(w, http.StatusTooManyRequests, 30*time.Second, "this client had a long export just now: others' turn")
 		return nil
 	case out.sent == 0 && out.err == nil:
 		return err
@@ -70,29 +75,38 @@ func (h *Handler) getRepo(w http.ResponseWriter, q query) error {
 	panic(http.ErrAbortHandler)
 }
 
-var errNoPlace = errors.New("too many exports run")
+var (
+	errNoPlace = errors.New("too many exports run")
+	errRest    = errors.New("the client's last long export is not as long ago as it took")
+)
 
 // export is what is written of one: the first bytes are held back, and when there are more, one of the long exports' places is needed.
 type export struct {
 	w      http.ResponseWriter
 	paced  io.Writer
 	places chan struct{}
-	long   bool // it has one of the places
+	rests  *limit.Places // one for each client that has a long export, or rests from one
+	client string
+	since  time.Time // when it got one of the places; zero: it has none
 	held   []byte
 	sent   int64
 	err    error // of the client's connection
 }
 
 func (e *export) Write(p []byte) (int, error) {
-	if !e.long {
+	if e.since.IsZero() {
 		if len(e.held)+len(p) <= shortExport {
 			e.held = append(e.held, p...)
 			return len(p), nil
 		}
+		if !e.rests.Enter(e.client) {
+			return 0, errRest
+		}
 		select {
 		case e.places <- struct{}{}:
-			e.long = true
+			e.since = time.Now()
 		default:
+			e.rests.Leave(e.client)
 			return 0, errNoPlace
 		}
 	}
@@ -120,8 +134,11 @@ func (e *export) pass(p []byte) (n int, err error) {
 	return n, e.err
 }
 
+// end gives the place up. The client gets none for as long as it had this one: else a few that read slowly and ask again would keep
+// all others out for ever.
 func (e *export) end() {
-	if e.long {
+	if !e.since.IsZero() {
 		<-e.places
+		time.AfterFunc(time.Since(e.since), func() { e.rests.Leave(e.client) })
 	}
 }

@@ -70,7 +70,7 @@ func TestExportPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{Client: clientHeader}))
+	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{Client: clientHeader, MaxExports: 2}))
 	t.Cleanup(srv.Close)
 	for i, c := range []struct {
 		client, query string
@@ -104,8 +104,8 @@ func TestExportsThatNobodyReads(t *testing.T) {
 	for i := range 20 {
 		status[ask(t, srv, fmt.Sprint(i), "").StatusCode]++
 	}
-	if status[200] != 2 || status[503] != 18 {
-		t.Errorf("answers %v, want 2 of 200 and 18 of 503", status)
+	if status[200] != 6 || status[503] != 14 {
+		t.Errorf("answers %v, want 6 of 200 and 14 of 503", status)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -130,10 +130,61 @@ func TestExportsThatNobodyReads(t *testing.T) {
 		}
 	}
 	// Who was cut is not let in again at once.
-	for i := range 2 {
+	for i := range 6 {
 		if got := ask(t, srv, fmt.Sprint(i), "").StatusCode; got != http.StatusTooManyRequests {
 			t.Errorf("client %d, which was cut: %d", i, got)
 		}
+	}
+}
+
+// TestLongExportsTakeTurns: who had a place for long exports gets none for as long again, so that a few who read slowly and ask again
+// don't keep the others out; a short export it gets.
+func TestLongExportsTakeTurns(t *testing.T) {
+	t.Parallel()
+	r := large(t)
+	head, err := r.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{Client: clientHeader, MaxExports: 1}))
+	t.Cleanup(srv.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/xrpc/com.atproto.sync.getRepo?did="+did, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Client", "mallory")
+	resp, err := srv.Client().Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	time.Sleep(3 * time.Second) // so long it has the place
+	cancel()
+	refused := false
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		resp := ask(t, srv, "mallory", "")
+		if resp.StatusCode == http.StatusOK {
+			break
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%s %s, %v", resp.Status, body, err)
+		}
+		if !refused && strings.Contains(string(body), "turn") {
+			refused = true
+			if got := ask(t, srv, "mallory", "&since="+head.Rev).StatusCode; got != http.StatusOK {
+				t.Errorf("a short export meanwhile: %d", got)
+			}
+			other := ask(t, srv, "bob", "")
+			if b, err := io.ReadAll(other.Body); other.StatusCode != http.StatusOK || err != nil || len(b) < 20<<20 {
+				t.Errorf("another client meanwhile: %s, %d bytes, %v", other.Status, len(b), err)
+			}
+		}
+	}
+	if !refused {
+		t.Error("the one who had the place for long got it again at once")
 	}
 }
 

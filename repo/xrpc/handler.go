@@ -28,7 +28,8 @@ type Options struct {
 	// reverse proxy is the proxy's.
 	Client func(*http.Request) string
 	// MaxExports is how many getRepo of more than 1 MiB may run at a time, since each holds a connection of the database and its
-	// snapshot while its client reads; more get 503 with Retry-After. 0 is 2. Each client may have one, of whatever size.
+	// snapshot while its client reads; more get 503 with Retry-After. 0 is 6. Each client may have one, of whatever size, and
+	// after a long one no other long one for as long as that took.
 	MaxExports int
 	// ExportGrace is how long a client may take to read a getRepo, beside a second for each ExportRate bytes: while it reads, the
 	// database keeps the state that is exported, and its log grows. 0 is 15 s, and 64 KiB. Who was cut off gets no other for ten
@@ -45,6 +46,7 @@ type Handler struct {
 	client   func(*http.Request) string
 	exports  places        // of getRepo
 	long     chan struct{} // one for each of them that is not short
+	rests    *limit.Places // of clients with one of those, or that had one
 	blocks   places        // of getBlocks
 	grace    time.Duration // for the reader of an export
 	rate     int64
@@ -57,7 +59,8 @@ func NewHandler(accounts Accounts, o *Options) *Handler {
 	}
 	h := &Handler{
 		accounts: accounts, log: o.Log, client: o.Client,
-		exports: newPlaces(max(maxExports, 2*o.MaxExports), 1), long: make(chan struct{}, cmp.Or(max(o.MaxExports, 0), 2)),
+		exports: newPlaces(max(maxExports, 2*o.MaxExports), 1), long: make(chan struct{}, cmp.Or(max(o.MaxExports, 0), 6)),
+		rests:  limit.NewPlaces(1),
 		blocks: newPlaces(maxGetBlocks, maxGetBlocks/8),
 		grace:  cmp.Or(o.ExportGrace, 15*time.Second), rate: cmp.Or(o.ExportRate, 64<<10),
 	}

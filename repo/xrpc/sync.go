@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/pace"
 	"github.com/atcr-dev/atcr/repo"
 )
 
@@ -106,7 +108,10 @@ func (h *Handler) getBlocks(w http.ResponseWriter, q query) error {
 		return Errorf(http.StatusBadRequest, "BlockNotFound", "Could not find cids: %s", missing)
 	}
 	w.Header().Set("Content-Type", carType)
-	w.Write(car.Bytes()) //nolint:errcheck // the client is gone
+	w.Header().Set("Content-Length", strconv.Itoa(car.Len()))
+	paced, lift := pace.Stream(w, h.grace, h.rate) // it has its place until it is sent
+	defer lift()
+	paced.Write(car.Bytes()) //nolint:errcheck // the client is gone
 	return nil
 }
 

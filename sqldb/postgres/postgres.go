@@ -20,7 +20,7 @@ import (
 
 // Options tune a database. The zero value is right for a server.
 type Options struct {
-	// Readers is the most connections for reading; 0 is twice the processors, at least 4.
+	// Readers is the most connections for reading; 0 is twice the processors, at least 8.
 	Readers int
 	// Writers is the most connections for writing; 0 is 4.
 	Writers int
@@ -84,7 +84,7 @@ func OpenWith(ctx context.Context, address string, o *Options) (*sqldb.DB, error
 	}
 	readers := o.Readers
 	if readers <= 0 {
-		readers = max(4, 2*runtime.GOMAXPROCS(0))
+		readers = max(8, 2*runtime.GOMAXPROCS(0))
 	}
 	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	common := map[string]string{"application_name": "atcr", "timezone": "UTC", "lock_timeout": milliseconds(lock)}

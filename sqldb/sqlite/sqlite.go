@@ -18,7 +18,7 @@ import (
 
 // Options tune a database. The zero value is right for a server.
 type Options struct {
-	// Readers is the size of the reading pool; 0 is twice the processors, at least 4.
+	// Readers is the size of the reading pool; 0 is twice the processors, at least 8.
 	Readers int
 	// Cache is each connection's page cache in bytes; 0 is 2 MiB. Larger caches seldom pay (the system caches, too).
 	Cache int64
@@ -53,7 +53,7 @@ func OpenWith(ctx context.Context, path string, o *Options) (*sqldb.DB, error) {
 	}
 	readers := o.Readers
 	if readers <= 0 {
-		readers = max(4, 2*runtime.GOMAXPROCS(0))
+		readers = max(8, 2*runtime.GOMAXPROCS(0))
 	}
 	read, err := pool(abs, readerPragmas(*o), "deferred", readers)
 	if err != nil {

@@ -33,6 +33,7 @@ func TestWrites(t *testing.T) {
 	full := `{"$type":"io.atcr.hold.crew","member":"` + alice +
 		`","role":"member","permissions":["blob:read"],"tier":"deckhand","addedAt":"2026-01-01T00:00:00.000Z","more":18446744073709}`
 	at := record(t, own, full)
+	joined := record(t, own, `{"$type":"io.atcr.hold.crew","member":"`+alice+`","role":"member","permissions":["blob:read"],"joined":true}`)
 	elsewhere := record(t, "3abc", full)
 	other := record(t, "x", `{"$type":"io.atcr.hold.crew","member":"`+bob+`"}`)
 	broken := record(t, "y", `{"$type":"io.atcr.hold.crew","member":7}`)
@@ -55,6 +56,8 @@ func TestWrites(t *testing.T) {
 		{"elsewhere", []repo.Record{elsewhere}, Change{Member: alice, Tier: "bosun"}, "changed", []string{`update 3abc "tier":"bosun"`}},
 		{"own key counts", []repo.Record{elsewhere, at}, Change{Member: alice, Tier: "bosun"}, "changed",
 			[]string{"update " + own + ` "tier":"bosun"`}},
+		{"the captain's word on one who joined", []repo.Record{joined}, Change{Member: alice, Permissions: []string{"blob:read"}}, "changed",
+			[]string{"update " + own + ` "permissions":["blob:read"] "role":"member"`}},
 		{"remove all", []repo.Record{elsewhere, other, at}, Change{Member: alice, Remove: true}, "removed",
 			[]string{"delete 3abc", "delete " + own}},
 		{"nobody", []repo.Record{other, broken}, Change{Member: alice, Remove: true}, "absent", nil},
