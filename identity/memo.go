@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/atcr-dev/atcr/internal/httpx"
 )
 
 const (
@@ -74,7 +76,7 @@ func (m *memo[V]) get(ctx context.Context, key string) (V, error) {
 		if v, err, ok := m.answered(key); ok {
 			return v, err // an earlier flight landed between our look and this take-off
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.patience)
+		ctx, cancel := context.WithTimeout(httpx.Shared(context.WithoutCancel(ctx)), m.patience)
 		defer cancel()
 		v, err := m.ask(ctx, key)
 		return m.keep(key, epoch, v, err)

@@ -80,7 +80,7 @@ func (a *Answers) Used() (memory, files int64) { return a.memory.Used(), a.files
 type shareKey struct{}
 
 // WithShare says for whom the requests of ctx are made, as an owner's DID. What their answers take counts to the share of each, and of
-// the client whose request ctx belongs to ([WithClient]).
+// the client whose request ctx belongs to ([WithClient]), unless the work is [Shared].
 func WithShare(ctx context.Context, key string) context.Context {
 	had := sharesOf(ctx)
 	if slices.Contains(had, key) {
@@ -88,6 +88,12 @@ func WithShare(ctx context.Context, key string) context.Context {
 	}
 	return context.WithValue(ctx, shareKey{}, append(slices.Clip(had), key))
 }
+
+type sharedKey struct{}
+
+// Shared returns a context for work whose result others wait for, too: what its answers take does not count to the share of the client
+// who asked first, which may be full. Whoever begins such work bounds how much of it one client may begin.
+func Shared(ctx context.Context) context.Context { return context.WithValue(ctx, sharedKey{}, true) }
 
 func sharesOf(ctx context.Context) []string {
 	keys, _ := ctx.Value(shareKey{}).([]string)
@@ -97,7 +103,7 @@ func sharesOf(ctx context.Context) []string {
 // payersOf returns the keys of all whose share an answer counts to.
 func payersOf(ctx context.Context) []string {
 	keys := sharesOf(ctx)
-	if addr := Client(ctx); addr.IsValid() {
+	if addr := Client(ctx); addr.IsValid() && ctx.Value(sharedKey{}) == nil {
 		keys = append(slices.Clip(keys), "client "+addr.String())
 	}
 	return keys
@@ -326,8 +332,8 @@ func (x *Answer) write(p []byte) error {
 
 // noPlace is the error of a wait that ended.
 func (x *Answer) noPlace(err error) error {
-	if x.ctx.Err() != nil {
-		return x.ctx.Err()
+	if cause := x.ctx.Err(); cause != nil { // it may have had less time than Wait
+		err = cause
 	}
 	return fmt.Errorf("%w: %w", ErrNoPlace, err)
 }

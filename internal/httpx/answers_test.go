@@ -246,6 +246,49 @@ func TestAnswersShares(t *testing.T) {
 	x.Close()
 }
 
+// Work that others wait for is not the client's who asked first; and who has less time than Wait is told that there was no room, too.
+func TestAnswersShared(t *testing.T) {
+	url, _ := server(t)
+	a, c := client(httpx.AnswersOptions{Memory: 64 << 10, Files: 4 << 20, Dir: t.TempDir()})
+	defer c.CloseIdleConnections()
+	var evil context.Context
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	httpx.WithClient(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { evil = r.Context() }), httpx.VisitOptions{}).
+		ServeHTTP(httptest.NewRecorder(), r)
+	resp, err := get(evil, c, url+"/900000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := httpx.Spool(resp, 4<<20) // all of the client's share, and of the server's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if _, files := a.Used(); files != 1<<20 {
+		t.Fatalf("%d bytes of files", files)
+	}
+	other, _ := server(t)
+	spool := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		resp, err := get(ctx, c, other+"/900000")
+		if err != nil {
+			return err
+		}
+		x, err := httpx.Spool(resp, 4<<20)
+		if err == nil {
+			x.Close()
+		}
+		return err
+	}
+	if err := spool(evil); !errors.Is(err, httpx.ErrNoPlace) {
+		t.Errorf("its own: %v", err)
+	}
+	if err := spool(httpx.Shared(evil)); err != nil {
+		t.Errorf("shared: %v", err)
+	}
+}
+
 // Long answers are worked on by turns: one of an owner at a time, two in all.
 func TestTurn(t *testing.T) {
 	url, _ := server(t)

@@ -67,6 +67,9 @@ func (b *Backend) listLayers(ctx context.Context, o owner, repository string) (b
 	if err != nil || missing == 0 {
 		return false, sqlx.Wrap(err)
 	}
+	if err, ok := b.silent.Get(o.DID, b.clock()); ok {
+		return false, err
+	}
 	if err := pay(ctx); err != nil {
 		return false, err
 	}
@@ -83,7 +86,9 @@ func (b *Backend) listLayers(ctx context.Context, o owner, repository string) (b
 		if !row.Layers {
 			row.Layers, row.Rev, row.ListCollection = true, "", "" // from the start
 		}
-		_, err = b.refresh(ctx, o, row)
+		if _, err = b.refresh(ctx, o, row); err != nil {
+			b.noteSilence(ctx, o.DID, err)
+		}
 		return struct{}{}, err
 	})
 	return err == nil, err

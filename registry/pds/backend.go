@@ -79,6 +79,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		http:        httpx.NewAnswers(httpx.AnswersOptions{}).Client(withoutRedirects(o.HTTP)),
 		defaultHold: o.DefaultHold, redirect: o.Redirect, serveStale: o.ServeStale, clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
 		asks:    limit.NewRates(asksPerSecond, askBurst),
+		flight:  shared.Group[struct{}]{PerClient: listsPerClient},
 		silent:  keyed.NewMemo[string, error](10_000),
 		present: keyed.NewMemo[string, string](10_000),
 		leased:  keyed.NewMemo[string, place](10_000),

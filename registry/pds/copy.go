@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	freshFor   = 60 * time.Second // how long the copy is believed unasked
-	failureFor = 5 * time.Second  // how long a silent server is not asked again
-	listWithin = 5 * time.Minute  // how long one run of a listing may take
-	waitForOwn = 3 * time.Second  // how long a reader waits for a writer of the same owner
-	patience   = 5 * time.Second  // how long a PDS may take to confirm a copy that there is
+	freshFor       = 60 * time.Second // how long the copy is believed unasked
+	failureFor     = 5 * time.Second  // how long a silent server is not asked again
+	listsPerClient = 16               // listings that one client has begun at once, each with a page of 16 MiB at most
+	listWithin     = 5 * time.Minute  // how long one run of a listing may take
+	waitForOwn     = 3 * time.Second  // how long a reader waits for a writer of the same owner
+	patience       = 5 * time.Second  // how long a PDS may take to confirm a copy that there is
 )
 
 // view is what an answer from the copy rests on: the owner, and a warning when it may be old.
@@ -115,15 +116,20 @@ func (b *Backend) refreshForReaders(ctx context.Context, o owner) error {
 		return nil
 	}
 	if _, err := b.refresh(ctx, o, row); err != nil {
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return err // nobody waits any more, which says nothing of the PDS
-		}
-		if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) || errors.Is(err, errRepoGone) {
-			b.silent.Put(o.DID, err, b.clock().Add(failureFor))
-		}
+		b.noteSilence(ctx, o.DID, err)
 		return err
 	}
 	return nil
+}
+
+// noteSilence remembers that an owner's PDS failed, so that the next who ask need not wait for it.
+func (b *Backend) noteSilence(ctx context.Context, did string, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, httpx.ErrNoPlace) {
+		return // nobody waits any more, or there was no room here, which say nothing of the PDS
+	}
+	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) || errors.Is(err, errRepoGone) {
+		b.silent.Put(did, err, b.clock().Add(failureFor))
+	}
 }
 
 // refresh asks the PDS whether the copy still holds, and lists the records when it doesn't. The caller has the owner's lock.
@@ -149,7 +155,7 @@ func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow,
 	}
 	if row.ListCollection == "" {
 		row.ListCollection, row.ListCursor, row.ListRev, row.ListHead = atcr.NSIDManifest, "", head.Rev, head.CID
-		row.ListRecords, row.ListBytes, row.Refused, row.RefusedAt = 0, 0, "", 0
+		row.ListRecords, row.Refused, row.RefusedAt = 0, "", 0 // ListBytes stays: one that listLayers begins anew has written some
 		if row.LayerBytes, err = b.lister.countLayers(ctx, o.DID); err != nil {
 			return row, err
 		}

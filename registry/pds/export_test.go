@@ -50,6 +50,13 @@ func (b *Backend) Copy(ctx context.Context, actor registry.Actor, at uploads.Tar
 // KeepHouse does what Run does from time to time.
 func (b *Backend) KeepHouse(ctx context.Context) { b.keepHouse(ctx) }
 
+// Taken returns what the copies take, as it is known and as the database says.
+func (b *Backend) Taken(ctx context.Context) (known, counted int64, err error) {
+	r := room{db: b.db}
+	err = r.count(ctx)
+	return b.lister.room.total.Load(), r.total.Load(), err
+}
+
 // Uploads counts the rows of uploads.
 func (b *Backend) Uploads(ctx context.Context) (n int, err error) {
 	err = b.db.Read().QueryRowContext(ctx, `select count(*) from pds_upload`).Scan(&n)

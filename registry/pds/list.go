@@ -72,33 +72,22 @@ func (l *lister) page(ctx context.Context, o owner, row ownerRow, now int64) (ow
 		return row, err
 	}
 	defer answer.Close()
-	w := &pageWriter{l: l, row: row, now: now, page: answer, done: func() {}}
+	w := &pageWriter{l: l, row: row, saved: row, now: now, page: answer, done: func() {}}
+	w.row.Touched = l.clock().Unix()
 	defer func() { w.done() }()
-	if err := w.turn(ctx); err != nil {
-		return row, err
-	}
-	cursor, err := answer.records(row.ListCursor, func(r record) error { return w.add(ctx, r) })
+	err = w.write(ctx)
+	grown := w.saved.taken() - row.taken()
 	if why := (tooMuch{}); errors.As(err, &why) {
-		return l.refuse(ctx, row, why)
+		l.room.total.Add(grown) // which is then dropped
+		return l.refuse(ctx, w.saved, why)
 	}
 	if err != nil {
-		return row, err
+		// What was written stays, and takes room also when the one who asked is gone.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		return w.saved, errors.Join(err, l.room.took(ctx, o.DID, grown))
 	}
-	w.row.Touched, w.row.ListCursor = l.clock().Unix(), cursor
-	switch {
-	case cursor != "":
-	case row.ListCollection == atcr.NSIDManifest:
-		w.row.ListCollection = atcr.NSIDTag
-	default:
-		w.row.ListCollection = listSweep
-	}
-	if err := w.flush(ctx, true); err != nil {
-		return row, err
-	}
-	if why := (tooMuch{}); errors.As(w.within(), &why) { // by the layers, which are counted when they are written
-		return l.refuse(ctx, row, why)
-	}
-	return w.row, l.room.took(ctx, o.DID, w.row.taken()-row.taken())
+	return w.saved, l.room.took(ctx, o.DID, grown)
 }
 
 // finish drops what the listing no longer saw, and stamps the copy.
@@ -171,24 +160,50 @@ func (e tooMuch) text() string { return fmt.Sprintf("%s, %d", e.key, e.limit) }
 
 func (e tooMuch) Error() string { return "more than " + e.text() }
 
-// pageWriter writes the records of one page, in transactions that are short.
+// pageWriter writes the records of one page, in transactions that are short. Each writes the owner's row, too, so that what a page wrote
+// is counted if it never comes to its end.
 type pageWriter struct {
-	l   *lister
-	row ownerRow // counts what was listed
-	now int64
-	do  []func(context.Context, *sql.Tx) error
-	n   int // rows that do writes, about
+	l      *lister
+	row    ownerRow // counts the bytes of what was written
+	saved  ownerRow // as it is in the database
+	listed int64    // records of the page, which count when it is whole: it may be tried again
+	now    int64
+	do     []func(context.Context, *sql.Tx) error
+	n      int // rows that do writes, about
 
 	page  page
 	done  func()    // ends the turn of a long page
 	since time.Time // of the turn
 }
 
+// write writes the page, and where to go on after it.
+func (w *pageWriter) write(ctx context.Context) error {
+	if err := w.turn(ctx); err != nil {
+		return err
+	}
+	cursor, err := w.page.records(w.row.ListCursor, func(r record) error { return w.add(ctx, r) })
+	if err != nil {
+		return err
+	}
+	end := position{w.row.ListCollection, cursor}
+	switch {
+	case cursor != "":
+	case w.row.ListCollection == atcr.NSIDManifest:
+		end.collection = atcr.NSIDTag
+	default:
+		end.collection = listSweep
+	}
+	if err := w.flush(ctx, &end); err != nil {
+		return err
+	}
+	return w.within()
+}
+
 // turn lets others have theirs, whose first page goes before later ones.
 func (w *pageWriter) turn(ctx context.Context) error {
 	w.done()
 	w.done = func() {}
-	release, err := w.page.Turn(ctx, w.row.ListRecords <= pageSize)
+	release, err := w.page.Turn(ctx, w.row.ListRecords < pageSize)
 	if err != nil {
 		return noPlace(w.page.base, methodListRecords, err)
 	}
@@ -201,7 +216,7 @@ func (w *pageWriter) add(ctx context.Context, r record) error {
 		return ctx.Err()
 	}
 	did, collection := w.row.DID, w.row.ListCollection
-	w.row.ListRecords++
+	w.listed++
 	rkey, ok := strings.CutPrefix(r.URI, "at://"+did+"/"+collection+"/")
 	if !ok || len(rkey) > 512 || len(r.CID) > 128 {
 		w.l.skip(did, collection, r.URI, errors.New("it lies in another repository or collection"))
@@ -234,7 +249,7 @@ func (w *pageWriter) add(ctx context.Context, r record) error {
 		return err
 	}
 	if w.n >= someRows {
-		return w.flush(ctx, false)
+		return w.flush(ctx, nil)
 	}
 	if time.Since(w.since) > writeFor {
 		return w.turn(ctx)
@@ -242,10 +257,10 @@ func (w *pageWriter) add(ctx context.Context, r record) error {
 	return nil
 }
 
-// within returns an error when the owner has more than is kept.
+// within returns an error when the owner has more than is kept: records that were listed, bytes that were written.
 func (w *pageWriter) within() error {
 	switch lim := w.l.limits; {
-	case w.row.ListRecords > lim.ownerRecords:
+	case w.row.ListRecords+w.listed > lim.ownerRecords:
 		return tooMuch{"pds.owner_records", lim.ownerRecords}
 	case w.row.ListBytes+w.row.LayerBytes > lim.ownerBytes:
 		return tooMuch{"pds.owner_bytes", lim.ownerBytes}
@@ -255,24 +270,43 @@ func (w *pageWriter) within() error {
 
 func (w *pageWriter) tag(t tagRow) {
 	did, gen := w.row.DID, w.row.Gen+1
-	w.row.ListBytes += t.bytes(did)
-	w.put(1, func(ctx context.Context, tx *sql.Tx) error { return writeTag(ctx, tx, did, gen, t) })
+	w.put(1, func(ctx context.Context, tx *sql.Tx) error {
+		again, err := listed(ctx, tx, "pds_tag", did, t.RKey, t.CID, gen)
+		if err != nil {
+			return err
+		}
+		if !again {
+			w.row.ListBytes += t.bytes(did)
+		}
+		return writeTag(ctx, tx, did, gen, t)
+	})
 }
 
 // manifest writes a record, and its layers when they are wanted, which it then says.
 func (w *pageWriter) manifest(m manifestRow) {
 	did, gen := w.row.DID, w.row.Gen+1
-	w.row.ListBytes += m.bytes(did)
 	layers := m.Layers
 	if m.Layers = nil; len(layers) > 0 {
 		m.LayersKnown = false
 	}
 	fresh := false
-	w.put(1, func(ctx context.Context, tx *sql.Tx) (err error) {
-		fresh, err = putManifest(ctx, tx, did, gen, m)
+	keep := len(layers) > 0 && w.row.Layers
+	w.put(1, func(ctx context.Context, tx *sql.Tx) error {
+		again, err := listed(ctx, tx, "pds_manifest", did, m.RKey, m.CID, gen)
+		if err != nil {
+			return err
+		}
+		if !again { // by an earlier try
+			w.row.ListBytes += m.bytes(did)
+		}
+		if fresh, err = putManifest(ctx, tx, did, gen, m); err != nil || !fresh || !keep {
+			return err
+		}
+		n, err := layersWritten(ctx, tx, did, m) // likewise
+		w.row.LayerBytes -= n * layerBytes
 		return err
 	})
-	if len(layers) == 0 || !w.row.Layers {
+	if !keep {
 		return
 	}
 	for len(layers) > 0 {
@@ -298,26 +332,33 @@ func (w *pageWriter) put(rows int, f func(context.Context, *sql.Tx) error) {
 	w.do, w.n = append(w.do, f), w.n+rows
 }
 
-// flush writes what was put, and at the end of a page the owner's row.
-func (w *pageWriter) flush(ctx context.Context, end bool) error {
-	for len(w.do) > 0 || end {
-		done := 0
+// position is where a listing goes on.
+type position struct{ collection, cursor string }
+
+// flush writes what was put; at the end of a page with where the next one begins.
+func (w *pageWriter) flush(ctx context.Context, end *position) error {
+	for len(w.do) > 0 || end != nil {
+		done, before, saved := 0, w.row, w.row
 		err := sqlx.InTx(ctx, w.l.db.Write(), func(tx *sql.Tx) error {
 			for start := time.Now(); done < len(w.do) && time.Since(start) < writeFor; done++ {
 				if err := w.do[done](ctx, tx); err != nil {
 					return err
 				}
 			}
-			if done == len(w.do) && end {
-				return writeOwner(ctx, tx, w.row)
+			if saved = w.row; done == len(w.do) && end != nil {
+				saved.ListCollection, saved.ListCursor = end.collection, end.cursor
+				saved.ListRecords += w.listed
 			}
-			return nil
+			return writeOwner(ctx, tx, saved)
 		})
 		if err != nil {
+			w.row = before
 			return fmt.Errorf("write the copy of %s: %w", w.row.DID, err)
 		}
-		end = end && done < len(w.do)
-		w.do = w.do[done:]
+		w.saved = saved
+		if w.do = w.do[done:]; len(w.do) == 0 && end != nil {
+			return nil
+		}
 		if err := w.turn(ctx); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	ours "github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
@@ -84,7 +85,9 @@ func (n *names) owner(ctx context.Context, id string) (owner, error) {
 		if unknownIdentity(err) {
 			return owner{}, registry.ErrNameUnknown.With("there is no account %q", clip(id)).Wrap(err)
 		}
-		n.unresolved.Put(id, err, n.clock().Add(failureFor))
+		if !errors.Is(err, httpx.ErrNoPlace) {
+			n.unresolved.Put(id, err, n.clock().Add(failureFor))
+		}
 		return n.lastKnownOwner(ctx, id, err)
 	}
 	o := owner{DID: ident.DID.String(), PDS: strings.TrimRight(ident.PDSEndpoint(), "/")}

@@ -117,6 +117,21 @@ func putManifest(ctx context.Context, tx *sql.Tx, owner string, gen int64, m man
 	return true, err
 }
 
+// listed reports whether the listing of a generation has written a record already.
+func listed(ctx context.Context, tx *sql.Tx, table, owner, rkey, cid string, gen int64) (bool, error) {
+	var n int
+	err := tx.QueryRowContext(ctx, `select count(*) from `+table+` where owner = $1 and rkey = $2 and cid = $3 and gen = $4`,
+		owner, rkey, cid, gen).Scan(&n)
+	return n > 0, err
+}
+
+// layersWritten returns how many layers of a manifest there are.
+func layersWritten(ctx context.Context, tx *sql.Tx, owner string, m manifestRow) (n int64, err error) {
+	err = tx.QueryRowContext(ctx, `select count(*) from pds_layer where owner = $1 and repository = $2 and manifest = $3`,
+		owner, m.Repository, string(m.Digest)).Scan(&n)
+	return n, err
+}
+
 // countLayers adds layers to what an owner's copy takes.
 func countLayers(ctx context.Context, tx *sql.Tx, owner string, n int) error {
 	_, err := tx.ExecContext(ctx, `update pds_owner set layer_bytes = layer_bytes + $2 where did = $1`, owner, n*layerBytes)

@@ -159,7 +159,9 @@ func (p *prover) prove(ctx context.Context, v view, m manifestRow, t *tagRow, la
 			err = registry.ErrDenied.With("the PDS %s can't prove its records (%s), which this registry asks for", v.PDS, methodGetProof).
 				Wrap(err)
 		}
-		p.refused.Put(noAnswer(v.DID), err, p.clock().Add(failureFor)) // or each pull would be a question to it
+		if !errors.Is(err, httpx.ErrNoPlace) {
+			p.refused.Put(noAnswer(v.DID), err, p.clock().Add(failureFor)) // or each pull would be a question to it
+		}
 		return err
 	}
 	return nil

@@ -58,6 +58,9 @@ const (
 	Gone
 	// Link, as a hold, sends readers of blobs to [Links]; as a PDS it lists an image of whose layers the hold says so.
 	Link
+	// Cut has manifests without end whose lists break off from the second page on, after five of 1350 layers: one is the same each time,
+	// the others are new.
+	Cut
 )
 
 // links are where a hold of kind [Link] sends the readers of [LinkDigest](i): a metadata service, a page of somebody else's, a file,
@@ -246,5 +249,5 @@ func newDID(p Party, i int) string {
 
 var names = map[Kind]string{
 	Honest: "okok", Fill: "fill", Endless: "endless", Drip: "drip", Hog: "hog", Trickle: "trickle", Flood: "flood", Huge: "huge",
-	Broken: "broken", Slow: "slow", Tarpit: "tarpit", Gone: "gone", Link: "link",
+	Broken: "broken", Slow: "slow", Tarpit: "tarpit", Gone: "gone", Link: "link", Cut: "cut",
 }

@@ -279,6 +279,11 @@ func (n *Network) list(c request, collection, cursor, most string) {
 		for i := range limit {
 			page = append(page, c.p.manifest(strconv.Itoa(from+i), layers))
 		}
+	case c.m.PDS == Cut && collection == atcr.NSIDManifest:
+		if page, next = []entry{c.p.manifest("cut", manyLayers())}, "1"; from > 0 {
+			c.cut()
+			return
+		}
 	case c.m.PDS == Endless && collection == atcr.NSIDTag, c.m.PDS == Slow && collection == atcr.NSIDTag:
 		if c.m.PDS == Slow {
 			limit = 1
@@ -301,6 +306,21 @@ func (n *Network) list(c request, collection, cursor, most string) {
 		out["cursor"] = next
 	}
 	answer(c.w, out)
+}
+
+// cut sends the first part of a list.
+func (c request) cut() {
+	c.w.Header().Set("Content-Type", "application/json")
+	b := []byte(`{"records":[`)
+	layers := manyLayers()
+	for i := range 5 {
+		seed := "same"
+		if i > 0 {
+			seed = fmt.Sprint(time.Now().UnixNano(), i)
+		}
+		b = append(append(b, c.p.manifest(seed, layers).json...), ',')
+	}
+	c.send(b)
 }
 
 // record answers getRecord, of a PDS's own lists and of a hold's captain.

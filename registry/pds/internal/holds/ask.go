@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/registry"
 )
 
 const (
@@ -14,6 +16,7 @@ const (
 	silentAfter  = time.Second      // who fails after this has kept somebody waiting
 	silentFor    = 5 * time.Second  // how long a silent hold is not asked again
 	silenceKept  = 10 * time.Minute // how long it is remembered that a hold was silent
+	perClient    = 64               // questions that one client has begun and that are not over
 )
 
 // silence is a hold that kept somebody waiting in vain. Until it answers one question at a time tries it.
@@ -46,13 +49,34 @@ func (h *Holds) ask(ctx context.Context, key, hold, did string) (q *question, hu
 	if hung && now.Before(s.next) {
 		return nil, true, s.err
 	}
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return nil, hung, err
+	}
 	if hung {
 		h.silent.Put(hold, silence{s.err, now.Add(rightsWithin + silentFor)}, now.Add(silenceKept))
 	}
 	q = &question{began: time.Now(), done: make(chan struct{})}
 	h.asking[key] = q
-	go h.answer(context.WithoutCancel(ctx), q, key, hold, did)
+	go func() {
+		defer leave()
+		h.answer(httpx.Shared(context.WithoutCancel(ctx)), q, key, hold, did)
+	}()
 	return q, hung, nil
+}
+
+// enter makes sure that a client has not begun too much: what a question takes counts to no client's share, since others wait for it.
+func (h *Holds) enter(ctx context.Context) (leave func(), err error) {
+	client := httpx.Client(ctx)
+	if !client.IsValid() {
+		return func() {}, nil
+	}
+	if !h.begun.Enter(client.String()) {
+		e := registry.ErrTooManyRequests.With("too many holds are being asked in your address's name at once: try again")
+		e.RetryAfter = time.Second
+		return nil, e
+	}
+	return func() { h.begun.Leave(client.String()) }, nil
 }
 
 // answer asks a hold for rights and remembers what it says, or that it says nothing.
@@ -76,9 +100,9 @@ func (h *Holds) answer(ctx context.Context, q *question, key, hold, did string) 
 		if did != "" { // it tells what anyone may, too
 			h.last.Put("\n"+hold, holdclient.Rights{Captain: r.Captain, Public: r.Public, Read: r.Public}, now.Add(h.o.ServeStale))
 		}
-	case errors.Is(err, holdclient.ErrUnavailable) && time.Since(q.began) >= silentAfter:
+	case errors.Is(err, holdclient.ErrUnavailable) && !errors.Is(err, httpx.ErrNoPlace) && time.Since(q.began) >= silentAfter:
 		h.silent.Put(hold, silence{err, now.Add(silentFor)}, now.Add(silenceKept))
-	default: // one that fails at once keeps nobody waiting, and may just be starting again
+	default: // no room here says nothing of it; one that fails at once keeps nobody waiting, and may just be starting again
 		h.silent.Drop(hold)
 	}
 	h.mu.Lock()

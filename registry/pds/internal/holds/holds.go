@@ -15,6 +15,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/keyed"
 )
@@ -42,6 +43,7 @@ type Holds struct {
 	mu      sync.Mutex
 	clients map[string]*holdclient.Client // by DID
 	asking  map[string]*question          // by DID and hold
+	begun   *limit.Places                 // questions, by client
 
 	now    *keyed.Memo[string, holdclient.Rights]
 	last   *keyed.Memo[string, holdclient.Rights] // what a hold last said, for when it is silent
@@ -52,7 +54,7 @@ type Holds struct {
 // New makes a Holds. It asks nothing of the network.
 func New(o Options) *Holds {
 	return &Holds{
-		o: o, clients: map[string]*holdclient.Client{}, asking: map[string]*question{},
+		o: o, clients: map[string]*holdclient.Client{}, asking: map[string]*question{}, begun: limit.NewPlaces(perClient),
 		now:    keyed.NewMemo[string, holdclient.Rights](10_000),
 		last:   keyed.NewMemo[string, holdclient.Rights](10_000),
 		silent: keyed.NewMemo[string, silence](10_000),

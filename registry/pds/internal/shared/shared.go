@@ -3,14 +3,29 @@ package shared
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
+
+	"github.com/atcr-dev/atcr/internal/budget"
+	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+const (
+	perClient = 64               // pieces of work that one client has begun and that are not over
+	patience  = 10 * time.Second // of a client that has begun as many
 )
 
 // Group is work by key. The zero value is ready; safe for concurrent use.
 type Group[V any] struct {
+	// PerClient is how much work may go on that one client ([httpx.WithClient]) has begun: what the work takes counts to no client's
+	// share, since others may wait for it. 0 is 64.
+	PerClient int64
+
 	mu    sync.Mutex
 	calls map[string]*call[V]
+	begun *budget.Budget // by client
 }
 
 type call[V any] struct {
@@ -22,18 +37,33 @@ type call[V any] struct {
 }
 
 // Do runs f, or waits for the one that runs under the key already, and returns what it returned. The context of f has the values of the
-// first caller's; it ends after limit, or when the last of its callers has gone. Errors: those of f, the context's.
+// first caller's, and is [httpx.Shared]; it ends after limit, or when the last of its callers has gone. Errors: those of f, the context's;
+// registry.ErrTooManyRequests for a client that has begun too much.
 func (g *Group[V]) Do(ctx context.Context, key string, limit time.Duration, f func(context.Context) (V, error)) (V, error) {
 	g.mu.Lock()
 	c := g.calls[key]
+	over := func() {}
 	if c == nil {
-		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		g.mu.Unlock()
+		var err error
+		if over, err = g.enter(ctx); err != nil {
+			var zero V
+			return zero, err
+		}
+		g.mu.Lock()
+		if c = g.calls[key]; c != nil { // another was faster
+			over()
+		}
+	}
+	if c == nil {
+		work, cancel := context.WithTimeout(httpx.Shared(context.WithoutCancel(ctx)), limit)
 		c = &call[V]{done: make(chan struct{}), cancel: cancel}
 		if g.calls == nil {
 			g.calls = map[string]*call[V]{}
 		}
 		g.calls[key] = c
 		go func() {
+			defer over()
 			defer cancel()
 			c.v, c.err = f(work)
 			g.leave(key, c, false)
@@ -50,6 +80,33 @@ func (g *Group[V]) Do(ctx context.Context, key string, limit time.Duration, f fu
 		var zero V
 		return zero, ctx.Err()
 	}
+}
+
+// enter waits until the client of ctx may begin something.
+func (g *Group[V]) enter(ctx context.Context) (over func(), err error) {
+	client := httpx.Client(ctx)
+	if !client.IsValid() {
+		return func() {}, nil
+	}
+	g.mu.Lock()
+	if g.begun == nil {
+		each := g.PerClient
+		if each == 0 {
+			each = perClient
+		}
+		g.begun = budget.New(math.MaxInt64/2, each)
+	}
+	begun := g.begun
+	g.mu.Unlock()
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	over, err = begun.Take(wait, 1, false, client.String())
+	if err != nil && ctx.Err() == nil {
+		e := registry.ErrTooManyRequests.With("too much is being asked for in your address's name at once: try again").Wrap(err)
+		e.RetryAfter = time.Second
+		err = e
+	}
+	return over, err
 }
 
 // leave makes room for a new call under the key, when this one is over or nobody waits for it.

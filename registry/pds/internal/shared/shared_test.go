@@ -3,12 +3,15 @@ package shared_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/registry/pds/internal/shared"
 )
 
@@ -87,5 +90,55 @@ func TestNobodyWaits(t *testing.T) {
 	})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("its limit: %v", err)
+	}
+}
+
+// as returns a context of a request from an address.
+func as(ctx context.Context, addr string) (out context.Context) {
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	r.RemoteAddr = addr + ":1"
+	httpx.WithClient(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { out = r.Context() }), httpx.VisitOptions{}).
+		ServeHTTP(httptest.NewRecorder(), r)
+	return out
+}
+
+// A client waits when it has begun much that is not over; others don't, nor does it for what others have begun.
+func TestBegunByOneClient(t *testing.T) {
+	g := shared.Group[int]{PerClient: 1}
+	begun, release := make(chan struct{}), make(chan struct{})
+	work := func(context.Context) (int, error) {
+		begun <- struct{}{}
+		<-release
+		return 7, nil
+	}
+	var wg sync.WaitGroup
+	for _, addr := range []string{"192.0.2.7", "192.0.2.8"} {
+		wg.Go(func() {
+			if v, err := g.Do(as(t.Context(), addr), addr, time.Minute, work); v != 7 || err != nil {
+				t.Errorf("%d, %v", v, err)
+			}
+		})
+		<-begun
+	}
+	soon, cancel := context.WithTimeout(as(t.Context(), "192.0.2.7"), 50*time.Millisecond)
+	defer cancel()
+	_, err := g.Do(soon, "third", time.Minute, func(context.Context) (int, error) {
+		t.Error("it began")
+		return 0, nil
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	wg.Go(func() {
+		if v, err := g.Do(as(t.Context(), "192.0.2.7"), "192.0.2.8", time.Minute, work); v != 7 || err != nil {
+			t.Errorf("joined: %d, %v", v, err)
+		}
+	})
+	time.Sleep(20 * time.Millisecond) // that it waits cannot be seen
+	close(release)
+	wg.Wait()
+	three := func(context.Context) (int, error) { return 3, nil }
+	if v, err := g.Do(as(t.Context(), "192.0.2.7"), "third", time.Minute, three); v != 3 || err != nil {
+		t.Errorf("%d, %v", v, err)
 	}
 }
