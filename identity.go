@@ -72,7 +72,7 @@ func (id Identity) Path() string {
 func (id Identity) String() string { return string(id) }
 
 // RewriteName makes a repository name that came in a URL legal by OCI's grammar: a DID with colons in its first part, as in
-// did:plc:…/app, gets the spelling of [Identity.Path]. Every other name, also an invalid one, is answered unchanged.
+// did:plc:…/app, gets the spelling of [Identity.Path]. Every other name, also an invalid one, is returned unchanged.
 func RewriteName(name string) string {
 	first, rest, ok := strings.Cut(name, "/")
 	if !ok || !strings.HasPrefix(first, "did:") {

@@ -29,8 +29,8 @@ type Config struct {
 	PublicURL string
 	// Addr is what New binds and Run serves ("127.0.0.1:8080"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
-	// TrustedProxies are the reverse proxies in front: from their addresses alone X-Forwarded-For says who the client is, whom limits
-	// and logs mean; what they connect has no share of its own. Empty: whoever connects is the client.
+	// TrustedProxies are the networks of reverse proxies in front: from their addresses alone X-Forwarded-For is believed. Limits and logs
+	// then count the client that it names; the proxy itself has no limit of connections. Empty: whoever connects is the client.
 	TrustedProxies []netip.Prefix
 
 	// OwnerDID is the captain.
@@ -56,7 +56,8 @@ type Config struct {
 
 	// TestMode allows http, loopback and ports in names. Never on the public network.
 	TestMode bool
-	// AllowNetworks are private networks whose PDSes may be asked.
+	// AllowNetworks are private networks whose servers may be asked (of PDSes, handles, relays and the directory), also by plain http,
+	// which carries no token.
 	AllowNetworks []netip.Prefix
 	// RefuseLegacyTokens takes only service tokens made for the very method, once. Otherwise upstream's AppView is
 	// understood too, which uses one token for a minute for uploads, notifyManifest and getBlob (logged and counted).
@@ -105,7 +106,7 @@ type Config struct {
 	// nothing here make room.
 	MaxCrew int
 
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 	// Log; nil is slog.Default(). Lines that repeat are counted, not written: of one message 20 at once, then one in two seconds, with
 	// the number of those left out. Of what a client or another server does wrong none is an error.

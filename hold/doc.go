@@ -29,9 +29,9 @@
 //
 // The data folder has repo.db (the repository) and hold.db (uploads, leases, an index of layer records), both SQLite, and both
 // replaced by Config.DB; blobs/ (layers, laid out as CNCF distribution does) unless Config.Storage is given; spool/ (parts that came
-// early); the signing key and did.txt of package identity; and link.key. One process at a time has the folder; a second is refused
-// with [ErrLocked] and the first one's pid. Repository, storage, database, directory, clock and log can each be given; what is given
-// is not closed.
+// early); tmp/ (answers of other servers, removed at a start); the signing key and did.txt of package identity; and link.key. One process
+// at a time has the folder; a second is refused with [ErrLocked] and the first one's pid. Repository, storage, database, directory, clock
+// and log can each be given; what is given is not closed.
 //
 // hold/datadir opens the folder without a server, from [Config.DataDir]; hold/backup backs it up and restores it, and a
 // [BackupSchedule] has a running hold do so by itself.

@@ -57,12 +57,15 @@
 //
 // # Files in the data folder
 //
-//	did.txt                 the DID
-//	genesis.json            the signed operation that made a did:plc
-//	plc-log.json            its log, as it was seen last
-//	keys/signing.key        signs commits and service tokens
-//	keys/rotation.key       signs operations; can be kept elsewhere, or given by the environment
-//	keys/*.next, keys/*.old a key that a rotation made and the directory has not confirmed; the one before the last rotation
+//	did.txt            the DID
+//	genesis.json       the signed operation that made a did:plc
+//	plc-log.json       its log, as it was seen last
+//	keys/signing.key   signs commits and service tokens
+//	keys/rotation.key  signs operations; can be kept elsewhere, or given by the environment
+//	keys/history       the public keys that signed, the newest last: see [Config.AcceptKey]
+//	keys/*.next        a key that a rotation made and the directory has not confirmed
+//	keys/*.old         the one before the last rotation
+//	keys/*.offered     a key that waits for an operation which is signed elsewhere
 //
 // What is made is made in an order that leaves one DID, and every key that the directory may name, after a crash at any
 // point: keys first, then genesis.json, then did.txt, then the directory.

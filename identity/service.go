@@ -46,7 +46,7 @@ type Config struct {
 	AcceptKey bool
 	// HTTP asks the directory; nil is a client with the address guard, opened under TestMode for loopback and PLCURL's host.
 	HTTP *http.Client
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 
 	// Services stand in the DID document, with PublicURL as their address. See [HoldServices].

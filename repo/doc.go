@@ -35,16 +35,15 @@
 // # CARs
 //
 // [ExportCAR] streams the repository, or what is newer than a revision. [VerifyCAR] checks a whole repository from
-// anywhere and tells the first error with its offset; [OpenCAR] also reads its records. [ImportCAR] brings the records of
+// anywhere and returns the first error with its offset; [OpenCAR] also reads its records. [ImportCAR] brings the records of
 // any number of CARs into a repository, in one signed commit; [MirrorCAR] restores one as it was into an empty store.
 // They read CARv1; package repo/carv2 takes one out of a CARv2.
 //
 // # Events
 //
-// Each commit leaves one event, ready to be sent: [Repo.Events] reads them, [Repo.Changed] tells when there are more, package
-// repo/firehose serves them. A bulk import is a #sync;
-// [Repo.Announce] and [Repo.AnnounceAccount] tell of the account. Numbers only rise, also over a restored backup: the clock is their
-// floor, [Repo.JumpSeq] raises them further.
+// Each commit leaves one event, ready to be sent: [Repo.Events] reads them, [Repo.Changed] reports when there are more, package
+// repo/firehose serves them. A bulk import is a #sync; [Repo.Announce] and [Repo.AnnounceAccount] tell of the account. Numbers only rise,
+// also over a restored backup: the clock is their floor, [Repo.JumpSeq] raises them further.
 //
 // Specification: https://atproto.com/specs/repository, version 3.
 package repo

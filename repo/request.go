@@ -50,7 +50,7 @@ func newRequest(ctx context.Context) *request {
 // Two writes of one batch may not name the same record. An empty batch is a commit, too.
 //
 // Errors: [ErrExists], [ErrNotFound], [ErrInvalidSwap], [ErrInvalidRecord], [ErrBlobMissing], [ErrTooLarge], what a guard
-// answered, [ErrNoSpace], [ErrBusy], [ErrClosed], [ErrCorrupt]. After each of them nothing has changed. After [ErrUnsettled], which a
+// returned, [ErrNoSpace], [ErrBusy], [ErrClosed], [ErrCorrupt]. After each of them nothing has changed. After [ErrUnsettled], which a
 // database on another machine may give, that is not known.
 func (r *Repo) Apply(ctx context.Context, writes []Write, guards ...Guard) (Commit, error) {
 	req, err := r.prepare(ctx, writes, guards)

@@ -376,10 +376,25 @@ func TestPruneAfterRotation(t *testing.T) {
 func TestManifestIsPlain(t *testing.T) {
 	h, to := makeHold(t, 0), folder(t)
 	_, o := keyPair(t)
+	o.Version = "v1\n\x1b[2J\u009b2J" + strings.Repeat("é", 1000)
 	m := h.create(to, o)
+	if m.Version != "v1[2J2J"+strings.Repeat("é", 124) {
+		t.Errorf("version %q", m.Version)
+	}
+	if _, err := backup.Find(t.Context(), to, m.Name); err != nil {
+		t.Error(err)
+	}
 	whole := read(t, to, m.Name, "manifest.json")
-	for field, value := range map[string]string{"rev": m.Rev, "name": m.Name, "did": m.DID.String(), "signingKey": m.SigningKey} {
-		text := strings.Replace(whole, fmt.Sprintf("%q: %q", field, value), fmt.Sprintf(`%q: "\u001b[2J"`, field), 1)
+	const escape = `\u001b[2J`
+	for _, c := range []struct{ field, value, other string }{
+		{"rev", m.Rev, escape}, {"name", m.Name, escape}, {"did", m.DID.String(), escape}, {"signingKey", m.SigningKey, escape},
+		{"version", m.Version, escape}, {"version", m.Version, `\u009b2J`}, {"version", m.Version, strings.Repeat("x", 257)},
+		{"commit", m.Commit, escape}, {"commit", m.Commit, strings.Repeat("x", 257)},
+		{"sha256", m.Files[0].SHA256, escape + strings.Repeat("0", 60)}, {"sha256", m.Files[0].SHA256, strings.Repeat("x", 64)},
+		{"sha256", m.Files[0].SHA256, strings.Repeat("0", 63)}, {"commit", m.Commit, `", "sum": "` + escape},
+	} {
+		field := c.field
+		text := strings.Replace(whole, fmt.Sprintf(`"%s": "%s"`, field, c.value), fmt.Sprintf(`"%s": "%s"`, field, c.other), 1)
 		if text == whole {
 			t.Fatalf("no %s in %s", field, whole)
 		}

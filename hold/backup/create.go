@@ -42,14 +42,14 @@ type Options struct {
 	Config []byte
 	// Keep is how many sets [Options.Job] leaves at the target; 0 keeps all.
 	Keep int
-	// Version of the program, for the manifest.
+	// Version of the program, for the manifest, which has its first 256 bytes without control characters.
 	Version string
 	// Trusted are the keys that a restore will take sets by, as [Trust] has them: Create logs an error when the key that signs is not
 	// among them. Layers that the newest set by one of them lists are not read again. Empty: not looked at.
 	Trusted []string
 	// Progress may be nil.
 	Progress Progress
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 	// Log hears of missing layers and of what was removed; nil is slog.Default().
 	Log *slog.Logger
@@ -358,7 +358,7 @@ func (c *creating) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.m.DID, c.m.SigningKey, c.m.Version = id.DID, c.key.DIDKey(), c.Version
+	c.m.DID, c.m.SigningKey, c.m.Version = id.DID, c.key.DIDKey(), plain(c.Version)
 	c.warn()
 	if err := c.car.put(ctx, c.t, &c.m, repoFile); err != nil {
 		return err

@@ -27,7 +27,7 @@
 //
 // The repository is one state of it, verified before it is written. Layers are copied after it was read, those that its records name:
 // a layer is in the hold before a record names it, so pushes under way don't matter. When one has been deleted meanwhile, the
-// repository is read again. A layer that the hold has lost while its records still name it is told, and stands in the manifest
+// repository is read again. A layer that the hold has lost while its records still name it is logged, and stands in the manifest
 // as missing: the rest is worth keeping.
 //
 // # What is not in it

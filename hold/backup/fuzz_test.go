@@ -48,7 +48,8 @@ func FuzzManifest(f *testing.F) {
 			}
 			return
 		}
-		if m.Name != name || m.file(repoFile) == nil || strings.ContainsAny(m.DID.String()+m.Rev+m.SigningKey, "\x1b\n ") {
+		if m.Name != name || m.file(repoFile) == nil || strings.ContainsAny(m.DID.String()+m.Rev+m.SigningKey, "\x1b\n ") ||
+			strings.ContainsAny(m.Version+m.Commit+m.Sum+m.Files[0].SHA256, "\x1b\n") {
 			t.Errorf("%+v", m)
 		}
 		if m.Signed() && !sign {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -30,11 +31,11 @@ var (
 	ErrNoIdentity = errors.New("the backup is without the identity")
 	// ErrForeign: the target holds the backups of another hold.
 	ErrForeign = errors.New("the target holds backups of another hold")
-	// ErrUntrusted: the set is signed, but nothing that who writes to the target can't choose says that the key is the hold's.
+	// ErrUntrusted: the set is signed, by a key that [Trust] does not know as the hold's.
 	ErrUntrusted = errors.New("the backup is not known to be the hold's own")
 	// ErrUnsigned: the set was made before sets were signed: anybody who can write to the target may have made it.
 	ErrUnsigned = errors.New("the backup is not signed")
-	// ErrOld: the set is older than it should be, or than another one at the target.
+	// ErrOld: the set is older than it should be, or than another one at the target, or is dated more than a day from now.
 	ErrOld = errors.New("the backup is old")
 	// ErrSeq: the set's event number is far ahead of its time. Followers that saw such a number ignore the hold for good.
 	ErrSeq = errors.New("the event number of the backup is ahead of its time")
@@ -61,6 +62,7 @@ const (
 
 	maxManifest  = 1 << 20
 	maxSignature = 1 << 10
+	maxText      = 256 // of each text in a manifest that has no form of its own
 	nameLayout   = "20060102T150405.000000Z"
 )
 
@@ -195,8 +197,14 @@ func parseManifest(name string, b, signature []byte) (*Manifest, error) {
 	if m.Name != name {
 		return nil, damaged(fmt.Sprintf("it is of the set %.40q", m.Name))
 	}
+	for _, text := range []string{m.Version, m.Commit, m.Sum} {
+		if text != plain(text) {
+			return nil, damaged("its version, commit or sum is long or can't be printed")
+		}
+	}
 	for _, f := range m.Files {
-		if !slices.Contains(fileNames, f.Name) || f.Size < 0 || len(f.SHA256) != 64 {
+		sum, err := hex.DecodeString(f.SHA256)
+		if !slices.Contains(fileNames, f.Name) || f.Size < 0 || err != nil || len(sum) != sha256.Size {
 			return nil, damaged(fmt.Sprintf("it has a file %.40q", f.Name))
 		}
 	}
@@ -210,6 +218,17 @@ func parseManifest(name string, b, signature []byte) (*Manifest, error) {
 		return nil, damaged("its revision is none")
 	}
 	return &m, nil
+}
+
+// plain is a text as a manifest may have it: what can't be printed is left out, and what is over maxText cut off.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "")
 }
 
 // Set is what lies under one name at a target.

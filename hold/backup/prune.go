@@ -14,7 +14,7 @@ import (
 
 // Prune removes whole sets that are older than the keep newest ones which the hold's key of now has signed, and layers that no set that is
 // left names: sets that others brought to the target don't count, so that they push none of the hold's out. It returns the names of what it
-// removed. First the newest set is read back; one that is damaged is told by the error, does not count, and then the newest one that
+// removed. First the newest set is read back; one that is damaged is named by the error, does not count, and then the newest one that
 // is good stays whatever keep says. No layer is removed while the list of one set that is left is damaged. Files that no backup made
 // are left alone. Errors: [ErrDamaged], [ErrForeign], datadir.ErrLocked, those of the target.
 func Prune(ctx context.Context, t Target, p *datadir.Contents, keep int) (removed []string, err error) {

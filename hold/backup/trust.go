@@ -17,7 +17,7 @@ import (
 // than the target, and that are as new as they should be. Who can write to the target can put a set there that is whole, of the hold's
 // DID, and full of keys and crew of his own; or leave there an old one alone, in which somebody still had rights.
 //
-// The zero value vouches for nothing: sets are refused with [ErrUntrusted], or RestoreOptions.Confirm is asked.
+// The zero value vouches for nothing: sets are refused with [ErrUntrusted], or RestoreOptions.Confirm is asked; ReadConfig reads them.
 type Trust struct {
 	// Keys are public signing keys of the hold, did:key:…: the one of now and those of before whose sets still count. What [Create]
 	// returns as Manifest.SigningKey is one; never take it from a set that comes from the target.
@@ -30,14 +30,15 @@ type Trust struct {
 
 	// MaxAge is how old a set may be; 0 is [DefaultMaxAge]. Twice the time between two backups is right.
 	MaxAge time.Duration
-	// Older takes a set that is older than that, or than another set at the target that the same Trust vouches for.
+	// Older takes a set that is older than that, or than another set at the target that the same Trust vouches for, or that is dated more
+	// than a day from now.
 	Older bool
 	// Ahead takes a set whose event number is more than a day ahead of its time. A hold whose clock was wrong once makes such.
 	Ahead bool
 	// Unsigned takes a set that was made before sets were signed, unless its records are known to be signed by another's key. Nothing can
 	// vouch for one: a restore asks Confirm.
 	Unsigned bool
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 }
 
@@ -132,7 +133,8 @@ func (tr *Trust) fresh(ctx context.Context, t Target, m *Manifest, proven bool) 
 			ErrOld, m.Name, age.Round(time.Second), m.Created.UTC().Format(time.RFC3339), tr.MaxAge)
 	}
 	if age < -aheadMax {
-		return fmt.Errorf("%w, or not: by its own time %s will be made on %s", ErrOld, m.Name, m.Created.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w, or a clock is wrong: by its own time %s was made on %s, which is still to come", ErrOld, m.Name,
+			m.Created.UTC().Format(time.RFC3339))
 	}
 	sets, err := List(ctx, t)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 
 // VerifyOptions tune [Verify].
 type VerifyOptions struct {
-	// Trust says whose sets are good, and how old they may be. One that it does not vouch for is refused, but for one that is not signed,
-	// where it allows that.
+	// Trust says whose sets are good, and how old they may be. A set that it does not vouch for is refused; one that is not signed is taken
+	// with Trust.Unsigned.
 	Trust Trust
 	// Keys decrypt the identity, which then must be the repository's; without them only its bytes are checked.
 	Keys []age.Identity

@@ -30,7 +30,7 @@ const (
 	maxURLLength = 8 << 10
 )
 
-// CheckBlobs tells which of the digests the hold has, with their sizes; those it lacks are not in the map. It takes
+// CheckBlobs returns which of the digests the hold has, with their sizes; those it lacks are not in the map. It takes
 // leases on them for the user where the hold knows leases, and needs blob:write there; elsewhere it is a HEAD each,
 // eight at a time. userDID is the owner of the repository. Errors: ErrUnauthorized, ErrForbidden, ErrUnavailable, ….
 func (c *Client) CheckBlobs(ctx context.Context, userDID, repository string, digests []digest.Digest) (map[digest.Digest]int64, error) {
@@ -105,7 +105,7 @@ func (c *Client) headAll(ctx context.Context, userDID string, digests []digest.D
 	return context.Cause(ctx)
 }
 
-// StatBlob tells the size of a blob. Where the hold sends HEAD to its bucket, that is asked.
+// StatBlob returns the size of a blob. Where the hold sends HEAD to its bucket, that is asked.
 // Errors: ErrNotFound, ErrUnauthorized, ErrForbidden, ErrInvalidDigest, ErrUnavailable, ….
 func (c *Client) StatBlob(ctx context.Context, userDID string, d digest.Digest) (int64, error) {
 	ctx, cancel := context.WithTimeout(httpx.WithPeer(ctx, c.h.url), smallTimeout)

@@ -36,7 +36,7 @@ type Options struct {
 	Token TokenFunc
 	// Log gets a debug line for each fallback; nil is slog.Default().
 	Log *slog.Logger
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 }
 

@@ -156,7 +156,7 @@ type Quota struct {
 	Tier        string `json:"tier,omitempty"`
 }
 
-// GetQuota tells a user's usage; others than oneself only for the captain and crew:admin. Errors: ErrForbidden, ….
+// GetQuota returns a user's usage; others than oneself only for the captain and crew:admin. Errors: ErrForbidden, ….
 func (c *Client) GetQuota(ctx context.Context, userDID string) (Quota, error) {
 	var out Quota
 	err := c.call(ctx, http.MethodGet, methodQuota, url.Values{"userDid": {userDID}}, nil, &out)

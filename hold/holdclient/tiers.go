@@ -17,7 +17,7 @@ type Tier struct {
 	Description string `json:"description,omitempty"`
 }
 
-// ListTiers tells the tiers of the hold, lowest first: the place in the list is a tier's rank. It needs no token. Errors:
+// ListTiers returns the tiers of the hold, lowest first: the place in the list is a tier's rank. It needs no token. Errors:
 // ErrNotSupported, ErrUnavailable, ….
 func (c *Client) ListTiers(ctx context.Context) ([]Tier, error) {
 	var out struct {

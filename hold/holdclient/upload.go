@@ -63,7 +63,7 @@ func (c *Client) InitiateUpload(ctx context.Context, d digest.Digest) (uploadID 
 	return out.UploadID, nil
 }
 
-// GetUpload tells how far an upload has come. ErrNotSupported: this hold can't say, rely on the parts that UploadPart
+// GetUpload returns how far an upload has come. ErrNotSupported: this hold can't say, rely on the parts that UploadPart
 // acknowledged. Errors: ErrInvalidUpload, ErrUnavailable, ….
 func (c *Client) GetUpload(ctx context.Context, uploadID string) (UploadState, error) {
 	var out UploadState

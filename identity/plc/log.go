@@ -25,6 +25,7 @@ const (
 //	Tombstoned() bool                    whether the DID was given up
 //	History() []Event                    what each operation changed, and who signed it
 //	Revocable(key, now) []Event          what a rotation key may undo at a time
+//	SigningKeysAt(at, slack) []string    the signing keys (did:key:…) of the document at a time, or up to slack before or after it
 type Log = plclog.Log
 
 // ParseLog reads and verifies the log of did, as the directory's GET /DID/log/audit returns it. Errors: identity.ErrPLCLog with the reason.

@@ -91,7 +91,8 @@ type RotateOptions struct {
 	Type string
 	// DryRun returns the plan and changes nothing. The plan of a did:plc takes the directory's log, so it fails without the directory.
 	DryRun bool
-	// Unsigned returns the plan for a rotation key that is kept elsewhere (see the package comment), and keeps the new key.
+	// Unsigned returns the plan for a rotation key that is kept elsewhere (see the package comment), and keeps the new key. Not with
+	// DryRun, which keeps none.
 	Unsigned bool
 }
 
@@ -100,7 +101,7 @@ func (o RotateOptions) check() error {
 	if o.Key != SigningKey && o.Key != RotationKey {
 		return fmt.Errorf("RotateOptions.Key %d: want SigningKey or RotationKey", o.Key)
 	}
-	return nil
+	return notBoth("RotateOptions", o.DryRun, o.Unsigned)
 }
 
 // Rotate gives the identity a new key in place of the old one, and [Manager.Identity] has it when Rotate returns. A
@@ -199,13 +200,16 @@ type AddRecoveryKeyOptions struct {
 	// DIDKey is the public key, as did:key:z…. Its private half is kept off the service's machine.
 	DIDKey string
 	DryRun bool
-	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere.
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere. Not with DryRun.
 	Unsigned bool
 }
 
 // AddRecoveryKey puts a public key first in the list of rotation keys, above all others. Errors: those of identity.EnsurePLCCurrent;
 // identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) AddRecoveryKey(ctx context.Context, o AddRecoveryKeyOptions) (*Plan, error) {
+	if err := notBoth("AddRecoveryKeyOptions", o.DryRun, o.Unsigned); err != nil {
+		return nil, err
+	}
 	if _, err := atcrypto.ParsePublicDIDKey(o.DIDKey); err != nil {
 		return nil, plclog.NoPublicKey(o.DIDKey)
 	}
@@ -225,7 +229,7 @@ type MoveOptions struct {
 	// PublicURL is the new address, as in identity.Config.
 	PublicURL string
 	DryRun    bool
-	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere.
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere. Not with DryRun.
 	Unsigned bool
 }
 
@@ -233,6 +237,9 @@ type MoveOptions struct {
 // must be the new one, too, from the next start on, or it moves back. Errors: those of identity.EnsurePLCCurrent;
 // identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
+	if err := notBoth("MoveOptions", o.DryRun, o.Unsigned); err != nil {
+		return nil, err
+	}
 	if _, err := identity.WebDID(o.PublicURL, m.folder.TestMode); err != nil { // the same rules: scheme and host, https outside test mode
 		return nil, err
 	}
@@ -254,13 +261,16 @@ type TombstoneOptions struct {
 	// Confirm must be the DID itself where something is submitted.
 	Confirm string
 	DryRun  bool
-	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere.
+	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere. Not with DryRun.
 	Unsigned bool
 }
 
 // Tombstone gives the DID up: nobody finds it any more, and after 72 hours nothing brings it back. Errors: those of
 // identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Tombstone(ctx context.Context, o TombstoneOptions) (*Plan, error) {
+	if err := notBoth("TombstoneOptions", o.DryRun, o.Unsigned); err != nil {
+		return nil, err
+	}
 	self := m.self()
 	if err := self.PLCOnly(); err != nil {
 		return nil, err
@@ -284,7 +294,7 @@ type RecoverOptions struct {
 	Key    atcrypto.PrivateKey
 	DryRun bool
 	// Unsigned is a dry run that takes no rotation key: the plan is for one that is kept elsewhere, and whether that one may undo the
-	// operation is not looked at.
+	// operation is not looked at. Not with DryRun.
 	Unsigned bool
 }
 
@@ -293,6 +303,9 @@ type RecoverOptions struct {
 // hours may have passed: see [Manager.Revocable]. Errors: identity.ErrPLCRefused with the reason; those of
 // identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) {
+	if err := notBoth("RecoverOptions", o.DryRun, o.Unsigned); err != nil {
+		return nil, err
+	}
 	if o.Undo == "" {
 		return nil, fmt.Errorf("%w: RecoverOptions.Undo is empty: want the CID of an operation, as History and Revocable show them",
 			identity.ErrPLCRefused)
@@ -320,6 +333,15 @@ func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) 
 		want.Prev = &prev.CID
 		return &want, append(lines, "undone: "+o.Undo+" and all after it"), nil
 	})
+}
+
+// notBoth refuses options that ask for two plans: for this rotation key, and for one that is kept elsewhere.
+func notBoth(options string, dryRun, unsigned bool) error {
+	if dryRun && unsigned {
+		return fmt.Errorf("%s: DryRun and Unsigned are both set: set DryRun for a plan alone, Unsigned for one that is signed elsewhere",
+			options)
+	}
+	return nil
 }
 
 func modeOf(dryRun, unsigned bool) plclog.Mode {

@@ -66,7 +66,8 @@ else
 fi
 `
 
-const fishScript = `# Completion of PROGRAM for fish: put it into ~/.config/fish/completions/PROGRAM.fish, or: PROGRAM completion fish | source
+const fishScript = `# Completion of PROGRAM for fish: put it into ~/.config/fish/completions/PROGRAM.fish, or:
+# PROGRAM completion fish | source
 function FUNC
     set -l words (commandline -opc)
     set -l cur (commandline -ct)

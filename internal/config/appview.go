@@ -74,7 +74,7 @@ type PDS struct {
 
 // Network is the section network.
 type Network struct {
-	Allow []string `key:"allow" doc:"Private networks whose PDSes (and holds) may be asked, as in [\"10.0.0.0/8\"]. Empty: public addresses only."`
+	Allow []string `key:"allow" doc:"Private networks whose servers (of PDSes, holds, handles and the directory) may be asked, as in [\"10.0.0.0/8\"], also by plain http, which carries no token. Empty: public addresses only."`
 }
 
 // Jetstream is the section jetstream.

@@ -35,8 +35,8 @@ type Config struct {
 
 	// Addr is what New binds and Run serves ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
 	Addr string
-	// TrustedProxies are the reverse proxies in front: from their addresses alone X-Forwarded-For says who the client is, whom limits
-	// and logs mean; what they connect has no share of its own. Empty: whoever connects is the client.
+	// TrustedProxies are the networks of reverse proxies in front: from their addresses alone X-Forwarded-For is believed. Limits and logs
+	// then count the client that it names; the proxy itself has no limit of connections. Empty: whoever connects is the client.
 	TrustedProxies []netip.Prefix
 	// BaseURL is where clients reach the AppView; empty: see the package comment.
 	BaseURL string
@@ -46,7 +46,7 @@ type Config struct {
 	Redirect pds.Redirect
 	// AcceptKey is identity.Config's, for the AppView's own did:web.
 	AcceptKey bool
-	// SparseIndexes takes an index whose children are not all there.
+	// SparseIndexes takes an index whose children are not all there: see registry.Options.
 	SparseIndexes bool
 	// AllowAccountPassword lets people sign in with their main password. Otherwise they are told how to make an app password.
 	AllowAccountPassword bool
@@ -59,7 +59,8 @@ type Config struct {
 
 	// TestMode allows http and loopback, and names with ports; it also allows account passwords. Never on the public network.
 	TestMode bool
-	// AllowNetworks are private networks whose PDSes, holds and handles may be asked.
+	// AllowNetworks are private networks whose servers may be asked (of PDSes, holds, handles and the directory), also by plain http,
+	// which carries no token.
 	AllowNetworks []netip.Prefix
 	// PLCURL is the did:plc directory; empty is the public one.
 	PLCURL string

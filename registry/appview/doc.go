@@ -2,7 +2,7 @@
 // endpoint at /auth/ where docker and others sign in with an app password.
 //
 //	app, err := appview.New(ctx, appview.Config{
-//		Dir:     "/var/lib/atcr",
+//		Dir:         "/var/lib/atcr",
 //		BaseURL:     "https://registry.example.com",
 //		DefaultHold: "did:web:hold.example.com",
 //	})
@@ -13,14 +13,13 @@
 //
 // It joins the packages that do the work and holds no logic of its own: registry (OCI over HTTP), registry/pds (manifests and tags in
 // their owners' repositories, layers in holds), registry/auth (tokens and sessions), identity (who is who). To serve something else
-// at /v2/, join them yourself in the same way.
+// at /v2/, join them yourself, without the limits by client and the budget of answers, which are this package's.
 //
 // # Data
 //
-// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way; replaced by
-// Config.DB), auth/ (the key that signs
-// tokens, its certificate, the key that encrypts sessions), did.txt and keys/ (the AppView's own identity). One process at
-// a time has the folder.
+// In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way; replaced by Config.DB), auth/ (the key
+// that signs tokens, its certificate, the key that encrypts sessions), uploads/ (ends of uploads on their way to a hold), tmp/ (answers
+// of other servers, removed at a start), did.txt and keys/ (the AppView's own identity). One process at a time has the folder.
 //
 // # Addresses
 //

@@ -51,8 +51,8 @@ type Server struct {
 }
 
 // New opens an AppView: it locks the data folder, binds Config.Addr, migrates the database, and makes or reads the keys. It asks
-// nothing of the network.
-// Close it when it is no longer used. Errors: [ErrLocked]; others name what is wrong in the configuration.
+// nothing of the network. Close it when it is no longer used. Errors: [ErrLocked]; identity.ErrKeyReplaced; others name what is wrong in
+// the configuration.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err

@@ -48,7 +48,8 @@ type Options struct {
 	// TestMode allows PDSes that are reached by http.
 	TestMode bool
 	// InUse returns the sessions of an account (a DID) that must not be dropped when it signs in anew and has too many: those that open
-	// uploads and intents act by. nil: none.
+	// uploads and intents act by (pds.Backend.SessionsInUse). The backend is made after this, so give a function that looks at a
+	// variable, and returns nil while it is nil. nil: none.
 	InUse func(ctx context.Context, did string) (sessions []string, err error)
 	// ClientAddr is whose guesses and tokens are counted; nil is the connection's address. A server behind a proxy returns here
 	// what its proxy says.

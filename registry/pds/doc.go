@@ -40,4 +40,10 @@
 //
 // A hold is told of each manifest that a client got, some seconds later and in the puller's name, or in the registry's own when nobody
 // is signed in (Options.Self). What a crash loses, or a hold refuses, is not counted; Metrics tell how many.
+//
+// # Limits
+//
+// Package registry/appview, not this one, counts requests without sign-in by client, and keeps the answers of PDSes and holds within one
+// budget. A program that joins the packages itself bounds both: the connections and requests of a client in front of its handler, the
+// answers by Options.HTTP.
 package pds

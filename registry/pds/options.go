@@ -17,14 +17,14 @@ import (
 // Sessions acts for signed-in accounts at their own PDS. The session is what the registry's Authorizer put into
 // Actor.Session; it must outlive a restart, since open intents are settled with it. Safe for concurrent use.
 //
-// Both methods answer an error of kind registry.ErrUnauthorized when the session is unknown, ended or refused by the PDS (signing in
+// Both methods return an error of kind registry.ErrUnauthorized when the session is unknown, ended or refused by the PDS (signing in
 // again is the remedy), registry.ErrTooManyRequests with RetryAfter when the PDS says so while refreshing, and
 // registry.ErrUnavailable when the PDS does not answer.
 type Sessions interface {
 	// Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host
 	// and Authorization are filled in by Do, which may send it twice (an expired access token): a body has
 	// GetBody. Redirects are not followed. The caller closes the answer's body and judges its status;
-	// 401 is answered only after a refresh was tried.
+	// 401 is returned only after a refresh was tried.
 	Do(ctx context.Context, session string, req *http.Request) (*http.Response, error)
 
 	// ServiceToken gets a token by com.atproto.server.getServiceAuth for one method of the service aud ("did:…" or "did:…#atcr_hold").
@@ -83,7 +83,7 @@ type Options struct {
 	// CopyBytes bounds what is kept of all owners' records; who was not asked for longest goes first, and is listed anew when somebody
 	// asks. 0 is 4 GiB.
 	CopyBytes int64
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 	// Log hears of what no client is told; nil is slog.Default().
 	Log *slog.Logger

@@ -63,7 +63,8 @@ type room struct {
 // count adds up what there is.
 func (r *room) count(ctx context.Context) error {
 	var total int64
-	err := r.db.Read().QueryRowContext(ctx, `select cast(coalesce(sum(bytes + list_bytes + layer_bytes), 0) as bigint) from pds_owner`).Scan(&total)
+	err := r.db.Read().QueryRowContext(ctx,
+		`select cast(coalesce(sum(bytes + list_bytes + layer_bytes), 0) as bigint) from pds_owner`).Scan(&total)
 	if err != nil {
 		return fmt.Errorf("size of the copies: %w", sqlx.Wrap(err))
 	}

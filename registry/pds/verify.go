@@ -34,17 +34,16 @@ import (
 // [repo.VerifyProof]) before a manifest is served: the manifest's record, and the tag's when it was asked for by tag. A
 // record that was proved once stays so until it changes, also over restarts.
 //
-// A record that the repository does not hold as the PDS listed it, after one more look at the list, is answered as unknown,
-// counted ([Backend.Disproved]) and logged, for a minute without asking again. So is a proof by another key or of another
-// account; before that the owner's DID document is fetched afresh, at most once a minute. What a PDS leaves out of its list,
-// or an old commit that it goes on to show, no proof can tell.
+// A record that the repository does not hold as the PDS listed it, after one more look at the list, is served as unknown, counted (metric
+// atcr_records_disproved_total, see [Backend.Metrics]) and logged, for a minute without asking again. So is a proof by another key or of
+// another account; before that the owner's DID document is fetched afresh, at most once a minute. What a PDS leaves out of its list,
+// or an old commit that it goes on to serve, no proof can show.
 type Verify string
 
 const (
 	// VerifySampled asks for proofs at no more than one pull a second of an owner, and lets pass what can't be proved: beyond
 	// that rate, and while the PDS is silent or knows no proofs (then it is asked again after a minute). Disproved records are
-	// refused. The default: a PDS that lies is
-	// found out by ordinary use, and neither a silent one nor an old one stops pulls.
+	// refused. The default: a PDS that lies is found out by ordinary use, and neither a silent one nor an old one stops pulls.
 	VerifySampled Verify = "sampled"
 	// VerifyAlways serves nothing that was not proved. A PDS that knows no proofs has its images refused; one that is silent has
 	// those served that were proved before, as long as Options.ServeStale says.

@@ -122,7 +122,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// ServeHTTP returns a subscription; it returns when the connection has ended.
+// ServeHTTP serves one subscription; it returns when the connection has ended.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cursor, live, err := parseCursor(r)
 	if err != nil {

@@ -21,7 +21,8 @@ const (
 	qRecord  = `select cid, rev, value from repo_record where path = $1`
 	qRecords = `select path, cid, rev, value from repo_record where path >= $1 and path < $2 order by path limit $3`
 	qReverse = `select path, cid, rev, value from repo_record where path >= $1 and path < $2 order by path desc limit $3`
-	qBlob    = `select media_type, size, created, data, (select count(*) from repo_blob_ref r where r.cid = b.cid) from repo_blob b where b.cid = $1`
+	qBlob    = `select media_type, size, created, data, (select count(*) from repo_blob_ref r where r.cid = b.cid)
+		from repo_blob b where b.cid = $1`
 	qHasBlob = `select 1 from repo_blob where cid = $1`
 	qBlobs   = `select b.cid, b.media_type, b.size, b.created from repo_blob b
 		where b.cid > $1 and exists (select 1 from repo_blob_ref r where r.cid = b.cid and r.rev > $2) order by b.cid limit $3`

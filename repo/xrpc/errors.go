@@ -64,7 +64,7 @@ func ToError(err error) *Error {
 	return Errorf(http.StatusInternalServerError, "InternalServerError", "Internal Server Error")
 }
 
-// WriteError returns with an error. One that becomes a 5xx is logged: 500 and 507 at level error, others, which say that there is no room
+// WriteError writes err as XRPC JSON. One that becomes a 5xx is logged: 500 and 507 at level error, others, which say that there is no room
 // just now, at warn. nil log is slog.Default().
 func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	e := ToError(err)
@@ -81,7 +81,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 	WriteJSON(w, e.Status, e)
 }
 
-// WriteJSON returns with a JSON body. A client that does not read it within a minute, and a second for each 8 KiB, does not get it.
+// WriteJSON writes v as JSON with a status. A client that does not read it within a minute, and a second for each 8 KiB, does not get it.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {

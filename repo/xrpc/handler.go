@@ -150,7 +150,7 @@ func (p places) enter(w http.ResponseWriter, client string, again time.Duration)
 // Methods is a handler for each method, by NSID.
 func (h *Handler) Methods() map[string]http.Handler { return maps.Clone(h.methods) }
 
-// ServeHTTP returns /xrpc/NSID; a method it doesn't know is 501 MethodNotImplemented.
+// ServeHTTP serves /xrpc/NSID; a method it doesn't know is 501 MethodNotImplemented.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m, ok := h.methods[strings.TrimPrefix(r.URL.Path, "/xrpc/")]; ok {
 		m.ServeHTTP(w, r)

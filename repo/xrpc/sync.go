@@ -142,7 +142,7 @@ func (h *Handler) getBlob(w http.ResponseWriter, q query) error {
 	return nil
 }
 
-// ServeBlob returns with a blob, with ranges and ETag, and with the headers that keep a browser from running it.
+// ServeBlob writes a blob, with ranges and ETag, and with the headers that keep a browser from running it.
 func ServeBlob(w http.ResponseWriter, r *http.Request, c repo.CID, b repo.Blob) {
 	head := w.Header()
 	kind := b.MediaType

@@ -27,7 +27,7 @@ type Options struct {
 	Prefix string
 	// Log gets what was cleaned up and what could not be; nil is slog.Default().
 	Log *slog.Logger
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 	// UploadLife is how long after a restart the id of an upload without bytes is still good. Default: 24 h.
 	UploadLife time.Duration

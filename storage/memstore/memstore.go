@@ -26,7 +26,7 @@ import (
 type Options struct {
 	// Limit in bytes on all blobs and uploads together; beyond it is ErrNoSpace. 0 is none.
 	Limit int64
-	// Clock tells the time; nil is time.Now.
+	// Clock returns the time; nil is time.Now.
 	Clock func() time.Time
 }
 

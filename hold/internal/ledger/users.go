@@ -80,7 +80,8 @@ func (l *Ledger) Users(ctx context.Context) (dids []string, err error) {
 	if err := l.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := l.db.Read().QueryContext(ctx, `select did from hold_layer union select did from hold_lease union select did from hold_manifest`)
+	rows, err := l.db.Read().QueryContext(ctx,
+		`select did from hold_layer union select did from hold_lease union select did from hold_manifest`)
 	if err != nil {
 		return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
 	}

@@ -23,8 +23,8 @@ import (
 // change is what every verb that changes something has.
 type change struct {
 	cli.JSONFlag
-	DryRun         bool   `help:"Show what would be done, and the operation that would be signed; change nothing."`
-	OutputUnsigned string `help:"Write the operation to FILE, not signed, for a rotation key that is kept elsewhere; submit nothing." placeholder:"FILE"`
+	DryRun         bool   `xor:"plan" help:"Show what would be done, and the operation that would be signed; change nothing."`
+	OutputUnsigned string `xor:"plan" help:"Write the operation to FILE, not signed, for a rotation key that is kept elsewhere; submit nothing." placeholder:"FILE"`
 }
 
 // shows reports that nothing is to be submitted.
