@@ -103,7 +103,7 @@ func TestClientRequests(t *testing.T) {
 		room := did == "" || CountBy(r.Context(), did)
 		entered <- room
 		<-leave
-		if CountBy(r.Context(), did) != (did == "" || room) {
+		if (did == "" || room) && !CountBy(r.Context(), did) { // one without room may have got it meanwhile
 			t.Error("asked again, it counts otherwise")
 		}
 	}), VisitOptions{TrustedProxies: prefixes("10.0.0.0/8"), MaxRequests: 2, Log: quiet()})
