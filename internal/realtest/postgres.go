@@ -299,7 +299,7 @@ func (s *PostgresServer) Start(t testing.TB) {
 func (s *PostgresServer) run() (err error) {
 	// Its locks and memory lie in the folder, so that nothing of it is left elsewhere after a kill.
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
-		"-c", "dynamic_shared_memory_type=mmap", "-c", "max_connections=600"}
+		"-c", "dynamic_shared_memory_type=mmap", "-c", "max_connections=200"}
 	if s.shared {
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off")
 	}

@@ -3,6 +3,7 @@ package pds_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type account struct{ handle, did, password string }
 // world is a PDS, a directory and a hold, each behind a proxy that can fail, and a backend over them.
 type world struct {
 	t          testing.TB
+	opened     *sql.DB // by table
 	plc        string
 	pdsProxy   *realtest.FaultProxy
 	holdProxy  *realtest.FaultProxy

@@ -37,12 +37,13 @@ func TestEveryAnswerHasAKind(t *testing.T) {
 		{w.pdsProxy, []string{"sync.getLatestCommit", "repo.listRecords", "sync.getBlob", "sync.getRecord", "repo.getRecord"}},
 		{w.holdProxy, []string{"repo.getRecord", "repo.listRecords", "sync.getBlob"}},
 	}
+	table := w.table() // opens the database: once
 	for i, s := range servers {
 		for _, path := range s.paths {
 			for _, a := range answers {
 				what := fmt.Sprintf("server %d: %s answers %d %s", i, path, a.status, a.body)
 				w.forget()
-				_, err := w.table().Exec(`delete from pds_bytes`)
+				_, err := table.Exec(`delete from pds_bytes`)
 				must(t, err)
 				s.proxy.Inject(realtest.Fault{Kind: realtest.Fail, Path: path, Times: -1, Status: a.status, Body: a.body, Optional: true})
 				for _, as := range []string{"", "alice"} {

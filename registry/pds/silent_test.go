@@ -54,9 +54,12 @@ func tarpit(t *testing.T) (did string, caught *atomic.Int64) {
 // table opens the backend's database beside it.
 func (w *world) table() *sql.DB {
 	w.t.Helper()
-	db := realtest.OpenDatabase(w.t, filepath.Join(w.dir, "appview.db"))
-	w.t.Cleanup(func() { _ = db.Close() })
-	return db.Write()
+	if w.opened == nil {
+		db := realtest.OpenDatabase(w.t, filepath.Join(w.dir, "appview.db"))
+		w.t.Cleanup(func() { _ = db.Close() })
+		w.opened = db.Write()
+	}
+	return w.opened
 }
 
 // toldOf waits until the hold knows the layers of an image: less than the two minutes for which one try may hang.
