@@ -56,7 +56,10 @@ func (w *world) table() *sql.DB {
 	w.t.Helper()
 	if w.opened == nil {
 		db := realtest.OpenDatabase(w.t, filepath.Join(w.dir, "appview.db"))
-		w.t.Cleanup(func() { _ = db.Close() })
+		w.t.Cleanup(func() {
+			w.opened = nil // a subtest's world goes on in the next
+			_ = db.Close()
+		})
 		w.opened = db.Write()
 	}
 	return w.opened
