@@ -16,7 +16,8 @@ var rules = []rule{
 	{"lexicons", nil, 0},
 
 	{"identity/serviceauth", []string{"identity", "internal/party"}, 110},
-	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable"}, 140},
+	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable", "internal/seal",
+		"internal/crashpoint"}, 140},
 	{"identity/plc", []string{"identity", "identity/internal/plclog"}, 110},
 	{"identity/backup", []string{"identity", "identity/internal/plclog", "internal/durable"}, 130},
 	{"identity/internal/plclog", []string{"", "internal/durable", "internal/httpx", "internal/crashpoint"}, 60},
@@ -83,6 +84,7 @@ var rules = []rule{
 	{"internal/room", nil, 0},
 	{"internal/blobhttp", []string{"internal/oci", "internal/pace"}, 4},
 	{"internal/durable", nil, 1},
+	{"internal/seal", []string{"internal/durable"}, 1},
 	{"internal/config", nil, 20},
 	{"internal/cli/database", []string{"sqldb/..."}, 50},
 	{"internal/cli", []string{"internal/config"}, 20},
