@@ -41,3 +41,20 @@ func InTx(ctx context.Context, db Beginner, f func(*sql.Tx) error) error {
 	}
 	return nil
 }
+
+// Strings returns what a query of one column, of text, finds. Errors are given their kind by [Wrap].
+func Strings(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, Wrap(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var one string
+		if err := rows.Scan(&one); err != nil {
+			return nil, Wrap(err)
+		}
+		all = append(all, one)
+	}
+	return all, Wrap(rows.Err())
+}

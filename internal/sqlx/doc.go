@@ -1,5 +1,5 @@
 // Package sqlx is what the packages share of SQL, beside the database itself (package sqldb): migrations by package ([Migrate]),
-// transactions ([InTx]) and kinds of errors ([Wrap]). It imports no driver; sqldb/sqlite and sqldb/postgres do,
+// transactions ([InTx]), lists of text ([Strings]) and kinds of errors ([Wrap]). It imports no driver; sqldb/sqlite and sqldb/postgres do,
 // one each, and are the only places that may.
 //
 //	db, err := sqlite.Open(ctx, filepath.Join(dir, "hold.db"))

@@ -4,10 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
@@ -156,31 +156,18 @@ func (l *Ledger) Settle(ctx context.Context, settle func(ctx context.Context, di
 	for {
 		dids, err := l.expired(ctx, l.clock())
 		if err != nil {
-			return fmt.Errorf("expired leases: %w", sqlx.Wrap(err))
+			return fmt.Errorf("expired leases: %w", err)
 		}
 		if len(dids) == 0 {
 			return nil
 		}
-		errs := make(chan error, len(dids))
-		next := make(chan string)
-		var workers sync.WaitGroup
-		for range min(settleAtOnce, len(dids)) {
-			workers.Go(func() {
-				for did := range next {
-					errs <- l.settleOne(ctx, did, settle)
-				}
-			})
-		}
+		var users errgroup.Group
+		users.SetLimit(settleAtOnce)
 		for _, did := range dids {
-			next <- did
+			users.Go(func() error { return l.settleOne(ctx, did, settle) })
 		}
-		close(next)
-		workers.Wait()
-		close(errs)
-		for err := range errs {
-			if err != nil {
-				return err
-			}
+		if err := users.Wait(); err != nil {
+			return err
 		}
 	}
 }
@@ -224,18 +211,6 @@ func (l *Ledger) endLeases(ctx context.Context, did string, at time.Time) error 
 
 // expired returns who has leases that ran out, the one who waits longest first.
 func (l *Ledger) expired(ctx context.Context, now time.Time) (dids []string, err error) {
-	rows, err := l.db.Read().QueryContext(ctx, `select did from hold_lease where expires < $1
+	return sqlx.Strings(ctx, l.db.Read(), `select did from hold_lease where expires < $1
 		group by did order by min(expires), did limit $2`, now.Unix(), settleAtRun)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var did string
-		if err := rows.Scan(&did); err != nil {
-			return nil, err
-		}
-		dids = append(dids, did)
-	}
-	return dids, rows.Err()
 }

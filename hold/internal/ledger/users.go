@@ -33,20 +33,9 @@ func (l *Ledger) LayersOfUser(ctx context.Context, did string) (rkeys []string, 
 	if err := l.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := l.db.Read().QueryContext(ctx, `select rkey from hold_layer where did = $1 order by rkey`, did)
+	rkeys, err = sqlx.Strings(ctx, l.db.Read(), `select rkey from hold_layer where did = $1 order by rkey`, did)
 	if err != nil {
-		return nil, fmt.Errorf("records of %s: %w", did, sqlx.Wrap(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var rkey string
-		if err := rows.Scan(&rkey); err != nil {
-			return nil, fmt.Errorf("records of %s: %w", did, sqlx.Wrap(err))
-		}
-		rkeys = append(rkeys, rkey)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("records of %s: %w", did, sqlx.Wrap(err))
+		return nil, fmt.Errorf("records of %s: %w", did, err)
 	}
 	return rkeys, nil
 }
@@ -80,18 +69,10 @@ func (l *Ledger) Users(ctx context.Context) (dids []string, err error) {
 	if err := l.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := l.db.Read().QueryContext(ctx,
+	dids, err = sqlx.Strings(ctx, l.db.Read(),
 		`select did from hold_layer union select did from hold_lease union select did from hold_manifest`)
 	if err != nil {
-		return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
+		return nil, fmt.Errorf("users: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var did string
-		if err := rows.Scan(&did); err != nil {
-			return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
-		}
-		dids = append(dids, did)
-	}
-	return dids, sqlx.Wrap(rows.Err())
+	return dids, nil
 }

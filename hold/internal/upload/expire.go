@@ -3,7 +3,6 @@ package upload
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -65,41 +64,18 @@ func (s *Uploads) forgetDone(ctx context.Context, before time.Time) error {
 	if err := s.forget(ctx, `done = 1 and touched < $1`, before.Unix()); err != nil {
 		return err
 	}
-	many, err := s.manyDone(ctx)
+	many, err := sqlx.Strings(ctx, s.db.Read(), `select did from hold_upload where done = 1 group by did having count(*) > $1`, maxDone)
 	if err != nil {
-		return sqlx.Wrap(err)
+		return err
 	}
 	for _, did := range many {
-		var until int64
-		err := s.db.Read().QueryRowContext(ctx, `select touched from hold_upload where did = $1 and done = 1
-			order by touched desc limit 1 offset $2`, did, maxDone).Scan(&until)
-		if errors.Is(err, sql.ErrNoRows) {
-			continue
-		}
+		err := s.forget(ctx, `done = 1 and did = $1 and touched <= (select touched from hold_upload
+			where did = $1 and done = 1 order by touched desc limit 1 offset $2)`, did, maxDone)
 		if err != nil {
-			return sqlx.Wrap(err)
-		}
-		if err := s.forget(ctx, `done = 1 and did = $1 and touched <= $2`, did, until); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (s *Uploads) manyDone(ctx context.Context) (dids []string, err error) {
-	rows, err := s.db.Read().QueryContext(ctx, `select did from hold_upload where done = 1 group by did having count(*) > $1`, maxDone)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var did string
-		if err := rows.Scan(&did); err != nil {
-			return nil, err
-		}
-		dids = append(dids, did)
-	}
-	return dids, rows.Err()
 }
 
 func (s *Uploads) forget(ctx context.Context, which string, args ...any) error {

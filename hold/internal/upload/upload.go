@@ -281,17 +281,9 @@ func (s *Uploads) Parts(ctx context.Context, u *Upload) ([]Part, error) {
 
 // Users returns the DIDs that have uploads under way.
 func (s *Uploads) Users(ctx context.Context) (dids []string, err error) {
-	rows, err := s.db.Read().QueryContext(ctx, `select distinct did from hold_upload where done = 0`)
+	dids, err = sqlx.Strings(ctx, s.db.Read(), `select distinct did from hold_upload where done = 0`)
 	if err != nil {
-		return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
+		return nil, fmt.Errorf("users of uploads: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var did string
-		if err := rows.Scan(&did); err != nil {
-			return nil, fmt.Errorf("users: %w", sqlx.Wrap(err))
-		}
-		dids = append(dids, did)
-	}
-	return dids, sqlx.Wrap(rows.Err())
+	return dids, nil
 }
