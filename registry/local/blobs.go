@@ -135,7 +135,7 @@ func (u *upload) Size() int64  { return u.up.Size() }
 func (u *upload) Link() string { return "" }
 
 func (u *upload) ReadFrom(src io.Reader) (int64, error) {
-	n, err := u.up.ReadFrom(u.r.b.watch(u.ctx, u.r.account, src))
+	n, err := u.up.ReadFrom(u.r.b.disk.Reader(u.ctx, u.r.account, src))
 	return n, u.r.b.wire(err)
 }
 

@@ -4,20 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/storage"
 )
-
-// watch has the bytes of an upload stop before the disk is full. The disk of a store that isn't ours is not looked at.
-func (b *Backend) watch(ctx context.Context, account string, src io.Reader) io.Reader {
-	if b.disk == nil {
-		return src
-	}
-	return b.disk.Reader(ctx, account, src)
-}
 
 // makeRoom is called when the disk is nearly full: an upload that nobody works on goes, of the account whose uploads take the most the
 // oldest and largest. Its client begins anew.

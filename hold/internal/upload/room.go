@@ -3,20 +3,11 @@ package upload
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/room"
 	"github.com/atcr-dev/atcr/internal/sqlx"
 )
-
-// watch has the bytes of a part stop before the disk that they go to is full. A nil disk is not looked at.
-func watch(ctx context.Context, disk *room.Disk, did string, body io.Reader) io.Reader {
-	if disk == nil {
-		return body
-	}
-	return disk.Reader(ctx, did, body)
-}
 
 // place is what uploads have on one disk.
 type place struct{ stored, spooled bool }

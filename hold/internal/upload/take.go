@@ -72,7 +72,7 @@ func (s *Uploads) takeNext(ctx context.Context, u *Upload, n int, body io.Reader
 			return Part{}, BodyError(err)
 		}
 	}
-	if _, err := up.ReadFrom(watch(ctx, s.layers, u.DID, counted)); err != nil {
+	if _, err := up.ReadFrom(s.layers.Reader(ctx, u.DID, counted)); err != nil {
 		return Part{}, BodyError(err)
 	}
 	if err := up.Flush(ctx); err != nil {
@@ -128,7 +128,7 @@ func (s *Uploads) takeAgain(ctx context.Context, u *Upload, n int, body io.Reade
 
 // takeEarly puts a part into the spool, to be read back when its turn comes.
 func (s *Uploads) takeEarly(ctx context.Context, u *Upload, n int, body io.Reader) (Part, error) {
-	size, sum, err := s.spool.put(u.DID, u.key, n, watch(ctx, s.spooled, u.DID, body))
+	size, sum, err := s.spool.put(u.DID, u.key, n, s.spooled.Reader(ctx, u.DID, body))
 	if err != nil {
 		return Part{}, BodyError(err)
 	}
