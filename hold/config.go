@@ -203,14 +203,11 @@ func (c *Config) checkAsked() error {
 		return nil
 	}
 	guard := c.guard()
-	for field, address := range map[string]string{"PLCURL": c.PLCURL, "HandleResolverURL": c.HandleResolverURL} {
-		if err := guard.CheckURL(address); err != nil {
-			if field == "PLCURL" {
-				err = fmt.Errorf("%w: %w", identity.ErrPLCForbidden, err)
-			}
-			return fmt.Errorf("hold: %s: %w: it can't be asked. Give the address of a public server, name its network in AllowNetworks, "+
-				"or set TestMode on one machine", field, err)
-		}
+	if err := guard.CheckServer("PLCURL", c.PLCURL); err != nil {
+		return fmt.Errorf("hold: %w: %w", identity.ErrPLCForbidden, err)
+	}
+	if err := guard.CheckServer("HandleResolverURL", c.HandleResolverURL); err != nil {
+		return fmt.Errorf("hold: %w", err)
 	}
 	return nil
 }

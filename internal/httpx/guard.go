@@ -90,6 +90,15 @@ func (g *Guard) CheckURL(address string) error {
 	return nil // a name
 }
 
+// CheckServer is [Guard.CheckURL] for the server that a field of a configuration names. Its error names the field and says what to do.
+func (g *Guard) CheckServer(field, address string) error {
+	if err := g.CheckURL(address); err != nil {
+		return fmt.Errorf("%s: %w: it can't be asked. Give the address of a public server, name its network in AllowNetworks, "+
+			"or set TestMode on one machine", field, err)
+	}
+	return nil
+}
+
 func (g *Guard) allowsHost(host string) bool {
 	for _, h := range g.Hosts {
 		if strings.EqualFold(strings.TrimSuffix(h, "."), strings.TrimSuffix(host, ".")) && h != "" {

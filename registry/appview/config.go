@@ -1,6 +1,7 @@
 package appview
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -137,11 +138,9 @@ func (c *Config) checkAsked() error {
 		return nil
 	}
 	guard := c.guard()
-	for field, address := range map[string]string{"PLCURL": c.PLCURL, "HandleResolverURL": c.HandleResolverURL} {
-		if err := guard.CheckURL(address); err != nil {
-			return fmt.Errorf("appview: %s: %w: it can't be asked. Give the address of a public server, name its network in "+
-				"AllowNetworks, or set TestMode on one machine", field, err)
-		}
+	err := cmp.Or(guard.CheckServer("PLCURL", c.PLCURL), guard.CheckServer("HandleResolverURL", c.HandleResolverURL))
+	if err != nil {
+		return fmt.Errorf("appview: %w", err)
 	}
 	return nil
 }
