@@ -114,7 +114,7 @@ func (c *Client) StatBlob(ctx context.Context, userDID string, d digest.Digest) 
 	if err != nil {
 		return 0, err
 	}
-	defer discard(resp)
+	defer httpx.Drain(resp)
 	switch {
 	case isRedirect(resp.StatusCode):
 		link, err := c.location(ctx, resp)
@@ -215,7 +215,7 @@ func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, b
 		return nil, err
 	}
 	if isRedirect(resp.StatusCode) {
-		defer discard(resp)
+		defer httpx.Drain(resp)
 		link, err := c.location(ctx, resp)
 		if err != nil {
 			return nil, err
@@ -231,7 +231,7 @@ func (c *Client) getBlob(ctx context.Context, userDID string, d digest.Digest, b
 	case http.StatusPartialContent:
 		return &Blob{Body: resp.Body, Size: resp.ContentLength, ContentRange: resp.Header.Get("Content-Range")}, nil
 	}
-	defer discard(resp)
+	defer httpx.Drain(resp)
 	return nil, answerError(c, methodGetBlob, resp)
 }
 
@@ -246,7 +246,7 @@ func (c *Client) linkOrBlob(ctx context.Context, resp *http.Response, d digest.D
 	}
 	isBlob := len(head) == maxLinkBody || !d.Algorithm().Available() || d.Algorithm().FromBytes(head) == d
 	if !isBlob && json.Unmarshal(head, &link) == nil && link.URL != "" {
-		discard(resp)
+		httpx.Drain(resp)
 		u, err := c.checkLink(ctx, methodGetBlob, link.URL)
 		if err != nil {
 			return nil, err

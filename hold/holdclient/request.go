@@ -49,7 +49,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		if !r.replayable() {
 			return resp, nil
 		}
-		discard(resp)
+		httpx.Drain(resp)
 	}
 	c.h.mu.Lock()
 	first, second, known := c.h.auds[0], c.h.auds[1], c.h.audKnown
@@ -59,7 +59,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		return resp, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized && !known && r.replayable() {
-		discard(resp)
+		httpx.Drain(resp)
 		if resp, err = c.try(ctx, r, second); err != nil {
 			return resp, err
 		}
@@ -188,7 +188,7 @@ func (c *Client) callOnce(ctx context.Context, verb, method string, query url.Va
 	if err != nil {
 		return err
 	}
-	defer discard(resp)
+	defer httpx.Drain(resp)
 	if resp.StatusCode/100 != 2 {
 		e := answerError(c, method, resp)
 		if lacksMethod(e) {
@@ -229,11 +229,6 @@ func (c *Client) decode(resp *http.Response, method string, out any) error {
 
 func (c *Client) bad(method, format string, args ...any) error {
 	return &Error{Kind: ErrBadAnswer, Method: method, URL: c.h.url, Message: fmt.Sprintf(format, args...)}
-}
-
-// discard frees the connection: a short rest is read so that it can be used again.
-func discard(resp *http.Response) {
-	httpx.Drain(resp)
 }
 
 // stream is a request body that counts what was taken, so that a refusal that came before the first byte

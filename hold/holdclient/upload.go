@@ -188,7 +188,7 @@ func (c *Client) putPart(ctx context.Context, t *target, n int, size int64, s *s
 	if err != nil {
 		return Part{}, err
 	}
-	defer discard(resp)
+	defer httpx.Drain(resp)
 	if resp.StatusCode/100 != 2 {
 		return Part{}, answerError(c, methodUploadPart, resp)
 	}
@@ -214,7 +214,7 @@ func (c *Client) putDirect(ctx context.Context, uploadID string, n int, size int
 	if err != nil {
 		return Part{}, err
 	}
-	defer discard(resp)
+	defer httpx.Drain(resp)
 	if resp.StatusCode/100 != 2 {
 		e := answerError(c, methodUploadPart, resp)
 		if lacksMethod(e) {
