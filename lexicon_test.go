@@ -232,7 +232,7 @@ func TestRecordsAreValidByLexicon(t *testing.T) {
 			UpdatedAt: now},
 		&Star{Subject: StarSubject("at://" + didA + "/io.atcr.repo.page/app"), CreatedAt: now},
 		&Captain{Owner: didA, DeployedAt: now, Region: "r", Successor: didA, SupporterBadgeTiers: []string{"t"}},
-		&Crew{Member: didA, Role: "member", AddedAt: now},
+		&Crew{Member: didA, Role: "member", AddedAt: now, Joined: true},
 		&Layer{Digest: "sha256:" + hexA, Size: 1, MediaType: "a/b", Manifest: uri, UserDID: didA, CreatedAt: now},
 		&Stats{OwnerDID: didA, Repository: "app", LastPull: now, LastPush: now, UpdatedAt: now},
 		&Scan{Manifest: uri, Repository: "app", UserDID: didA, ScannerVersion: "1", ScannedAt: now,

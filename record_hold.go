@@ -50,6 +50,7 @@ type Crew struct {
 	Permissions []string `json:"permissions"`
 	Tier        string   `json:"tier,omitempty" max:"32"`
 	AddedAt     Datetime `json:"addedAt"`
+	Joined      bool     `json:"joined,omitempty"` // the member asked for it, and the captain has not said since what the member may
 	Extra       Extra    `json:"-"`
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/hold/internal/crew"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/internal/party"
@@ -99,7 +98,7 @@ func asJoined(m member) bool {
 		}
 	}
 	both := len(m.Permissions) == 2 && m.Can(atcr.PermissionBlobRead) && m.Can(atcr.PermissionBlobWrite)
-	return m.Role == "member" && m.Tier == "" && (both || m.Extra[crew.Joined] != nil)
+	return m.Role == "member" && m.Tier == "" && (both || m.Joined)
 }
 
 // idle are the keys of records as requestCrew makes them, of members who are not busy and were added before a time, the newest first.

@@ -11,7 +11,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr"
-	"github.com/atcr-dev/atcr/hold/internal/crew"
 	"github.com/atcr-dev/atcr/hold/internal/upload"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/repo"
@@ -134,9 +133,9 @@ func (p *people) alignMember(ctx context.Context, m CrewMember) error {
 			o["addedAt"] = timestamp(p.clock())
 		}
 		changed := o.set(want)
-		if _, ok := o[crew.Joined]; ok {
-			delete(o, crew.Joined)
-			changed = append(changed, crew.Joined)
+		if _, ok := o["joined"]; ok {
+			delete(o, "joined")
+			changed = append(changed, "joined")
 		}
 		if exists && len(changed) > 0 {
 			p.log.Warn("a crew record differed from the configuration, which wins", "member", did, "fields", strings.Join(changed, " "))
@@ -177,7 +176,7 @@ func (p *people) add(ctx context.Context, did, role string, perms []string) (res
 	}
 	value, err := repo.RecordFrom(object{
 		"$type": atcr.NSIDCrew, "member": did, "role": role, "permissions": permissions(perms), "addedAt": timestamp(p.clock()),
-		crew.Joined: true,
+		"joined": true,
 	})
 	if err != nil {
 		return repo.Result{}, false, err

@@ -25,10 +25,6 @@ import (
 	"github.com/atcr-dev/atcr/repo"
 )
 
-// Joined is the field of a crew record that was made as the member asked for it. It goes when the captain says what the member may: such a
-// record makes no room for others in a full crew, since joining again must not undo it.
-const Joined = "joined"
-
 // Change is what shall become of a member.
 type Change struct {
 	Member      string   `json:"member"` // DID
@@ -120,7 +116,7 @@ func changed(rec repo.Record, c Change) (*repo.Write, error) {
 		return nil, err
 	}
 	maps.Copy(value, c.fields())
-	delete(value, Joined)
+	delete(value, "joined") // the captain has spoken: joining again must not undo it
 	data, err := repo.RecordFrom(value)
 	if err != nil || bytes.Equal(data, rec.Value) {
 		return nil, err
