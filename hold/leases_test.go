@@ -105,19 +105,14 @@ func TestLeaseBound(t *testing.T) {
 // front puts a handler before a user's PDS.
 func (h *testHold) front(u *user, f func(w http.ResponseWriter, r *http.Request, pds http.Handler)) {
 	h.t.Helper()
-	pds := httputil.NewSingleHostReverseProxy(must1(url.Parse(u.pds)))
+	to, err := url.Parse(u.pds)
+	must(h.t, err)
+	pds := httputil.NewSingleHostReverseProxy(to)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(w, r, pds) }))
 	h.t.Cleanup(srv.Close)
 	pub, err := u.key.PublicKey()
 	must(h.t, err)
 	insert(h.net.dir, childUser{u.did, pub.Multibase(), srv.URL})
-}
-
-func must1[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
 
 func (h *testHold) used(u *user) int64 {

@@ -86,10 +86,11 @@ func (l *listing) goOn(after string) { l.cursor, l.ended = after, after == "" }
 // search goes through a user's manifest records for one. Errors: errNoRecord; PDSUnavailable, also when there are more than 10 000 or
 // the PDS takes longer than 30 s, since nobody may conclude from a list that was cut.
 func (p *pds) search(ctx context.Context, repository string, d digest.Digest) (*manifestRecord, error) {
-	if !p.by.searching.Enter(p.did) {
+	done, ok := p.by.searching.Try(p.did)
+	if !ok {
 		return nil, unavailable("Busy", "the manifest records of %s are being gone through already", p.did)
 	}
-	defer p.by.searching.Leave(p.did)
+	defer done()
 	select {
 	case p.by.searches <- struct{}{}:
 		defer func() { <-p.by.searches }()

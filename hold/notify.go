@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/hold/internal/ledger"
@@ -134,7 +132,10 @@ func (s *notices) recordManifest(ctx context.Context, p *pds, m *manifestRecord)
 // layersAtHand are the blobs a manifest names, with the sizes they have here. One that must be here and isn't is an
 // error; one that may lie elsewhere (nondistributable, or with urls) is left out.
 func (s *notices) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.Layer, error) {
-	required, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	if err := man.CheckDigests(); err != nil { // no AppView of ours takes it
+		return nil, fail(http.StatusBadRequest, "InvalidManifest", "%v", err)
+	}
+	required := map[digest.Digest]bool{}
 	all := man.Layers[:len(man.Layers):len(man.Layers)]
 	if man.Config != nil {
 		all = append(all, *man.Config)
@@ -143,17 +144,13 @@ func (s *notices) layersAtHand(ctx context.Context, man *oci.Manifest) ([]atcr.L
 		required[d.Digest] = true
 		all = append(all, d)
 	}
-	all = slices.DeleteFunc(slices.Clone(all), func(d ocispec.Descriptor) bool {
-		again := seen[d.Digest]
-		seen[d.Digest] = true
-		return again
-	})
-	if len(all) > oci.MaxManifestDigests { // no AppView of ours takes it
-		return nil, fail(http.StatusBadRequest, "InvalidManifest", "the manifest names %d blobs, at most %d are taken", len(all),
-			oci.MaxManifestDigests)
-	}
+	seen := map[digest.Digest]bool{}
 	var layers []atcr.Layer
 	for _, d := range all {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
 		info, err := s.store.Stat(ctx, d.Digest)
 		if errors.Is(err, storage.ErrNotFound) {
 			if required[d.Digest] {

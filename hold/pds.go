@@ -17,7 +17,7 @@ import (
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
-	"github.com/atcr-dev/atcr/internal/limit"
+	"github.com/atcr-dev/atcr/internal/keylock"
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/repo"
 )
@@ -42,13 +42,11 @@ type pdses struct {
 	log   *slog.Logger
 
 	searches  chan struct{} // one for each that runs
-	searching *limit.Places // by DID
+	searching keylock.Locks // by DID
 }
 
 func newPDSes(dir identity.Directory, client *http.Client, clock func() time.Time, log *slog.Logger) *pdses {
-	return &pdses{
-		dir: dir, http: client, clock: clock, log: log, searches: make(chan struct{}, maxSearches), searching: limit.NewPlaces(1),
-	}
+	return &pdses{dir: dir, http: client, clock: clock, log: log, searches: make(chan struct{}, maxSearches)}
 }
 
 // pds is one user's PDS.

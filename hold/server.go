@@ -268,7 +268,7 @@ func (s *Server) openIdentity(ctx context.Context) error {
 
 // openAnswers makes the budget of what members' PDSes and the servers of did:web documents send.
 func openAnswers(temp string) (*httpx.Answers, error) {
-	if err := errors.Join(os.RemoveAll(temp), durable.MkdirAll(temp, 0o700)); err != nil { // what a crash left goes
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil { // what a crash left goes
 		return nil, fmt.Errorf("folder for temporary files: %w", err)
 	}
 	return httpx.NewAnswers(httpx.AnswersOptions{Dir: temp}), nil

@@ -128,7 +128,7 @@ func (s *Server) openNetwork(context.Context) error {
 	}
 	s.links = httpx.NewLinks(links)
 	temp := filepath.Join(s.cfg.Dir, "tmp")
-	if err := errors.Join(os.RemoveAll(temp), durable.MkdirAll(temp, 0o700)); err != nil { // what a crash left goes
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil { // what a crash left goes
 		return fmt.Errorf("appview: folder for temporary files: %w", err)
 	}
 	s.answers = httpx.NewAnswers(httpx.AnswersOptions{Dir: temp})
