@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -52,7 +53,7 @@ type passes struct {
 	paths   map[CID]string // of records that were found; checked before use
 }
 
-func newPasses() *passes { return &passes{place: make(chan struct{}, 1)} }
+func newPasses() *passes { return &passes{place: make(chan struct{}, 1), paths: map[CID]string{}} }
 
 // wait returns when it is the caller's turn; leave ends it. Errors: ErrBusy, the context's.
 func (p *passes) wait(ctx context.Context) (leave func(), err error) {
@@ -89,16 +90,14 @@ func (p *passes) learn(head CID, missing []CID, paths map[CID]string) {
 	if p.missing == nil || p.head != head || len(p.missing)+len(missing) > maxPassMemory {
 		p.missing = map[CID]bool{}
 	}
-	if p.paths == nil || len(p.paths)+len(paths) > maxPassMemory {
+	if len(p.paths)+len(paths) > maxPassMemory {
 		p.paths = map[CID]string{}
 	}
 	p.head = head
 	for _, id := range missing {
 		p.missing[id] = true
 	}
-	for id, path := range paths {
-		p.paths[id] = path
-	}
+	maps.Copy(p.paths, paths)
 }
 
 // findBlocks fills in what it finds, and returns what is not there; when some is known not to be, the rest is not looked for. Who

@@ -145,8 +145,12 @@ func (c *CAR) VerifySignature(key atcrypto.PublicKey) error {
 	return nil
 }
 
+func (c *CAR) walker() carWalk {
+	return carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
+}
+
 func (c *CAR) verify(ctx context.Context, first io.Reader) error {
-	w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
+	w := c.walker()
 	in, err := newCARReader(ctx, first)
 	if err != nil {
 		return err
@@ -161,7 +165,7 @@ func (c *CAR) verify(ctx context.Context, first io.Reader) error {
 		if _, err := io.Copy(io.Discard, first); err != nil { // into the spool
 			return fmt.Errorf("read: %w", err)
 		}
-		w = carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
+		w = c.walker()
 		if _, c.index, err = indexCAR(ctx, c.file, c.file.whole()); err != nil {
 			return err
 		}
@@ -240,7 +244,7 @@ var errStopped = errors.New("stopped")
 // walkRecords is Records without copies: values are good until the next step.
 func (c *CAR) walkRecords(ctx context.Context) iter.Seq2[carRecord, error] {
 	return func(yield func(carRecord, error) bool) {
-		w := carWalk{did: c.src.DID, key: c.src.Key, strict: c.src.Strict, anyCase: c.src.AnyCase}
+		w := c.walker()
 		w.record = func(r carRecord) error {
 			if !yield(r, nil) {
 				return errStopped

@@ -25,7 +25,7 @@ const pragma = "\x0a\xa1\x67version\x02"
 // Where the fixed parts of a CARv2 are, in bytes. The header is 16 bytes of characteristics, and three numbers of 8 bytes, little-endian:
 // offset and size of the CARv1, offset of the index.
 const (
-	headerAt  = len(pragma)
+	headerAt  = 11 // after the pragma
 	headerEnd = headerAt + 16 + 3*8
 )
 
@@ -37,7 +37,7 @@ func parseHeader(b []byte) (header, error) {
 	number := func(i int) int64 { return int64(binary.LittleEndian.Uint64(b[16+8*i:])) }
 	h := header{number(0), number(1)}
 	switch index := number(2); {
-	case h.at < int64(headerEnd):
+	case h.at < headerEnd:
 		return h, wrong(headerAt, "the header of a CARv2: its CARv1 would begin at byte %d", uint64(h.at))
 	case h.size <= 0:
 		return h, wrong(headerAt, "the header of a CARv2: its CARv1 would have %d bytes", uint64(h.size))
@@ -148,16 +148,16 @@ func fromStream(src repo.Source) (repo.Source, error) {
 	if err != nil {
 		return src, err
 	}
-	before := h.at - int64(headerEnd)
+	before := h.at - headerEnd
 	skipped, err := io.CopyN(io.Discard, in, before)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return src, err
 	}
 	if skipped < before {
-		return src, wrong(headerAt, "a CARv2 whose CARv1 would begin at byte %d, beyond its end at byte %d", h.at, int64(headerEnd)+skipped)
+		return src, wrong(headerAt, "a CARv2 whose CARv1 would begin at byte %d, beyond its end at byte %d", h.at, headerEnd+skipped)
 	}
 	inner := &bounded{in: in, left: h.size}
-	begin := make([]byte, min(h.size, int64(headerAt)))
+	begin := make([]byte, min(h.size, headerAt))
 	if n, err = readUpTo(inner, begin); err != nil {
 		if e := (*repo.CARError)(nil); errors.As(err, &e) {
 			e.Offset += h.at // not yet within
@@ -213,6 +213,6 @@ func torn(size int) error {
 	return wrong(headerAt, "the header of a CARv2 is cut off: %d bytes of %d", size-headerAt, headerEnd-headerAt)
 }
 
-func wrong[N int | int64](offset N, format string, args ...any) error {
-	return &repo.CARError{Offset: int64(offset), Err: fmt.Errorf(format, args...)}
+func wrong(offset int64, format string, args ...any) error {
+	return &repo.CARError{Offset: offset, Err: fmt.Errorf(format, args...)}
 }
