@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/atcr-dev/atcr/repo"
+	"github.com/atcr-dev/atcr/repo/memstore"
 	"github.com/atcr-dev/atcr/repo/repotest"
 	"github.com/atcr-dev/atcr/repo/sqlstore"
 	"github.com/atcr-dev/atcr/repo/xrpc"
@@ -28,6 +30,11 @@ func large(t *testing.T) *repo.Repo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	return fill(t, s)
+}
+
+func fill(t *testing.T, s repo.Store) *repo.Repo {
+	t.Helper()
 	r := repotest.Open(t, s, repo.Options{DID: did})
 	for i := range 24 {
 		v, err := repo.RecordFrom(map[string]string{"v": strings.Repeat(fmt.Sprint(i%10), 900_000)})
@@ -137,55 +144,68 @@ func TestExportsThatNobodyReads(t *testing.T) {
 	}
 }
 
+// slow is the answer to a client that hangs up after a while in which it read nothing; 0: it reads all at once.
+type slow struct {
+	*httptest.ResponseRecorder
+	takes time.Duration
+}
+
+func (s slow) Write(p []byte) (int, error) {
+	if s.takes == 0 {
+		return s.ResponseRecorder.Write(p)
+	}
+	time.Sleep(s.takes)
+	return 0, net.ErrClosed
+}
+
+func serveSlow(h http.Handler, w slow, req *http.Request) {
+	defer func() {
+		if e := recover(); e != nil && e != http.ErrAbortHandler {
+			panic(e)
+		}
+	}()
+	h.ServeHTTP(w, req)
+}
+
 // TestLongExportsTakeTurns: who had a place for long exports gets none for as long again, so that a few who read slowly and ask again
 // don't keep the others out; a short export it gets.
 func TestLongExportsTakeTurns(t *testing.T) {
 	t.Parallel()
-	r := large(t)
+	r := fill(t, memstore.New())
 	head, err := r.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{Client: clientHeader, MaxExports: 1}))
-	t.Cleanup(srv.Close)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/xrpc/com.atproto.sync.getRepo?did="+did, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-Client", "mallory")
-	resp, err := srv.Client().Do(req)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatal(resp, err)
-	}
-	defer resp.Body.Close()
-	time.Sleep(3 * time.Second) // so long it has the place
-	cancel()
-	refused := false
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		resp := ask(t, srv, "mallory", "")
-		if resp.StatusCode == http.StatusOK {
-			break
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("%s %s, %v", resp.Status, body, err)
-		}
-		if !refused && strings.Contains(string(body), "turn") {
-			refused = true
-			if got := ask(t, srv, "mallory", "&since="+head.Rev).StatusCode; got != http.StatusOK {
-				t.Errorf("a short export meanwhile: %d", got)
-			}
-			other := ask(t, srv, "bob", "")
-			if b, err := io.ReadAll(other.Body); other.StatusCode != http.StatusOK || err != nil || len(b) < 20<<20 {
-				t.Errorf("another client meanwhile: %s, %d bytes, %v", other.Status, len(b), err)
+	synctest.Test(t, func(t *testing.T) {
+		h := xrpc.NewHandler(xrpc.One(xrpc.Account{Repo: r}), &xrpc.Options{Client: clientHeader, MaxExports: 1})
+		for i, c := range []struct {
+			after         time.Duration
+			client, query string
+			takes         time.Duration
+			status        int
+		}{
+			{0, "mallory", "", 3 * time.Second, 200},
+			{0, "mallory", "", 0, 429},
+			{0, "mallory", "&since=" + head.Rev, 0, 200},
+			{0, "bob", "", 0, 200},
+			{2 * time.Second, "mallory", "", 0, 429},
+			{2 * time.Second, "mallory", "", 0, 200},
+		} {
+			time.Sleep(c.after)
+			req := httptest.NewRequest(http.MethodGet, "/xrpc/com.atproto.sync.getRepo?did="+did+c.query, nil)
+			req.Header.Set("X-Client", c.client)
+			w := slow{httptest.NewRecorder(), c.takes}
+			serveSlow(h, w, req)
+			switch body := w.Body.String(); {
+			case w.Code != c.status:
+				t.Errorf("%d: %d %.200q, want %d", i, w.Code, body, c.status)
+			case c.status == 429 && !strings.Contains(body, "turn"):
+				t.Errorf("%d: %s", i, body)
+			case c.status == 200 && c.query == "" && c.takes == 0 && len(body) < 20<<20:
+				t.Errorf("%d: %d bytes", i, len(body))
 			}
 		}
-	}
-	if !refused {
-		t.Error("the one who had the place for long got it again at once")
-	}
+	})
 }
 
 // TestHeadOfAnExport: HEAD of getRepo walks through nothing.
