@@ -3,7 +3,6 @@ package serviceauth
 import (
 	"cmp"
 	"container/heap"
-	"container/list"
 	"crypto/sha256"
 	"maps"
 	"slices"
@@ -117,38 +116,4 @@ func (e *expiries) Pop() any {
 	last := (*e)[len(*e)-1]
 	*e = (*e)[:len(*e)-1]
 	return last
-}
-
-// limiter lets something happen once in a period for a key. It remembers a bounded number of keys, the latest.
-type limiter struct {
-	period time.Duration
-	max    int
-
-	mu    sync.Mutex
-	byKey map[string]*list.Element // of limited
-	order *list.List               // oldest in front
-}
-
-type limited struct {
-	key string
-	at  time.Time
-}
-
-func newLimiter(period time.Duration, limit int) *limiter {
-	return &limiter{period: period, max: limit, byKey: map[string]*list.Element{}, order: list.New()}
-}
-
-func (l *limiter) allow(key string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if el, ok := l.byKey[key]; ok {
-		if now.Sub(el.Value.(limited).at) < l.period {
-			return false
-		}
-		l.order.Remove(el)
-	} else if l.order.Len() >= l.max {
-		delete(l.byKey, l.order.Remove(l.order.Front()).(limited).key)
-	}
-	l.byKey[key] = l.order.PushBack(limited{key, now})
-	return true
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/internal/limit"
 )
 
 const (
@@ -64,7 +65,7 @@ type Verifier struct {
 	dir     identity.Directory
 	opts    VerifierOptions
 	used    *replayCache
-	refetch *limiter
+	refetch *limit.Rates
 	results *prometheus.CounterVec
 }
 
@@ -89,7 +90,7 @@ func NewVerifier(dir identity.Directory, opts VerifierOptions) *Verifier {
 	return &Verifier{
 		dir: dir, opts: opts,
 		used:    newReplayCache(opts.MaxReplay, opts.MaxPerIssuer),
-		refetch: newLimiter(refetchEvery, 10_000),
+		refetch: limit.NewRates(1/refetchEvery.Seconds(), 1),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "atcr_service_tokens_total",
 			Help: "Service tokens checked, by result: ok, legacy, or the kind of error.",
@@ -226,7 +227,7 @@ func (v *Verifier) checkSignature(ctx context.Context, t *token, now time.Time) 
 	if k := KindOf(err); k != BadSignature && k != UnknownIssuer {
 		return err
 	}
-	if _, never := identity.Unusable(err); never || errors.Is(err, identity.ErrDIDNotFound) || !v.refetch.allow(t.issuer.String(), now) {
+	if _, never := identity.Unusable(err); never || errors.Is(err, identity.ErrDIDNotFound) || v.refetch.Take(t.issuer.String(), now) > 0 {
 		return err
 	}
 	if perr := v.dir.Purge(ctx, t.issuer.AtIdentifier()); perr != nil {

@@ -15,7 +15,7 @@ var rules = []rule{
 	{"", []string{"internal/oci"}, 4}, // package atcr
 	{"lexicons", nil, 0},
 
-	{"identity/serviceauth", []string{"identity", "internal/party"}, 110},
+	{"identity/serviceauth", []string{"identity", "internal/party", "internal/limit"}, 110},
 	{"identity/oauth", []string{"identity", "sqldb", "internal/sqlx", "internal/httpx", "internal/durable", "internal/seal",
 		"internal/crashpoint"}, 140},
 	{"identity/plc", []string{"identity", "identity/internal/plclog"}, 110},
@@ -59,7 +59,7 @@ var rules = []rule{
 	{"registry", []string{"internal/oci", "internal/blobhttp", "internal/pace"}, 4},
 	{"registry/local", []string{"registry", "internal/oci", "internal/blobhttp", "", "repo/...", "storage/...", "sqldb/...",
 		"internal/sqlx", "internal/durable", "internal/room"}, 92},
-	{"registry/pds/internal/background", nil, 0},
+	{"registry/pds/internal/background", []string{"internal/limit"}, 0},
 	{"registry/pds/internal/keyed", nil, 0},
 	{"registry/pds/internal/shared", []string{"registry", "internal/budget", "internal/httpx"}, 4},
 	{"registry/pds/internal/holds", []string{"registry", "hold/holdclient", "internal/httpx", "internal/limit",
@@ -73,7 +73,7 @@ var rules = []rule{
 		"hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint", "internal/keylock",
 		"internal/limit"}, 130},
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/limit",
-		"internal/durable"}, 130},
+		"internal/durable", "internal/keylock"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
 	{"registry/appview", []string{"internal/sqlx/move", "", "registry/...", "identity/...", "hold/holdclient", "repo", "sqldb/...",

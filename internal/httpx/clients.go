@@ -203,10 +203,7 @@ func oneOf(nets []netip.Prefix, a netip.Addr) bool {
 
 // normalClient joins the addresses that one client has. Those of loopback and of a link are machines of their own.
 func normalClient(a netip.Addr) netip.Addr {
-	if v4, ok := embeddedIPv4(a); ok {
-		return v4
-	}
-	a = a.WithZone("")
+	a = plain(a)
 	if !a.Is6() || a.IsLoopback() || a.IsLinkLocalUnicast() {
 		return a
 	}

@@ -70,11 +70,11 @@ func AnyNetwork() Guard {
 // was just connected to ([WithPeer]). Errors: one that wraps [ErrForbiddenAddress]; that of the look-up,
 // which is temporary; the context's.
 func (l *Links) Check(ctx context.Context, from, link *url.URL) error {
-	addrs, err := l.addresses(ctx, link.Hostname())
+	var addrs []netip.Addr
+	var err error
 	if at, ok := ctx.Value(linkAtKey{}).(netip.Addr); ok {
-		addrs, err = []netip.Addr{at}, nil
-	}
-	if err != nil {
+		addrs = []netip.Addr{at}
+	} else if addrs, err = l.addresses(ctx, link.Hostname()); err != nil {
 		if strings.EqualFold(from.Host, link.Host) && ctx.Err() == nil {
 			return nil // it was asked just now: by a client that finds it in another way
 		}
@@ -100,14 +100,6 @@ func (l *Links) Check(ctx context.Context, from, link *url.URL) error {
 		}
 	}
 	return nil
-}
-
-// plain is the IPv4 address that an IPv6 address leads to, else the address.
-func plain(a netip.Addr) netip.Addr {
-	if v4, ok := embeddedIPv4(a); ok {
-		return v4
-	}
-	return a.WithZone("")
 }
 
 // within reports whether a server whose addresses are home lies in the network of an address that is not public, and nowhere

@@ -52,10 +52,8 @@ func kindOf(a netip.Addr) string {
 	if !a.IsValid() {
 		return kindReserved
 	}
-	for _, r := range special {
-		if r.prefix.Contains(a) {
-			return r.kind
-		}
+	if r := rangeOf(a); r.kind != "" {
+		return r.kind
 	}
 	if a.Is6() && !netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20}), 3).Contains(a) && !isNAT64(a) {
 		return kindReserved // outside 2000::/3 nothing is assigned as global unicast
@@ -63,14 +61,14 @@ func kindOf(a netip.Addr) string {
 	return ""
 }
 
-// rangeOf returns the range that an address which is not public lies in.
-func rangeOf(a netip.Addr) netip.Prefix {
+// rangeOf returns the special range that an address lies in, or none.
+func rangeOf(a netip.Addr) rangeKind {
 	for _, r := range special {
 		if r.prefix.Contains(a) {
-			return r.prefix
+			return r
 		}
 	}
-	return netip.Prefix{}
+	return rangeKind{}
 }
 
 func isNAT64(a netip.Addr) bool {
@@ -93,4 +91,12 @@ func embeddedIPv4(a netip.Addr) (netip.Addr, bool) {
 		return v4(2)
 	}
 	return netip.Addr{}, false
+}
+
+// plain is the IPv4 address that an IPv6 address leads to, else the address.
+func plain(a netip.Addr) netip.Addr {
+	if v4, ok := embeddedIPv4(a); ok {
+		return v4
+	}
+	return a.WithZone("")
 }

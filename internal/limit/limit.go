@@ -3,6 +3,7 @@ package limit
 
 import (
 	"container/list"
+	"context"
 	"sync"
 	"time"
 )
@@ -60,13 +61,28 @@ func (r *Rates) Take(key string, now time.Time) time.Duration {
 	return 0
 }
 
-// Return gives one back that was taken.
-func (r *Rates) Return(key string) {
+// Return gives a part, up to 1, of one back that was taken.
+func (r *Rates) Return(key string, part float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if el, ok := r.byKey[key]; ok {
 		at := el.Value.(*rate)
-		at.next = at.next.Add(-r.every)
+		at.next = at.next.Add(-time.Duration(part * float64(r.every)))
+	}
+}
+
+// Wait waits for d, or until ctx ends, whose error it then returns.
+func Wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

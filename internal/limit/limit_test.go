@@ -25,7 +25,8 @@ func TestRates(t *testing.T) {
 	if wait := take("a"); wait != time.Millisecond {
 		t.Errorf("a try that failed was counted, or time was not: %s", wait)
 	}
-	r.Return("a")
+	r.Return("a", 0.4)
+	r.Return("a", 0.6)
 	if wait := take("a"); wait != 0 {
 		t.Errorf("after one was given back: %s", wait)
 	}

@@ -105,7 +105,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 		guesses: newGuessLimiter(), signings: limit.NewRates(signingsPerSecond, signingBurst),
 		sessions: &Sessions{
 			store: &store{db: opts.DB, sealer: sealer}, directory: opts.Directory, testMode: opts.TestMode,
-			http: opts.HTTP, clock: opts.Clock, log: opts.Log, locks: newKeyedLocks(), inUse: opts.InUse, max: maxAllSessions,
+			http: opts.HTTP, clock: opts.Clock, log: opts.Log, inUse: opts.InUse, max: maxAllSessions,
 			limits: newPDSLimits(opts.Clock),
 		},
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{

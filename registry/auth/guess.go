@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atcr-dev/atcr/registry"
+	"github.com/atcr-dev/atcr/internal/limit"
 )
 
 // Guesses that are let through at once, and how soon one more is.
@@ -15,34 +15,26 @@ const (
 	// Those at one account by all clients that never signed in to it: what a PDS itself lets through of createSession.
 	accountBurst, accountEvery = 30, 10 * time.Second
 	// rightCost is what remains of a guess when the password was right: new sessions are rows, and an own PDS takes any password.
-	rightCost  = 0.1
-	maxBuckets = 50_000
-	maxKnown   = 50_000
+	rightCost = 0.1
+	maxKnown  = 50_000
 )
 
 // guessLimiter slows the guessing of passwords. A guess is paid before the PDS is asked, so that many at once pay too, and refunded
-// but for rightCost when it was none. A client that has signed in to an account pays from a bucket of its own there, which
-// nobody else can empty.
+// but for rightCost when it was none. A client that has signed in to an account pays for its pair with it alone, which nobody else can
+// use up.
 type guessLimiter struct {
-	mu      sync.Mutex
-	buckets *lru[*bucket]
-	known   *lru[struct{}] // clients and the accounts that they signed in to
-}
+	addresses, accounts, pairs *limit.Rates
 
-type bucket struct {
-	spent float64 // guesses not yet forgiven
-	at    time.Time
-}
-
-// allowance is a bucket's key and size.
-type allowance struct {
-	key   string
-	burst float64
-	every time.Duration
+	mu    sync.Mutex
+	known *lru[struct{}] // clients and the accounts that they signed in to
 }
 
 func newGuessLimiter() *guessLimiter {
-	return &guessLimiter{buckets: newLRU[*bucket](maxBuckets), known: newLRU[struct{}](maxKnown)}
+	rates := func(burst int, every time.Duration) *limit.Rates { return limit.NewRates(1/every.Seconds(), burst) }
+	return &guessLimiter{
+		addresses: rates(addressBurst, addressEvery), accounts: rates(accountBurst, accountEvery), pairs: rates(pairBurst, pairEvery),
+		known: newLRU[struct{}](maxKnown),
+	}
 }
 
 // addressKey joins the addresses that one guesser has: an IPv6 network of 64 bits.
@@ -56,16 +48,6 @@ func addressKey(a netip.Addr) string {
 	return a.String()
 }
 
-// allowances are what a guess is taken from. The lock is held.
-func (g *guessLimiter) allowances(account string, addr netip.Addr) []allowance {
-	client := addressKey(addr)
-	pair := allowance{"p " + client + " " + account, pairBurst, pairEvery}
-	if _, ok := g.known.get(client + " " + account); ok {
-		return []allowance{pair}
-	}
-	return []allowance{{"a " + client, addressBurst, addressEvery}, {"u " + account, accountBurst, accountEvery}, pair}
-}
-
 // signedIn remembers that a client has signed in to an account.
 func (g *guessLimiter) signedIn(account string, addr netip.Addr) {
 	g.mu.Lock()
@@ -75,50 +57,28 @@ func (g *guessLimiter) signedIn(account string, addr netip.Addr) {
 
 // pay takes a guess. Errors: ErrTooManyRequests with RetryAfter; then nothing is taken.
 func (g *guessLimiter) pay(account string, addr netip.Addr, now time.Time) (refund func(), err error) {
+	type share struct {
+		rates *limit.Rates
+		key   string
+	}
+	client := addressKey(addr)
+	pair := client + " " + account
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	from := g.allowances(account, addr)
-	var wait time.Duration
-	for _, a := range from {
-		if b, ok := g.buckets.get(a.key); ok {
-			b.forgive(a.every, now)
-			wait = max(wait, b.missing(a))
+	defer g.mu.Unlock() // for all of it: what is returned at once was never gone for others
+	from := []share{{g.addresses, client}, {g.accounts, account}, {g.pairs, pair}}
+	if _, ok := g.known.get(pair); ok {
+		from = from[2:]
+	}
+	give := func(shares []share, part float64) {
+		for _, s := range shares {
+			s.rates.Return(s.key, part)
 		}
 	}
-	if wait > 0 {
-		e := *registry.ErrTooManyRequests.With("too many failed sign-ins: wait %d seconds", int(wait.Seconds()+1))
-		e.RetryAfter = wait
-		return nil, &e
-	}
-	paid := make([]*bucket, len(from))
-	for i, a := range from {
-		b, ok := g.buckets.get(a.key)
-		if !ok {
-			b = &bucket{at: now}
-			g.buckets.put(a.key, b)
+	for i, s := range from { // no further than the first refusal: it makes no new key
+		if wait := s.rates.Take(s.key, now); wait > 0 {
+			give(from[:i], 1)
+			return nil, slowed("too many failed sign-ins", wait)
 		}
-		b.spent++
-		paid[i] = b
 	}
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for _, b := range paid {
-			b.spent = max(b.spent-(1-rightCost), 0)
-		}
-	}, nil
-}
-
-// forgive takes off what time has forgiven.
-func (b *bucket) forgive(every time.Duration, now time.Time) {
-	if passed := now.Sub(b.at); passed > 0 {
-		b.spent, b.at = max(b.spent-float64(passed)/float64(every), 0), now
-	}
-}
-
-func (b *bucket) missing(a allowance) time.Duration {
-	if over := b.spent + 1 - a.burst; over > 0 {
-		return time.Duration(over * float64(a.every))
-	}
-	return 0
+	return func() { give(from, 1-rightCost) }, nil
 }

@@ -29,7 +29,7 @@ func tooLong(pds string) error {
 // add stores the session that a password made. An account that has [maxSessions] loses the least used one that no upload, push or delete
 // needs. Errors: errSessionsInUse.
 func (s *Sessions) add(ctx context.Context, did, password, pds string, t tokens) (id string, err error) {
-	unlock, err := s.locks.lock(ctx, "add "+did)
+	unlock, err := s.locks.Lock(ctx, "add "+did)
 	if err != nil {
 		return "", err
 	}

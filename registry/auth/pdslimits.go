@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -41,12 +42,12 @@ func newPDSLimits(clock func() time.Time) *pdsLimits {
 
 // saw reads the headers of an answer: RateLimit-Limit, RateLimit-Remaining and RateLimit-Reset, in unix seconds.
 func (l *pdsLimits) saw(host string, h http.Header) {
-	limit, err1 := strconv.Atoi(h.Get("RateLimit-Limit"))
+	most, err1 := strconv.Atoi(h.Get("RateLimit-Limit"))
 	left, err2 := strconv.Atoi(h.Get("RateLimit-Remaining"))
 	reset, err3 := strconv.ParseInt(h.Get("RateLimit-Reset"), 10, 64)
 	now := l.clock()
 	at := time.Unix(reset, 0)
-	if err1 != nil || err2 != nil || err3 != nil || limit < kept || left < 0 || at.After(now.Add(maxWindow)) || at.Before(now) {
+	if err1 != nil || err2 != nil || err3 != nil || most < kept || left < 0 || at.After(now.Add(maxWindow)) || at.Before(now) {
 		return
 	}
 	l.mu.Lock()
@@ -63,28 +64,18 @@ func (l *pdsLimits) saw(host string, h http.Header) {
 	if now.Before(p.reset) && left > p.left && at.Sub(p.reset).Abs() < 2*time.Second {
 		left = p.left
 	}
-	p.limit, p.left, p.reset = limit, left, at
+	p.limit, p.left, p.reset = most, left, at
 }
 
 // wait waits for a call's turn. Errors: registry.ErrTooManyRequests when that would take too long, the context's.
 func (l *pdsLimits) wait(ctx context.Context, host string, read bool) error {
 	d, ok := l.take(host, read)
 	if !ok {
-		e := *registry.ErrTooManyRequests.With("the account's server %s has been asked too often by this registry", host)
+		e := registry.ErrTooManyRequests.With("the account's server %s has been asked too often by this registry", host)
 		e.RetryAfter = d
-		return &e
+		return e
 	}
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return limit.Wait(ctx, d)
 }
 
 // take returns when the turn comes, or when to ask again for one.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/keylock"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -39,7 +40,7 @@ type Sessions struct {
 	http      *http.Client
 	clock     func() time.Time
 	log       *slog.Logger
-	locks     *keyedLocks // by DID: one refresh at a time; by "add " and DID: one new session
+	locks     keylock.Locks // by DID: one refresh at a time; by "add " and DID: one new session
 	inUse     func(ctx context.Context, did string) ([]string, error)
 	max       int          // of all accounts
 	made      atomic.Int64 // new sessions
@@ -204,7 +205,7 @@ func (s *Sessions) fresh(ctx context.Context, e *session) (*session, error) {
 
 // refresh gets new tokens for a session, or finds that somebody just did. A PDS that refuses ends it.
 func (s *Sessions) refresh(ctx context.Context, old *session) (*session, error) {
-	unlock, err := s.locks.lock(ctx, old.did)
+	unlock, err := s.locks.Lock(ctx, old.did)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,11 @@ func (a *Auth) paySigning(key string) error {
 	if wait <= 0 {
 		return nil
 	}
-	e := *registry.ErrTooManyRequests.With("too many tokens are asked for: wait %d seconds", int(wait/time.Second)+1)
+	return slowed("too many tokens are asked for", wait)
+}
+
+func slowed(what string, wait time.Duration) error {
+	e := registry.ErrTooManyRequests.With("%s: wait %d seconds", what, int(wait/time.Second)+1)
 	e.RetryAfter = wait
-	return &e
+	return e
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -81,7 +82,7 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 		if who, err = a.signIn(r.Context(), *req.creds, client); err != nil {
 			return nil, named(err, base.Host)
 		}
-		a.signings.Return(payer)
+		a.signings.Return(payer, 1)
 		if err := a.paySigning(who.did); err != nil {
 			return nil, err
 		}
@@ -111,10 +112,10 @@ func named(err error, host string) error {
 // grant leaves of what is wanted what the account may have: pull of everything, the rest in its own namespace.
 func (a *Auth) grant(ctx context.Context, did string, wanted []access) []access {
 	var granted []access
-	mine := a.namespace(did)
+	mine := a.namespace(ctx, did)
 	for _, w := range wanted {
 		own := did != "" && slices.ContainsFunc(w.Actions, func(s string) bool { return registry.Action(s) != registry.Pull }) &&
-			mine(ctx, w.Name)
+			mine(w.Name)
 		var actions []string
 		for _, action := range w.Actions {
 			if own || registry.Action(action) == registry.Pull {
@@ -130,11 +131,16 @@ func (a *Auth) grant(ctx context.Context, did string, wanted []access) []access 
 
 // namespace returns what reports whether a name lies in an account's own namespace. However many names are asked about, it looks up the
 // account once, and one handle that is not the account's as it is remembered: the handle may be newer.
-func (a *Auth) namespace(did string) func(ctx context.Context, name string) bool {
+func (a *Auth) namespace(ctx context.Context, did string) func(name string) bool {
 	known := map[string]bool{} // first parts of names
-	var handle string
-	looked, others := false, 0
-	return func(ctx context.Context, name string) bool {
+	handle := sync.OnceValue(func() string {
+		if acc, err := a.opts.Directory.LookupDID(ctx, syntax.DID(did)); err == nil && !acc.Handle.IsInvalidHandle() {
+			return acc.Handle.Normalize().String()
+		}
+		return ""
+	})
+	asked := false // about another handle
+	return func(name string) bool {
 		first, _, _ := strings.Cut(name, "/")
 		if own, ok := known[first]; ok {
 			return own
@@ -146,18 +152,10 @@ func (a *Auth) namespace(did string) func(ctx context.Context, name string) bool
 		own := false
 		if h, err := id.AsHandle(); err != nil {
 			own = id.String() == did
-		} else {
-			if !looked {
-				looked = true
-				if acc, err := a.opts.Directory.LookupDID(ctx, syntax.DID(did)); err == nil && !acc.Handle.IsInvalidHandle() {
-					handle = acc.Handle.Normalize().String()
-				}
-			}
-			if own = handle != "" && h.Normalize().String() == handle; !own && others == 0 {
-				others++
-				owner, err := a.ownerOf(ctx, first)
-				own = err == nil && owner == did
-			}
+		} else if own = h.Normalize().String() == handle(); !own && !asked {
+			asked = true
+			owner, err := a.ownerOf(ctx, first)
+			own = err == nil && owner == did
 		}
 		known[first] = own
 		return own

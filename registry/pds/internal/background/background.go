@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/atcr-dev/atcr/internal/limit"
 )
 
 // Runner runs functions. Make it with [New]; safe for concurrent use.
@@ -87,12 +89,5 @@ func (r *Runner) Close(grace time.Duration) {
 
 // Pause waits between d and 2d, or until ctx ends, whose error it then returns.
 func Pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return limit.Wait(ctx, d+rand.N(d))
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
+	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -62,10 +63,7 @@ func (p *pacer) wait(ctx context.Context, key string, read bool) error {
 		e.RetryAfter = d
 		return e
 	}
-	if d <= 0 {
-		return nil
-	}
-	return sleep(ctx, d)
+	return limit.Wait(ctx, d)
 }
 
 // take returns when the turn comes, or when to ask again for one.
@@ -151,7 +149,7 @@ func Patiently(ctx context.Context, f func() error) error {
 		}
 		// Without a time from the server it is asked less and less often.
 		wait = max(wait, min(time.Duration(try)*200*time.Millisecond, 5*time.Second))
-		if time.Now().Add(wait).After(end) || sleep(ctx, wait) != nil {
+		if time.Now().Add(wait).After(end) || limit.Wait(ctx, wait) != nil {
 			return err
 		}
 	}
@@ -167,15 +165,4 @@ func slowDown(err error) (time.Duration, bool) {
 		return e.RetryAfter, e.Kind == holdclient.ErrRateLimited && e.Name != "TooManyOpenUploads"
 	}
 	return 0, false
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
