@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -148,11 +149,7 @@ func (t *answersTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.
-func (t *answersTransport) CloseIdleConnections() {
-	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
-}
+func (t *answersTransport) CloseIdleConnections() { closeIdle(t.next) }
 
 // answerBody is a body with a least pace.
 type answerBody struct {
@@ -344,22 +341,10 @@ func (x *Answer) Size() int64 { return x.size }
 // Reader returns its bytes from the start. One reader at a time.
 func (x *Answer) Reader() (io.Reader, error) {
 	if x.file == nil {
-		return &memoryReader{b: x.buf}, nil
+		return bytes.NewReader(x.buf), nil
 	}
 	_, err := x.file.Seek(0, io.SeekStart)
 	return x.file, err
-}
-
-// memoryReader is bytes.Reader without WriteTo and Seek, which nobody needs here.
-type memoryReader struct{ b []byte }
-
-func (r *memoryReader) Read(p []byte) (int, error) {
-	if len(r.b) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, r.b)
-	r.b = r.b[n:]
-	return n, nil
 }
 
 // Bytes returns all of it in memory, for which it may wait. They are to be used before Close. Errors: those of [Spool].

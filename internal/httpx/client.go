@@ -124,8 +124,10 @@ func (u userAgent) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.
-func (u userAgent) CloseIdleConnections() {
-	if c, ok := u.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+func (u userAgent) CloseIdleConnections() { closeIdle(u.RoundTripper) }
+
+func closeIdle(rt http.RoundTripper) {
+	if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }

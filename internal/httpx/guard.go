@@ -44,12 +44,8 @@ func HostsOf(urls ...string) []string {
 // Check returns nil when a connection to addr, made for the given host name, is allowed, else an error that wraps
 // [ErrForbiddenAddress].
 func (g *Guard) Check(host string, addr netip.Addr) error {
-	embedded := false
-	if v4, ok := embeddedIPv4(addr); ok {
-		embedded = !addr.Is4In6() // a tunnel to a private address is never what an operator meant
-		addr = v4
-	}
-	addr = addr.WithZone("").Unmap()
+	embedded := addr.Is6() && !addr.Is4In6() && plain(addr).Is4() // a tunnel to a private address is never what an operator meant
+	addr = plain(addr)
 	kind := kindOf(addr)
 	switch {
 	case kind == "":

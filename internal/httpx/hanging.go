@@ -136,8 +136,4 @@ func endOf(ctx context.Context, now time.Time, err error) end {
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.
-func (h *hanging) CloseIdleConnections() {
-	if c, ok := h.RoundTripper.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
-}
+func (h *hanging) CloseIdleConnections() { closeIdle(h.RoundTripper) }

@@ -16,10 +16,7 @@ func (g *Guard) CheckPlain(host string, addr netip.Addr) error {
 	if err := g.Check(host, addr); err != nil {
 		return err
 	}
-	if v4, ok := embeddedIPv4(addr); ok {
-		addr = v4
-	}
-	addr = addr.WithZone("").Unmap()
+	addr = plain(addr)
 	if g.Loopback && addr.IsLoopback() || g.allowsHost(host) || g.allowsNet(addr) {
 		return nil
 	}
@@ -74,9 +71,6 @@ func (s *schemes) secret(r *http.Request) string {
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.
 func (s *schemes) CloseIdleConnections() {
-	for _, rt := range []http.RoundTripper{s.https, s.http} {
-		if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
-			c.CloseIdleConnections()
-		}
-	}
+	closeIdle(s.https)
+	closeIdle(s.http)
 }
