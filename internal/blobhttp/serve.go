@@ -79,10 +79,10 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	h["Content-Length"] = []string{strconv.FormatInt(want.length, 10)}
 	w.WriteHeader(status)
 	// Fewer bytes than Content-Length make net/http cut the connection: the client can't take them for the blob.
-	from := &source{body: body}
+	from := &watched{body: body}
 	if n, err := io.CopyN(w, from, want.length); err != nil {
 		why := ErrNotRead
-		if from.ended {
+		if from.err != nil {
 			why = ErrAborted
 		}
 		return fmt.Errorf("%w after %d of %d bytes: %w", why, n, want.length, err)
@@ -90,15 +90,17 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	return nil
 }
 
-// source remembers whether it was the bytes that ended.
-type source struct {
-	body  io.Reader
-	ended bool
+// watched remembers how a body ended: what a copy failed by is the body's fault, or else that of who took its bytes.
+type watched struct {
+	body io.Reader
+	err  error
 }
 
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.body.Read(p)
-	s.ended = s.ended || err != nil
+func (r *watched) Read(p []byte) (int, error) {
+	n, err := r.body.Read(p)
+	if err != nil {
+		r.err = err
+	}
 	return n, err
 }
 

@@ -75,7 +75,7 @@ func Append(r *http.Request, up Upload, limit int64) error {
 }
 
 func appendBody(body io.Reader, up Upload, length, limit int64) error {
-	from := &sender{body: body}
+	from := &watched{body: body}
 	src := &io.LimitedReader{R: from, N: 1<<63 - 1}
 	switch {
 	case length >= 0:
@@ -92,7 +92,7 @@ func appendBody(body io.Reader, up Upload, length, limit int64) error {
 		return fmt.Errorf("%w: %d of %d bytes came", ErrShortBody, n, length)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: %d bytes came", ErrSlowBody, n)
-	case err != nil && from.err != nil && errors.Is(err, from.err):
+	case err != nil && from.err != nil && !errors.Is(from.err, io.EOF) && errors.Is(err, from.err):
 		return fmt.Errorf("%w: %d bytes came: %w", ErrBody, n, err)
 	case err != nil:
 		return err
@@ -110,18 +110,4 @@ func appendBody(body io.Reader, up Upload, length, limit int64) error {
 		return fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, limit)
 	}
 	return nil
-}
-
-// sender remembers how a body failed: that is its sender's fault, where another error of an upload isn't.
-type sender struct {
-	body io.Reader
-	err  error
-}
-
-func (s *sender) Read(p []byte) (int, error) {
-	n, err := s.body.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
 }
