@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,16 +70,13 @@ func (l *lookups) enter(ctx context.Context, did string) (leave func(), err erro
 			l.clients.Leave(client)
 		}
 	}
-	t := time.NewTimer(webLookupWait)
-	defer t.Stop()
+	wait, cancel := context.WithTimeout(ctx, webLookupWait)
+	defer cancel()
 	select {
 	case l.all <- struct{}{}:
 		return func() { <-l.all; out() }, nil
-	case <-t.C:
-		err = errTooManyLookups
-	case <-ctx.Done():
-		err = ctx.Err()
+	case <-wait.Done():
+		out()
+		return nil, cmp.Or(ctx.Err(), errTooManyLookups)
 	}
-	out()
-	return nil, err
 }

@@ -96,12 +96,12 @@ type RotateOptions struct {
 	Unsigned bool
 }
 
-// check refuses what is no key of an identity.
-func (o RotateOptions) check() error {
+// mode refuses what is no key of an identity.
+func (o RotateOptions) mode() (plclog.Mode, error) {
 	if o.Key != SigningKey && o.Key != RotationKey {
-		return fmt.Errorf("RotateOptions.Key %d: want SigningKey or RotationKey", o.Key)
+		return 0, fmt.Errorf("RotateOptions.Key %d: want SigningKey or RotationKey", o.Key)
 	}
-	return notBoth("RotateOptions", o.DryRun, o.Unsigned)
+	return modeOf("RotateOptions", o.DryRun, o.Unsigned)
 }
 
 // Rotate gives the identity a new key in place of the old one, and [Manager.Identity] has it when Rotate returns. A
@@ -117,7 +117,8 @@ func (o RotateOptions) check() error {
 // Beside an error [Manager.Identity] may have a new signing key: then the directory names it, and its file could not get
 // the old one's name. Use it; CompleteRotations tries again.
 func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
-	if err := o.check(); err != nil {
+	mode, err := o.mode()
+	if err != nil {
 		return nil, err
 	}
 	end, err := m.begin(ctx)
@@ -130,7 +131,7 @@ func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
 	if o.Key == RotationKey {
 		rotate = m.folder.RotateRotationKey
 	}
-	key, c, err := rotate(ctx, self, o.Type, modeOf(o.DryRun, o.Unsigned))
+	key, c, err := rotate(ctx, self, o.Type, mode)
 	switch {
 	case key == nil:
 	case o.Key == RotationKey:
@@ -148,7 +149,7 @@ func (m *Manager) Rotate(ctx context.Context, o RotateOptions) (*Plan, error) {
 //
 // Errors: those of files; for the rotation key identity.ErrNoRotationKey and what Rotate refuses.
 func (m *Manager) RequestRotation(ctx context.Context, o RotateOptions) (atcrypto.PublicKey, error) {
-	if err := o.check(); err != nil {
+	if _, err := o.mode(); err != nil {
 		return nil, err
 	}
 	end, err := m.begin(ctx)
@@ -207,13 +208,14 @@ type AddRecoveryKeyOptions struct {
 // AddRecoveryKey puts a public key first in the list of rotation keys, above all others. Errors: those of identity.EnsurePLCCurrent;
 // identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) AddRecoveryKey(ctx context.Context, o AddRecoveryKeyOptions) (*Plan, error) {
-	if err := notBoth("AddRecoveryKeyOptions", o.DryRun, o.Unsigned); err != nil {
+	mode, err := modeOf("AddRecoveryKeyOptions", o.DryRun, o.Unsigned)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := atcrypto.ParsePublicDIDKey(o.DIDKey); err != nil {
 		return nil, plclog.NoPublicKey(o.DIDKey)
 	}
-	return m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
+	return m.apply(ctx, nil, mode, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		return plclog.Next(log, func(now didplc.RegularOp) (didplc.RegularOp, error) {
 			if i := slices.Index(now.RotationKeys, o.DIDKey); i != 0 {
 				rest := slices.DeleteFunc(slices.Clone(now.RotationKeys), func(k string) bool { return k == o.DIDKey })
@@ -237,7 +239,8 @@ type MoveOptions struct {
 // must be the new one, too, from the next start on, or it moves back. Errors: those of identity.EnsurePLCCurrent;
 // identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
-	if err := notBoth("MoveOptions", o.DryRun, o.Unsigned); err != nil {
+	mode, err := modeOf("MoveOptions", o.DryRun, o.Unsigned)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := identity.WebDID(o.PublicURL, m.folder.TestMode); err != nil { // the same rules: scheme and host, https outside test mode
@@ -245,12 +248,11 @@ func (m *Manager) Move(ctx context.Context, o MoveOptions) (*Plan, error) {
 	}
 	url := strings.TrimRight(o.PublicURL, "/")
 	handle := plclog.HandleOf(url)
-	mode := modeOf(o.DryRun, o.Unsigned)
 	p, err := m.apply(ctx, nil, mode, func(log *plclog.Log, moved *plclog.Self) (didplc.Operation, []string, error) {
 		moved.PublicURL, moved.Handle = url, handle
 		return moved.Wants(m.folder.RecoveryDIDKey)(log)
 	})
-	if err == nil && !o.DryRun && !o.Unsigned {
+	if err == nil && mode == plclog.Submit {
 		m.change(func(id *identity.Identity) { id.PublicURL, id.Handle = url, handle })
 	}
 	return p, err
@@ -268,17 +270,18 @@ type TombstoneOptions struct {
 // Tombstone gives the DID up: nobody finds it any more, and after 72 hours nothing brings it back. Errors: those of
 // identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Tombstone(ctx context.Context, o TombstoneOptions) (*Plan, error) {
-	if err := notBoth("TombstoneOptions", o.DryRun, o.Unsigned); err != nil {
+	mode, err := modeOf("TombstoneOptions", o.DryRun, o.Unsigned)
+	if err != nil {
 		return nil, err
 	}
 	self := m.self()
 	if err := self.PLCOnly(); err != nil {
 		return nil, err
 	}
-	if o.Confirm != self.DID.String() && !o.DryRun && !o.Unsigned {
+	if o.Confirm != self.DID.String() && mode == plclog.Submit {
 		return nil, fmt.Errorf("not confirmed: %q is not %s; nothing was changed", plclog.Clip(o.Confirm), self.DID)
 	}
-	return m.apply(ctx, nil, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
+	return m.apply(ctx, nil, mode, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		if log.Tombstoned() {
 			return nil, nil, nil
 		}
@@ -303,14 +306,15 @@ type RecoverOptions struct {
 // hours may have passed: see [Manager.Revocable]. Errors: identity.ErrPLCRefused with the reason; those of
 // identity.EnsurePLCCurrent; identity.ErrNoRotationKey; [ErrNotPLC].
 func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) {
-	if err := notBoth("RecoverOptions", o.DryRun, o.Unsigned); err != nil {
+	mode, err := modeOf("RecoverOptions", o.DryRun, o.Unsigned)
+	if err != nil {
 		return nil, err
 	}
 	if o.Undo == "" {
 		return nil, fmt.Errorf("%w: RecoverOptions.Undo is empty: want the CID of an operation, as History and Revocable show them",
 			identity.ErrPLCRefused)
 	}
-	return m.apply(ctx, o.Key, modeOf(o.DryRun, o.Unsigned), func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
+	return m.apply(ctx, o.Key, mode, func(log *plclog.Log, _ *plclog.Self) (didplc.Operation, []string, error) {
 		bad := log.Find(o.Undo)
 		switch {
 		case bad == nil:
@@ -335,23 +339,18 @@ func (m *Manager) Recover(ctx context.Context, o RecoverOptions) (*Plan, error) 
 	})
 }
 
-// notBoth refuses options that ask for two plans: for this rotation key, and for one that is kept elsewhere.
-func notBoth(options string, dryRun, unsigned bool) error {
-	if dryRun && unsigned {
-		return fmt.Errorf("%s: DryRun and Unsigned are both set: set DryRun for a plan alone, Unsigned for one that is signed elsewhere",
-			options)
-	}
-	return nil
-}
-
-func modeOf(dryRun, unsigned bool) plclog.Mode {
+// modeOf refuses options that ask for two plans: for this rotation key, and for one that is kept elsewhere.
+func modeOf(options string, dryRun, unsigned bool) (plclog.Mode, error) {
 	switch {
+	case dryRun && unsigned:
+		return 0, fmt.Errorf("%s: DryRun and Unsigned are both set: set DryRun for a plan alone, Unsigned for one that is signed elsewhere",
+			options)
 	case unsigned:
-		return plclog.Unsigned
+		return plclog.Unsigned, nil
 	case dryRun:
-		return plclog.DryRun
+		return plclog.DryRun, nil
 	}
-	return plclog.Submit
+	return plclog.Submit, nil
 }
 
 type planner func(*plclog.Log, *plclog.Self) (didplc.Operation, []string, error)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -62,33 +61,29 @@ func ParseHistory(b []byte) (keys []string, err error) {
 // CheckKey refuses a signing key that others have followed, unless AcceptKey is set. One that was never in use passes. Errors:
 // ErrKeyReplaced in a [ConfigError]; ErrKeyFile for a history that can't be read.
 func (f *Folder) CheckKey(key atcrypto.PrivateKey) error {
+	_, _, err := f.checkKey(key)
+	return err
+}
+
+// checkKey is CheckKey, and returns the key's name and the history.
+func (f *Folder) checkKey(key atcrypto.PrivateKey) (name string, history []string, err error) {
 	pub, err := key.PublicKey()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	history, err := f.KeyHistory()
-	if err != nil || f.AcceptKey {
-		return err
+	name = pub.DIDKey()
+	history, err = f.KeyHistory()
+	if err != nil || f.AcceptKey || !slices.Contains(history, name) || history[len(history)-1] == name {
+		return name, history, err
 	}
-	at := slices.Index(history, pub.DIDKey())
-	if at < 0 || history[len(history)-1] == pub.DIDKey() {
-		return nil
-	}
-	return &ConfigError{"AcceptKey", fmt.Errorf("%w: %s holds %s, and %s has signed since (%s): who knows that takes what the older one "+
-		"signs for forged. Put the newer key back, or set this for one start to go on with the older one",
-		ErrKeyReplaced, f.KeyPath, pub.DIDKey(), history[len(history)-1], f.Path(HistoryFile))}
+	return "", nil, &ConfigError{"AcceptKey", fmt.Errorf("%w: %s holds %s, and %s has signed since (%s): who knows that takes what the "+
+		"older one signs for forged. Put the newer key back, or set this for one start to go on with the older one",
+		ErrKeyReplaced, f.KeyPath, name, history[len(history)-1], f.Path(HistoryFile))}
 }
 
 // UseKey is [Folder.CheckKey], and makes the key the newest of the history.
 func (f *Folder) UseKey(key atcrypto.PrivateKey) error {
-	if err := f.CheckKey(key); err != nil {
-		return err
-	}
-	pub, err := key.PublicKey()
-	if err != nil {
-		return err
-	}
-	history, err := f.KeyHistory()
+	name, history, err := f.checkKey(key)
 	if err != nil {
 		return err
 	}
@@ -99,19 +94,16 @@ func (f *Folder) UseKey(key atcrypto.PrivateKey) error {
 			}
 		}
 	}
-	if n := len(history); n > 0 && history[n-1] == pub.DIDKey() {
+	if n := len(history); n > 0 && history[n-1] == name {
 		return nil
 	}
-	return f.WriteHistory(append(history, pub.DIDKey()))
+	return f.WriteHistory(append(history, name))
 }
 
 // WriteHistory replaces the history.
 func (f *Folder) WriteHistory(keys []string) error {
 	path := f.Path(HistoryFile)
-	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("writing the history of signing keys: %w", err)
-	}
-	if err := durable.WriteFile(path, []byte(strings.Join(keys, "\n")+"\n"), 0o600); err != nil {
+	if err := durable.ReplaceSecret(path, []byte(strings.Join(keys, "\n")+"\n")); err != nil {
 		return fmt.Errorf("writing the history of signing keys: %w", err)
 	}
 	f.sameOwner(path, f.KeyPath)

@@ -60,12 +60,8 @@ func (f *Folder) offeredIn(log *Log, path string, key atcrypto.PrivateKey) bool 
 	if path == f.RotationKeyPath {
 		return MayRotate(log, key)
 	}
-	pub, err := key.PublicKey()
-	if err != nil {
-		return false
-	}
-	state, err := State(log.Head())
-	return err == nil && state.VerificationMethods[signingName] == pub.DIDKey()
+	named, err := log.names(key)
+	return err == nil && named
 }
 
 // offeredNamed reports whether the log names the signing key of an operation that was signed elsewhere, which is not in use yet.

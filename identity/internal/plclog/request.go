@@ -143,15 +143,20 @@ func (f *Folder) takeFile(ctx context.Context, id *Self) error {
 
 // namesKey reports whether the directory names key as the signing key.
 func (f *Folder) namesKey(ctx context.Context, did syntax.DID, key atcrypto.PrivateKey) (bool, error) {
-	pub, err := key.PublicKey()
-	if err != nil {
-		return false, err
-	}
 	log, err := f.ReadLog(ctx, did)
 	if err != nil {
 		return false, err
 	}
-	state, err := State(log.Head())
+	return log.names(key)
+}
+
+// names reports whether the newest state has key as the signing key.
+func (l *Log) names(key atcrypto.PrivateKey) (bool, error) {
+	pub, err := key.PublicKey()
+	if err != nil {
+		return false, err
+	}
+	state, err := State(l.Head())
 	return err == nil && state.VerificationMethods[signingName] == pub.DIDKey(), err
 }
 
