@@ -49,14 +49,7 @@ func (n *Network) serve(w http.ResponseWriter, r *http.Request) {
 		n.elsewhere(w, r)
 		return
 	}
-	n.mu.Lock()
-	p := n.parties[did]
-	n.calls[call{did, method}]++
-	var m Party
-	if p != nil {
-		m = p.Party
-	}
-	n.mu.Unlock()
+	p, m := n.called(did, method)
 	if p == nil && did != "" {
 		refuse(w, http.StatusBadRequest, "RepoNotFound", "Could not find repo: "+did)
 		return
@@ -72,6 +65,17 @@ func (n *Network) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// called counts a call, and returns whose it is.
+func (n *Network) called(did, method string) (p *party, now Party) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calls[call{did, method}]++
+	if p = n.parties[did]; p != nil {
+		now = p.Party
+	}
+	return p, now
+}
+
 func (n *Network) elsewhere(w http.ResponseWriter, r *http.Request) {
 	if n.relay == nil {
 		http.NotFound(w, r)
@@ -82,14 +86,7 @@ func (n *Network) elsewhere(w http.ResponseWriter, r *http.Request) {
 
 // document answers as a PLC directory.
 func (n *Network) document(w http.ResponseWriter, r *http.Request, did string) {
-	n.mu.Lock()
-	n.calls[call{did, "did"}]++
-	p := n.parties[did]
-	var m Party
-	if p != nil {
-		m = p.Party
-	}
-	n.mu.Unlock()
+	p, m := n.called(did, "did")
 	if p == nil {
 		n.elsewhere(w, r)
 		return
