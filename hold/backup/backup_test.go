@@ -46,7 +46,8 @@ func TestCreateRestore(t *testing.T) {
 	if len(sets) != 2 || sets[0].Name != second.Name || !sets[1].Whole() {
 		t.Fatalf("sets %+v", sets)
 	}
-	rep, err := backup.Verify(t.Context(), to, m.Name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}, TempDir: t.TempDir()})
+	rep, err := backup.Verify(t.Context(), to, m.Name,
+		backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}, TempDir: t.TempDir()})
 	if err != nil || !rep.Identity {
 		t.Errorf("verify: %+v, %v", rep, err)
 	}
@@ -113,7 +114,8 @@ func TestWithoutIdentity(t *testing.T) {
 	}
 	did, records, seq := state(t, h.cfg)
 	cfg := config(filepath.Join(t.TempDir(), "new"))
-	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust()}); !errors.Is(err, backup.ErrNoIdentity) {
+	ro := backup.RestoreOptions{Trust: h.trust()}
+	if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro); !errors.Is(err, backup.ErrNoIdentity) {
 		t.Fatalf("into a folder without identity: %v", err)
 	}
 	key, err := age.GenerateX25519Identity()
@@ -127,7 +129,7 @@ func TestWithoutIdentity(t *testing.T) {
 	who := dataDir(t, cfg).Identity
 	_, err = identitybackup.Import(file, who, key)
 	must(t, err)
-	_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust()})
+	_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro)
 	must(t, err)
 	same(t, cfg, did, records, seq, h.layers)
 }
@@ -169,15 +171,16 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("keys", func(t *testing.T) {
 		cfg := config(filepath.Join(t.TempDir(), "new"))
-		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust()}); !errors.Is(err, backup.ErrNoIdentity) {
+		ro := backup.RestoreOptions{Trust: h.trust()}
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro); !errors.Is(err, backup.ErrNoIdentity) {
 			t.Errorf("without: %v", err)
 		}
-		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg),
-			backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{other}}); !errors.Is(err, identitybackup.ErrDecrypt) {
+		ro.Keys = []age.Identity{other}
+		if _, err := backup.Restore(t.Context(), to, "", dataDir(t, cfg), ro); !errors.Is(err, identitybackup.ErrDecrypt) {
 			t.Errorf("another: %v", err)
 		}
-		if _, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{other}}); !errors.Is(err,
-			identitybackup.ErrDecrypt) {
+		_, err := backup.Verify(t.Context(), to, "", backup.VerifyOptions{Trust: ro.Trust, Keys: ro.Keys})
+		if !errors.Is(err, identitybackup.ErrDecrypt) {
 			t.Errorf("another, verify: %v", err)
 		}
 		if _, err := os.Stat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
@@ -260,7 +263,8 @@ func TestDamage(t *testing.T) {
 					return // a restore does not use it
 				}
 				cfg := config(filepath.Join(t.TempDir(), "new"))
-				_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg), backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}})
+				_, err = backup.Restore(t.Context(), to, "", dataDir(t, cfg),
+					backup.RestoreOptions{Trust: h.trust(), Keys: []age.Identity{key}})
 				if !errors.Is(err, want) || want == backup.ErrDamaged && !strings.Contains(err.Error(), base) {
 					t.Errorf("restore: %v", err)
 				}
@@ -352,11 +356,7 @@ func TestPruneAfterRotation(t *testing.T) {
 	_, o := keyPair(t)
 	names := []string{h.create(to, o).Name, h.create(to, o).Name}
 	unsign(t, to, names[0])
-	s, err := hold.New(t.Context(), h.cfg)
-	must(t, err)
-	_, err = s.RotateSigningKey(t.Context(), "")
-	must(t, err)
-	must(t, s.Close())
+	h.rotate()
 	names = append(names, h.create(to, o).Name)
 	gone, err := backup.Prune(t.Context(), to, h.parts(), 2)
 	if err != nil || len(gone) > 0 {

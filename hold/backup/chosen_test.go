@@ -89,15 +89,6 @@ func (c *counting) Open(ctx context.Context, name string) (io.ReadCloser, error)
 	return c.Target.Open(ctx, name)
 }
 
-func rotate(t *testing.T, h *made) {
-	t.Helper()
-	s, err := hold.New(t.Context(), h.cfg)
-	must(t, err)
-	_, err = s.RotateSigningKey(t.Context(), "")
-	must(t, err)
-	must(t, s.Close())
-}
-
 // What lies under layers/ without a list that the hold signed is read before a set names it, in whatever state the target is.
 func TestPlantedBeforeASetOfOurs(t *testing.T) {
 	for what, before := range map[string]func(t *testing.T, h *made, to backup.Target, o backup.Options){
@@ -107,7 +98,7 @@ func TestPlantedBeforeASetOfOurs(t *testing.T) {
 		},
 		"the key was rotated": func(t *testing.T, h *made, to backup.Target, o backup.Options) {
 			h.create(to, o)
-			rotate(t, h)
+			h.rotate()
 		},
 		"a set without layers": func(t *testing.T, h *made, to backup.Target, o backup.Options) {
 			o.Layers = false
@@ -119,10 +110,7 @@ func TestPlantedBeforeASetOfOurs(t *testing.T) {
 			_, o := keyPair(t)
 			before(t, h, to, o)
 			h.push(1)
-			hex := h.layers[1].Encoded()
-			planted := strings.Repeat("x", 10_001)
-			must(t, to.Put(t.Context(), "layers/docker/registry/v2/blobs/sha256/"+hex[:2]+"/"+hex+"/data", strings.NewReader(planted),
-				int64(len(planted))))
+			plantLayer(t, to, h.layers[1], bytes.Repeat([]byte("x"), 10_001))
 			m := h.create(to, o)
 			if m.Layers.Count != 2 || m.Layers.Missing != 0 {
 				t.Errorf("%+v", m.Layers)
@@ -137,17 +125,17 @@ func TestListsByKeysOfBefore(t *testing.T) {
 	h, to := makeHold(t, 2), &counting{Target: folder(t)}
 	_, o := keyPair(t)
 	first := h.create(to, o)
-	rotate(t, h)
+	h.rotate()
 	if m := h.create(to, o); to.layers.Load() != 0 || m.Layers.Copied != 0 || m.SigningKey == first.SigningKey {
 		t.Errorf("keys/history: %d layers read, %+v", to.layers.Load(), m.Layers)
 	}
-	rotate(t, h)
+	h.rotate()
 	must(t, os.Remove(filepath.Join(h.cfg.Dir, "keys", "history")))
 	o.Trusted = []string{first.SigningKey}
 	if m := h.create(to, o); to.layers.Load() != 0 || m.Layers.Copied != 0 {
 		t.Errorf("trusted: %d layers read, %+v", to.layers.Load(), m.Layers)
 	}
-	rotate(t, h)
+	h.rotate()
 	must(t, os.Remove(filepath.Join(h.cfg.Dir, "keys", "history")))
 	o.Trusted = nil
 	if m := h.create(to, o); to.layers.Load() != 2 || m.Layers.Copied != 0 {
@@ -159,17 +147,9 @@ func TestListsByKeysOfBefore(t *testing.T) {
 func TestClaimsOfOtherCaptains(t *testing.T) {
 	h, to := makeHold(t, 0), folder(t)
 	key, o := keyPair(t)
-	r, err := datadir.OpenRepo(t.Context(), dataDir(t, h.cfg))
-	must(t, err)
-	value, err := repo.RecordFrom(atcr.Captain{Owner: mallory})
-	must(t, err)
-	var writes []repo.Write
 	for _, rkey := range []string{"a", "zz"} { // before and after self
-		writes = append(writes, repo.Write{Action: repo.Create, Collection: atcr.NSIDCaptain, RKey: rkey, Record: value})
+		h.apply(create(t, atcr.NSIDCaptain, rkey, atcr.Captain{Owner: mallory}))
 	}
-	_, err = r.Repo.Apply(t.Context(), writes)
-	must(t, err)
-	must(t, r.Close())
 	h.create(to, o)
 	var shown *backup.Claims
 	cfg := config(filepath.Join(t.TempDir(), "new"))
@@ -232,9 +212,5 @@ func TestCollectionInCapitals(t *testing.T) {
 		t.Errorf("restored %s, %q, %d", got, again, after)
 	}
 	// It is deleted like any other.
-	w, err := datadir.OpenRepo(t.Context(), dataDir(t, cfg))
-	must(t, err)
-	_, err = w.Repo.Apply(t.Context(), []repo.Write{{Action: repo.Delete, Collection: "IO.atcr.tag", RKey: "a"}})
-	must(t, err)
-	must(t, w.Close())
+	(&made{t: t, cfg: cfg}).apply(repo.Write{Action: repo.Delete, Collection: "IO.atcr.tag", RKey: "a"})
 }

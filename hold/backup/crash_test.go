@@ -106,7 +106,8 @@ func TestKillDuringCreate(t *testing.T) {
 			if (m.Name == first.Name) != (whole == 1) {
 				t.Errorf("the newest set is %s, the first was %s", m.Name, first.Name)
 			}
-			if _, err := backup.Verify(t.Context(), to, first.Name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
+			vo := backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}
+			if _, err := backup.Verify(t.Context(), to, first.Name, vo); err != nil {
 				t.Error(err)
 			}
 			// What another kill, in the middle of a file, would leave.
@@ -123,7 +124,7 @@ func TestKillDuringCreate(t *testing.T) {
 				t.Error("half a file is left")
 			}
 			for _, s := range sets {
-				if _, err := backup.Verify(t.Context(), to, s.Name, backup.VerifyOptions{Trust: h.trust(), Keys: []age.Identity{key}}); err != nil {
+				if _, err := backup.Verify(t.Context(), to, s.Name, vo); err != nil {
 					t.Error(err)
 				}
 			}

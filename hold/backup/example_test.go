@@ -119,7 +119,9 @@ func ExampleTrust() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	dir, err := hold.Config{Dir: "/var/lib/hold", PublicURL: "https://hold.example.com", OwnerDID: "did:plc:z72i7hdynmk6r22z27h6tvur"}.DataDir()
+	dir, err := hold.Config{
+		Dir: "/var/lib/hold", PublicURL: "https://hold.example.com", OwnerDID: "did:plc:z72i7hdynmk6r22z27h6tvur",
+	}.DataDir()
 	if err != nil {
 		log.Fatal(err)
 	}

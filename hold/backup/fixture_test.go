@@ -78,7 +78,8 @@ func makeHold(t testing.TB, layers int) *made {
 	must(t, s.Close())
 	db, err := sqlite.Open(t.Context(), filepath.Join(h.cfg.Dir, "hold.db"))
 	must(t, err)
-	_, err = db.Write().ExecContext(t.Context(), `insert into hold_manifest (did, repository, digest, uri) values ('did:web:alice.test', 'app', 'sha256:00', 'at://x')`)
+	_, err = db.Write().ExecContext(t.Context(), `insert into hold_manifest (did, repository, digest, uri)
+		values ('did:web:alice.test', 'app', 'sha256:00', 'at://x')`)
 	must(t, err)
 	must(t, db.Close())
 	h.push(layers)
@@ -103,6 +104,32 @@ func (h *made) push(n int) {
 	must(h.t, o.Close())
 }
 
+// apply writes to the hold's repository in one commit.
+func (h *made) apply(writes ...repo.Write) {
+	h.t.Helper()
+	o, err := datadir.OpenRepo(h.t.Context(), dataDir(h.t, h.cfg))
+	must(h.t, err)
+	_, err = o.Repo.Apply(h.t.Context(), writes)
+	must(h.t, err)
+	must(h.t, o.Close())
+}
+
+func create(t testing.TB, collection, rkey string, record any) repo.Write {
+	t.Helper()
+	value, err := repo.RecordFrom(record)
+	must(t, err)
+	return repo.Write{Action: repo.Create, Collection: collection, RKey: rkey, Record: value}
+}
+
+func (h *made) rotate() {
+	h.t.Helper()
+	s, err := hold.New(h.t.Context(), h.cfg)
+	must(h.t, err)
+	_, err = s.RotateSigningKey(h.t.Context(), "")
+	must(h.t, err)
+	must(h.t, s.Close())
+}
+
 func pattern(seed, size int) []byte {
 	r := rand.New(rand.NewPCG(uint64(seed), 7))
 	b := make([]byte, size)
@@ -122,13 +149,11 @@ func pushLayer(t testing.TB, to *repo.Repo, store storage.Store, n int) (digest.
 	must(t, err)
 	_, err = up.Commit(context.Background(), d)
 	must(t, err)
-	value, err := repo.RecordFrom(atcr.Layer{
+	c, err := to.Apply(context.Background(), []repo.Write{create(t, atcr.NSIDLayer, "", atcr.Layer{
 		Digest: d.String(), Size: int64(len(data)), MediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
-		Manifest: fmt.Sprintf("at://did:web:alice.test/io.atcr.manifest/%d",
-			n), UserDID: "did:web:alice.test", CreatedAt: atcr.NewDatetime(time.Now()),
-	})
-	must(t, err)
-	c, err := to.Apply(context.Background(), []repo.Write{{Action: repo.Create, Collection: atcr.NSIDLayer, Record: value}})
+		Manifest: fmt.Sprintf("at://did:web:alice.test/io.atcr.manifest/%d", n), UserDID: "did:web:alice.test",
+		CreatedAt: atcr.NewDatetime(time.Now()),
+	})})
 	must(t, err)
 	return d, c.Results[0].RKey
 }

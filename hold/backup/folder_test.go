@@ -40,7 +40,8 @@ func TestFolderLinks(t *testing.T) {
 			must(t, os.Symlink(c.to, filepath.Join(to.String(), c.link)))
 			name := "sets/20260101T000000.000000Z/manifest.json"
 
-			if r, err := to.Open(t.Context(), name); err == nil || !strings.Contains(err.Error(), "is a symbolic link: it is not followed") {
+			r, err := to.Open(t.Context(), name)
+			if err == nil || !strings.Contains(err.Error(), "is a symbolic link: it is not followed") {
 				t.Errorf("open: %v, %v", r, err)
 			}
 			for e, err := range to.List(t.Context(), "sets/") {
@@ -48,7 +49,7 @@ func TestFolderLinks(t *testing.T) {
 					t.Errorf("list: %v, %v", e, err)
 				}
 			}
-			err := to.Put(t.Context(), name, strings.NewReader("new"), 3)
+			err = to.Put(t.Context(), name, strings.NewReader("new"), 3)
 			if filepath.Base(c.link) != "manifest.json" { // else the link itself is replaced
 				if err == nil || !strings.Contains(err.Error(), "symbolic link") {
 					t.Errorf("put: %v", err)

@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -25,11 +26,9 @@ import (
 	"github.com/atcr-dev/atcr/hold"
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/backup/s3target"
-	"github.com/atcr-dev/atcr/hold/datadir"
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/identity/plc"
 	"github.com/atcr-dev/atcr/internal/realtest"
-	"github.com/atcr-dev/atcr/repo"
 )
 
 const mallory = "did:plc:eeeeeeeeeeeeeeeeeeeeeeee"
@@ -57,13 +56,19 @@ func write(t testing.TB, to backup.Target, set, file, text string) {
 	must(t, to.Put(context.Background(), "sets/"+set+"/"+file, strings.NewReader(text), int64(len(text))))
 }
 
-// alter writes a set's manifest anew, signed by a key unless that is nil; the old one comes back in the end of the test.
-func alter(t *testing.T, to backup.Target, set string, key atcrypto.PrivateKey, change func(*backup.Manifest)) {
+// borrow returns a set's manifest, which comes back with its signature in the end of the test.
+func borrow(t *testing.T, to backup.Target, set string) string {
 	t.Helper()
 	text, sig := read(t, to, set, "manifest.json"), read(t, to, set, "manifest.sig")
 	t.Cleanup(func() { write(t, to, set, "manifest.json", text); write(t, to, set, "manifest.sig", sig) })
+	return text
+}
+
+// alter writes a set's manifest anew, signed by a key unless that is nil; the old one comes back in the end of the test.
+func alter(t *testing.T, to backup.Target, set string, key atcrypto.PrivateKey, change func(*backup.Manifest)) {
+	t.Helper()
 	var m backup.Manifest
-	must(t, json.Unmarshal([]byte(text), &m))
+	must(t, json.Unmarshal([]byte(borrow(t, to, set)), &m))
 	change(&m)
 	b, err := json.MarshalIndent(&m, "", "  ")
 	must(t, err)
@@ -94,9 +99,7 @@ func exchange(t *testing.T, to backup.Target, set, file, text string, key atcryp
 // unsign makes a set one of before sets were signed.
 func unsign(t *testing.T, to backup.Target, set string) {
 	t.Helper()
-	text, sig := read(t, to, set, "manifest.json"), read(t, to, set, "manifest.sig")
-	t.Cleanup(func() { write(t, to, set, "manifest.json", text); write(t, to, set, "manifest.sig", sig) })
-	text = strings.Replace(text, "atcr-backup-2", "atcr-backup-1", 1)
+	text := strings.Replace(borrow(t, to, set), "atcr-backup-2", "atcr-backup-1", 1)
 	text = strings.TrimSuffix(text, "\n}") + ",\n  \"sum\": \"\"\n}"
 	text = strings.Replace(text, `"sum": ""`, `"sum": "`+digest.FromString(text).Encoded()+`"`, 1)
 	write(t, to, set, "manifest.json", text)
@@ -115,22 +118,10 @@ func newForger(t testing.TB, did syntax.DID, from hold.Config) *forger {
 	must(t, os.MkdirAll(filepath.Join(f.cfg.Dir, "keys"), 0o700))
 	must(t, os.WriteFile(filepath.Join(f.cfg.Dir, "keys", "signing.key"), []byte(key.Multibase()), 0o600))
 	must(t, os.WriteFile(filepath.Join(f.cfg.Dir, "did.txt"), []byte(did.String()), 0o600))
-	o, err := datadir.OpenRepo(t.Context(), dataDir(t, f.cfg))
-	must(t, err)
-	for _, rec := range []any{
-		atcr.Captain{Owner: mallory, AllowAllCrew: true, DeployedAt: atcr.NewDatetime(time.Now())},
-		atcr.Crew{Member: mallory, Role: "admin", Permissions: []string{"crew:admin"}, AddedAt: atcr.NewDatetime(time.Now())},
-	} {
-		value, err := repo.RecordFrom(rec)
-		must(t, err)
-		w := repo.Write{Action: repo.Create, Collection: atcr.NSIDCrew, RKey: atcr.CrewRKey(mallory), Record: value}
-		if _, ok := rec.(atcr.Captain); ok {
-			w.Collection, w.RKey = atcr.NSIDCaptain, "self"
-		}
-		_, err = o.Repo.Apply(t.Context(), []repo.Write{w})
-		must(t, err)
-	}
-	must(t, o.Close())
+	now := atcr.NewDatetime(time.Now())
+	f.apply(create(t, atcr.NSIDCaptain, "self", atcr.Captain{Owner: mallory, AllowAllCrew: true, DeployedAt: now}),
+		create(t, atcr.NSIDCrew, atcr.CrewRKey(mallory),
+			atcr.Crew{Member: mallory, Role: "admin", Permissions: []string{"crew:admin"}, AddedAt: now}))
 	return f
 }
 
@@ -280,7 +271,8 @@ func (v *victim) attacks(t *testing.T, trust backup.Trust) *forger {
 		o.Show = func(c *backup.Claims) { shown = c }
 		o.Confirm = func(context.Context, *backup.Claims) error { t.Error("asked"); return nil }
 		v.restored(t, "", o)
-		if shown == nil || shown.Unproven != nil || shown.Captain != owner || shown.Members != 1 || shown.Crew[0].DID != "did:web:alice.test" {
+		if shown == nil || shown.Unproven != nil || shown.Captain != owner || shown.Members != 1 ||
+			shown.Crew[0].DID != "did:web:alice.test" {
 			t.Errorf("shown %+v", shown)
 		}
 	})
@@ -398,7 +390,8 @@ func (v *victim) alterations(t *testing.T, old backup.RestoreOptions, forger *fo
 func (v *victim) nothingKnown(t *testing.T) {
 	errNo := errors.New("no")
 	for what, trust := range map[string]backup.Trust{
-		"nothing": {}, "the document can't be asked": {DID: v.did, Document: func(context.Context, syntax.DID, time.Time) ([]string, error) {
+		"nothing": {},
+		"the document can't be asked": {DID: v.did, Document: func(context.Context, syntax.DID, time.Time) ([]string, error) {
 			return nil, errors.New("it is down")
 		}},
 		// Anybody can make a DID whose document names his key.
@@ -414,7 +407,8 @@ func (v *victim) nothingKnown(t *testing.T) {
 			}
 			newForger(t, v.did, v.cfg).plant(t, v.to, v.o)
 			v.notRestored(t, "", no, errNo)
-			if asked.Captain != mallory || len(asked.Crew) != 1 || asked.Crew[0].DID != mallory || asked.Crew[0].Permissions[0] != "crew:admin" {
+			if asked.Captain != mallory || len(asked.Crew) != 1 || asked.Crew[0].DID != mallory ||
+				asked.Crew[0].Permissions[0] != "crew:admin" {
 				t.Errorf("asked about the forged one: %+v", asked)
 			}
 		})
@@ -510,6 +504,12 @@ func TestTrustKeys(t *testing.T) {
 	}
 }
 
+// plantLayer puts bytes where a layer belongs.
+func plantLayer(t *testing.T, to backup.Target, d digest.Digest, b []byte) {
+	t.Helper()
+	must(t, to.Put(t.Context(), layerFile("layers", d), bytes.NewReader(b), int64(len(b))))
+}
+
 // Who can add to the target puts a layer there before the hold does, in its size: it does not stay.
 func TestPlantedLayer(t *testing.T) {
 	h, to := makeHold(t, 2), folder(t)
@@ -527,9 +527,7 @@ func TestPlantedLayer(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			n := len(h.layers)
 			h.push(1)
-			name := "layers/docker/registry/v2/blobs/sha256/" + h.layers[n].Encoded()[:2] + "/" + h.layers[n].Encoded() + "/data"
-			planted := string(c.bytes(n))
-			must(t, to.Put(t.Context(), name, strings.NewReader(planted), int64(len(planted))))
+			plantLayer(t, to, h.layers[n], c.bytes(n))
 			if c.harm {
 				last := sets(t, to)[0]
 				list := read(t, to, last, "layers.txt")

@@ -21,7 +21,8 @@ func FuzzManifest(f *testing.F) {
 	}
 	const name = "20260101T000000.000000Z"
 	m := Manifest{Name: name, DID: "did:web:hold.example.com", SigningKey: pub.DIDKey(), Rev: "3mabcdefghij2",
-		Files: []File{{Name: repoFile, SHA256: strings.Repeat("0", 64)}, {Name: layersFile, SHA256: strings.Repeat("0", 64)}}, Layers: &Layers{Count: 1}}
+		Layers: &Layers{Count: 1},
+		Files:  []File{{Name: repoFile, SHA256: strings.Repeat("0", 64)}, {Name: layersFile, SHA256: strings.Repeat("0", 64)}}}
 	text, signature, err := m.encode(key)
 	if err != nil {
 		f.Fatal(err)

@@ -99,8 +99,8 @@ func readLayers(r io.Reader) iter.Seq2[layer, error] {
 			d, size, ok := strings.Cut(sc.Text(), " ")
 			l := layer{Digest: digest.Digest(d)}
 			var err error
-			if l.Size, err = strconv.ParseInt(size, 10,
-				64); !ok || err != nil || l.Size < 0 || storage.CheckDigest(l.Digest) != nil || l.Digest <= last {
+			l.Size, err = strconv.ParseInt(size, 10, 64)
+			if !ok || err != nil || l.Size < 0 || storage.CheckDigest(l.Digest) != nil || l.Digest <= last {
 				yield(layer{}, fmt.Errorf("%w: %s, line %d", ErrDamaged, layersFile, n))
 				return
 			}

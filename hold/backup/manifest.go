@@ -250,14 +250,18 @@ func (s *Set) signedBy(keys ...string) bool {
 }
 
 // List returns the sets of a target, the newest first, those that were broken off among them. Only manifests are read.
-func List(ctx context.Context, t Target) ([]Set, error) {
+func List(ctx context.Context, t Target) ([]Set, error) { return listAfter(ctx, t, "") }
+
+// listAfter is List of the sets whose names are above one.
+func listAfter(ctx context.Context, t Target, last string) ([]Set, error) {
 	var sets []Set
 	for e, err := range t.List(ctx, setsFolder) {
 		if err != nil {
 			return nil, err
 		}
 		name, file, ok := strings.Cut(strings.TrimPrefix(e.Name, setsFolder), "/")
-		if !ok || !isSetName(name) || file != manifestFile && file != signatureFile && !slices.Contains(fileNames, file) {
+		if !ok || !isSetName(name) || name <= last ||
+			file != manifestFile && file != signatureFile && !slices.Contains(fileNames, file) {
 			continue // not ours
 		}
 		if len(sets) == 0 || sets[len(sets)-1].Name != name {

@@ -79,8 +79,8 @@ type restoring struct {
 	m   *Manifest
 	out Restored
 
-	unproven error // why nothing vouches for the set
-	shown    bool
+	unproven error    // why nothing vouches for the set
+	car      *setRepo // the set's repository, once it is here
 
 	to      *datadir.Restore // nil in a dry run
 	have    datadir.LayerReader
@@ -129,7 +129,11 @@ func (r *restoring) run(ctx context.Context, name string) error {
 		if err := datadir.CheckRestore(r.cfg, r.m.DID, r.m.Name); err != nil { // before somebody is asked
 			return err
 		}
-		if err := r.confirm(ctx); err != nil {
+		c, err := r.open(ctx, "") // nothing is in the data folder yet
+		if err != nil {
+			return err
+		}
+		if err := r.Confirm(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -172,27 +176,16 @@ func (r *restoring) ownKey() error {
 	return nil
 }
 
-// confirm asks about a set that nothing vouches for. Nothing is in the data folder yet; what the set's repository says is fetched again
-// afterwards, and is the same by its digest.
-func (r *restoring) confirm(ctx context.Context) (err error) {
-	car, err := openRepo(ctx, r.t, r.m, "")
-	if err != nil {
-		return err
+// open brings the set's repository into dir, and shows what it says.
+func (r *restoring) open(ctx context.Context, dir string) (c *Claims, err error) {
+	if r.car, err = openRepo(ctx, r.t, r.m, dir); err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, car.close()) }()
-	c, err := r.show(ctx, car.CAR)
-	if err != nil {
-		return err
-	}
-	return r.Confirm(ctx, c)
-}
-
-func (r *restoring) show(ctx context.Context, car *repo.CAR) (*Claims, error) {
-	c, err := readClaims(ctx, car, r.m, &r.Trust, r.unproven)
+	r.closers = append(r.closers, r.car.close)
+	c, err = readClaims(ctx, r.car.CAR, r.m, &r.Trust, r.unproven)
 	if err == nil && r.Show != nil {
 		r.Show(c)
 	}
-	r.shown = true
 	return c, err
 }
 
@@ -214,13 +207,8 @@ func (r *restoring) begin() error {
 
 // parts checks everything, then writes it.
 func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err error) {
-	car, err := openRepo(ctx, r.t, r.m, dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, car.close()) }()
-	if !r.shown {
-		if _, err := r.show(ctx, car.CAR); err != nil {
+	if r.car == nil {
+		if _, err := r.open(ctx, dir); err != nil {
 			return err
 		}
 	}
@@ -233,7 +221,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 		return err
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.LayersRestored)
-	if err := r.missing(ctx, car.CAR); err != nil || r.DryRun {
+	if err := r.missing(ctx); err != nil || r.DryRun {
 		return err
 	}
 	if who != nil {
@@ -242,7 +230,7 @@ func (r *restoring) parts(ctx context.Context, who []byte, dir string) (err erro
 		}
 	}
 	_ = crashpoint.Reach(ctx, crashpoint.IdentityRestored)
-	tree, err := car.file.again()
+	tree, err := r.car.file.again()
 	if err != nil {
 		return err
 	}
@@ -326,8 +314,8 @@ func (r *restoring) layer(ctx context.Context, l layer, m *meter) (err error) {
 }
 
 // missing counts the layers that the hold will not have.
-func (r *restoring) missing(ctx context.Context, car *repo.CAR) error {
-	named, err := layersNamed(ctx, car)
+func (r *restoring) missing(ctx context.Context) error {
+	named, err := layersNamed(ctx, r.car.CAR)
 	if err != nil {
 		return err
 	}

@@ -136,14 +136,11 @@ func (tr *Trust) fresh(ctx context.Context, t Target, m *Manifest, proven bool) 
 		return fmt.Errorf("%w, or a clock is wrong: by its own time %s was made on %s, which is still to come", ErrOld, m.Name,
 			m.Created.UTC().Format(time.RFC3339))
 	}
-	sets, err := List(ctx, t)
+	sets, err := listAfter(ctx, t, m.Name)
 	if err != nil {
 		return err
 	}
-	for _, s := range sets { // the newest first
-		if s.Name <= m.Name {
-			break
-		}
+	for _, s := range sets {
 		if !s.Whole() || s.Manifest.DID != m.DID {
 			continue
 		}
