@@ -27,8 +27,7 @@ type AppView struct {
 
 // AppViewServer is the section server.
 type AppViewServer struct {
-	Addr              string   `key:"addr" doc:"Address to listen on."`
-	TrustedProxies    []string `key:"trusted_proxies" doc:"Networks of reverse proxies in front, as in [\"10.0.0.0/8\"]. From those alone X-Forwarded-For is believed, read from the right, so that limits and logs mean the client and not the proxy; Forwarded never is. Empty: whoever connects is the client."`
+	Listener
 	BaseURL           string   `key:"base_url" doc:"Where clients reach the AppView, as in https://registry.example.com. Every URL and token names it. Empty: requests by a loopback name or the listening address are answered, all others refused."`
 	DefaultHoldDID    string   `key:"default_hold_did" doc:"REQUIRED. The hold for layers of owners who chose none, as in did:web:hold.example.com."`
 	TestMode          bool     `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when base_url is https or a public name."`
@@ -38,6 +37,12 @@ type AppViewServer struct {
 	ClientName        string   `key:"client_name" unbuilt:"true" doc:"Name that people see when they sign in by OAuth."`
 	ClientShortName   string   `key:"client_short_name" unbuilt:"true" doc:"Short form of it."`
 	RegistryDomains   []string `key:"registry_domains" unbuilt:"true" doc:"Host names for pulling where they differ from base_url; the first is shown."`
+}
+
+// Listener is the part of the section server that both programs have.
+type Listener struct {
+	Addr           string   `key:"addr" doc:"Address to listen on."`
+	TrustedProxies []string `key:"trusted_proxies" doc:"Networks of reverse proxies in front, as in [\"10.0.0.0/8\"]. From those alone X-Forwarded-For is believed, read from the right, so that limits and logs mean the client and not the proxy; Forwarded never is. Empty: whoever connects is the client."`
 }
 
 // UI is the section ui.
@@ -147,7 +152,7 @@ func (c *AppView) DataDir() string { return filepath.Dir(c.UI.DatabasePath) }
 func (n Network) Prefixes() []netip.Prefix { return prefixes(n.Allow) }
 
 // Proxies is server.trusted_proxies, parsed.
-func (s AppViewServer) Proxies() []netip.Prefix { return prefixes(s.TrustedProxies) }
+func (s Listener) Proxies() []netip.Prefix { return prefixes(s.TrustedProxies) }
 
 func prefixes(list []string) []netip.Prefix {
 	var out []netip.Prefix
@@ -159,13 +164,17 @@ func prefixes(list []string) []netip.Prefix {
 	return out
 }
 
+func (s Listener) check(p *problems) {
+	p.addr("server.addr", s.Addr)
+	p.proxies("server.trusted_proxies", s.TrustedProxies)
+}
+
 func (n Network) check(p *problems) { p.networks("network.allow", n.Allow) }
 
 func (c *AppView) check() []problem {
 	var p problems
 	p.logLevel(c.LogLevel)
-	p.addr("server.addr", c.Server.Addr)
-	p.proxies("server.trusted_proxies", c.Server.TrustedProxies)
+	c.Server.Listener.check(&p)
 	p.url("server.base_url", c.Server.BaseURL, false)
 	p.testMode(c.Server.TestMode, "server.base_url", c.Server.BaseURL)
 	switch {

@@ -2,9 +2,11 @@ package config
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,12 +41,14 @@ server:
 func TestOrderOfSources(t *testing.T) {
 	path := file(t, "c.yaml", "log_level: warn\nserver:\n  addr: :1\n  default_hold_did: did:web:file.test\n")
 	c, _, err := LoadAppView(path, []string{"ATCR_SERVER_DEFAULT_HOLD_DID=did:web:env.test", "ATCR_LOG_LEVEL=",
-		"ATCR_SERVER_TRUSTED_PROXIES=10.0.0.1/24", "ATCR_PDS_SERVE_STALE=1h", "ATCR_NETWORK_ALLOW=10.0.0.0/8, 192.168.0.0/16", "HOLD_SERVER_ADDR=:9"})
+		"ATCR_SERVER_TRUSTED_PROXIES=10.0.0.1/24", "ATCR_PDS_SERVE_STALE=1h", "ATCR_NETWORK_ALLOW=10.0.0.0/8, 192.168.0.0/16",
+		"HOLD_SERVER_ADDR=:9"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Server.DefaultHoldDID != "did:web:env.test" || c.LogLevel != "warn" || c.Server.Addr != ":1" ||
-		c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 || len(c.Server.Proxies()) != 1 || c.Server.Proxies()[0].String() != "10.0.0.0/24" {
+		c.PDS.ServeStale != time.Hour || len(c.Network.Prefixes()) != 2 ||
+		!slices.Equal(c.Server.Proxies(), []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -52,7 +56,8 @@ func TestOrderOfSources(t *testing.T) {
 func TestHoldValues(t *testing.T) {
 	want := []CrewMember{{Member: "alice.test", Permissions: []string{"blob:read", "blob:write"}, Tier: "bosun"},
 		{Member: "did:plc:x", Permissions: []string{"crew:admin"}}}
-	yaml := holdMinimum + "  crew:\n    - member: alice.test\n      permissions: [blob:read, blob:write]\n      tier: bosun\n    - {member: 'did:plc:x', permissions: [crew:admin]}\ndatabase:\n  did_method: web\n  path: /data\n  did: did:web:other.test\n"
+	yaml := holdMinimum + "  crew:\n    - member: alice.test\n      permissions: [blob:read, blob:write]\n      tier: bosun\n" +
+		"    - {member: 'did:plc:x', permissions: [crew:admin]}\ndatabase:\n  did_method: web\n  path: /data\n  did: did:web:other.test\n"
 	toml := `
 [server]
 public_url = "https://hold.example.com"
@@ -71,7 +76,8 @@ did = "did:web:other.test"
 `
 	env := []string{"HOLD_SERVER_PUBLIC_URL=https://hold.example.com", "HOLD_REGISTRATION_OWNER_DID=did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		"HOLD_DATABASE_PATH=/data", "HOLD_DATABASE_DID=did:web:other.test",
-		"HOLD_REGISTRATION_CREW=[{member: alice.test, permissions: [blob:read, blob:write], tier: bosun}, {member: did:plc:x, permissions: [crew:admin]}]"}
+		"HOLD_REGISTRATION_CREW=[{member: alice.test, permissions: [blob:read, blob:write], tier: bosun}, " +
+			"{member: did:plc:x, permissions: [crew:admin]}]"}
 	for name, load := range map[string]func() (*Hold, []string, error){
 		"yaml": func() (*Hold, []string, error) { return LoadHold(file(t, "c.yml", yaml), nil) },
 		"toml": func() (*Hold, []string, error) { return LoadHold(file(t, "c.TOML", toml), nil) },
@@ -111,15 +117,16 @@ func TestErrors(t *testing.T) {
 		{"several", app("c.yaml", "log_leve: x\nservr: {}\n"),
 			[]string{"c.yaml:1: unknown key log_leve; did you mean log_level?", "c.yaml:2: unknown key servr; did you mean server?"}},
 		{"in another section", app("c.yaml", "default_hold_did: x\n"), []string{"did you mean server.default_hold_did?"}},
-		{"nothing near", app("c.yaml", did+"pds: {xyz: 1}\n"), []string{"c.yaml:2: unknown key pds.xyz; it takes copy_bytes, owner_bytes, owner_records, serve_stale, verify"}},
+		{"nothing near", app("c.yaml", did+"pds: {xyz: 1}\n"),
+			[]string{"c.yaml:2: unknown key pds.xyz; it takes copy_bytes, owner_bytes, owner_records, serve_stale, verify"}},
 		{"TOML", app("c.toml", "log_level = \"info\"\n[server]\ndefault_hold_did = \"did:web:x.test\"\nadr = \":1\"\n"),
 			[]string{"c.toml:4: unknown key server.adr; did you mean server.addr?"}},
 		{"in a list", hold("c.yaml", holdMinimum+"  crew:\n    - member: a.test\n      permisions: []\n"),
 			[]string{"c.yaml:7: unknown key registration.crew[0].permisions; did you mean registration.crew[0].permissions?"}},
 		{"all at once", hold("c.yaml", "servr: {}\nlog_level: loud\nstorage: {driver: s3}\nbackup: {keep: many}\n",
 			"HOLD_SERVER_TEST_MODE=perhaps"), []string{
-			"c.yaml:1: unknown key servr", "c.yaml:2: log_level: \"loud\"", "c.yaml:3: storage.driver", "c.yaml:4: backup.keep", "HOLD_SERVER_TEST_MODE: server.test_mode",
-			"server.public_url: is required", "registration.owner_did: is required"}},
+			"c.yaml:1: unknown key servr", "c.yaml:2: log_level: \"loud\"", "c.yaml:3: storage.driver", "c.yaml:4: backup.keep",
+			"HOLD_SERVER_TEST_MODE: server.test_mode", "server.public_url: is required", "registration.owner_did: is required"}},
 		{"required", app("c.yaml", ""), []string{"server.default_hold_did: is required", "ATCR_SERVER_DEFAULT_HOLD_DID"}},
 		{"hold required", hold("c.yaml", ""), []string{"server.public_url: is required", "registration.owner_did: is required"}},
 		{"bool", app("c.yaml", "server:\n  default_hold_did: did:web:x.test\n  test_mode: maybe\n"),
@@ -168,10 +175,12 @@ func TestErrors(t *testing.T) {
 		{"log level", app("c.yaml", did+"log_level: loud\n"), []string{"log_level: \"loud\""}},
 		{"no file", func() error { _, _, err := LoadHold(filepath.Join(t.TempDir(), "none.yaml"), nil); return err }(), []string{"none.yaml"}},
 		{"directory on loopback", app("c.yaml", did, "ATCR_SERVER_PLC_DIRECTORY_URL=http://localhost:1"),
-			[]string{"ATCR_SERVER_PLC_DIRECTORY_URL: server.plc_directory_url: http://localhost:1 is no public address", "network.allow", "server.test_mode"}},
+			[]string{"ATCR_SERVER_PLC_DIRECTORY_URL: server.plc_directory_url: http://localhost:1 is no public address", "network.allow",
+				"server.test_mode"}},
 		{"directory at a private address", hold("c.yaml", holdMinimum+"identity: {plc_directory_url: 'https://10.0.0.1'}\n"),
 			[]string{"c.yaml:5: identity.plc_directory_url: https://10.0.0.1 is no public address"}},
-		{"resolver at a private address", hold("c.yaml", holdMinimum+"network: {allow: [10.1.0.0/16]}\n", "HOLD_SERVER_HANDLE_RESOLVER_URL=http://[fd00::1]"),
+		{"resolver at a private address", hold("c.yaml", holdMinimum+"network: {allow: [10.1.0.0/16]}\n",
+			"HOLD_SERVER_HANDLE_RESOLVER_URL=http://[fd00::1]"),
 			[]string{"HOLD_SERVER_HANDLE_RESOLVER_URL: server.handle_resolver_url: http://[fd00::1] is no public address"}},
 		{"resolver at a link-local address", app("c.yaml", did, "ATCR_SERVER_HANDLE_RESOLVER_URL=http://169.254.169.254"),
 			[]string{"server.handle_resolver_url: http://169.254.169.254 is no public address"}},
@@ -238,14 +247,16 @@ func TestSecretsStayOut(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	path := file(t, "c.yaml", holdMinimum+"admin: {enabled: true}\ngc:\n  enabled: false\nquota:\n  tiers: [{name: deckhand, quota: 5GB}]\n  defaults: {new_crew_tier: deckhand}\nscanner:\nstorage: {bucket: x}\n")
+	path := file(t, "c.yaml", holdMinimum+"admin: {enabled: true}\ngc:\n  enabled: false\n"+
+		"quota:\n  tiers: [{name: deckhand, quota: 5GB}]\n  defaults: {new_crew_tier: deckhand}\nscanner:\nstorage: {bucket: x}\n")
 	_, warnings, err := LoadHold(path, []string{"HOLD_SERVR_ADDR=:1", "HOLD_MY_FAITH=x"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"environment variable HOLD_SERVR_ADDR is no setting; did you mean HOLD_SERVER_ADDR?",
-		"these settings are read but do nothing yet, their feature is not built: storage.bucket (FILE:12), admin.enabled (FILE:5), quota.defaults.new_crew_tier (FILE:10)",
+		"these settings are read but do nothing yet, their feature is not built: storage.bucket (FILE:12), " +
+			"admin.enabled (FILE:5), quota.defaults.new_crew_tier (FILE:10)",
 		"quota.tiers: the tiers are named and given, but their quotas are not enforced yet: everybody's use is unlimited",
 	}
 	for i := range want {
@@ -378,7 +389,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestTextOfBackup: who writes a backup set can't name the database that is restored into, whom to trust, nor a key, by what Changed does not show.
+// TestTextOfBackup: who writes a backup set can't name the database that is restored into, whom to trust, nor a key, by what Changed does
+// not show.
 func TestTextOfBackup(t *testing.T) {
 	set := "config.yaml of the set 20260101T000000Z"
 	c, err := LoadHoldText(set, []byte(holdMinimum+"backup: {to: /elsewhere, secret_key: '', trust: ['did:key:zQ3sh']}\n"),

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -31,18 +30,17 @@ type Hold struct {
 
 // HoldServer is the section server.
 type HoldServer struct {
-	Addr               string   `key:"addr" doc:"Address to listen on."`
-	TrustedProxies     []string `key:"trusted_proxies" doc:"Networks of reverse proxies in front, as in [\"10.0.0.0/8\"]. From those alone X-Forwarded-For is believed, read from the right, so that limits and logs mean the client and not the proxy; Forwarded never is. Empty: whoever connects is the client."`
-	PublicURL          string   `key:"public_url" doc:"REQUIRED. Where others reach the hold, as in https://hold.example.com. A did:web identity is made of it."`
-	Public             bool     `key:"public" doc:"Anyone may read layers without signing in. Manifests are public on the network in any case."`
-	TestMode           bool     `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when public_url is https or a public name."`
-	HandleResolverURL  string   `key:"handle_resolver_url" doc:"A PDS that is asked for handles first, for private networks. Empty: DNS and HTTPS only."`
-	AcceptLegacyTokens bool     `key:"accept_legacy_tokens" doc:"Takes the service tokens of older AppViews, which are not bound to one method and are used more than once. Never for deletions."`
-	Redirect           bool     `key:"redirect" doc:"Sends readers of layers to an address of the storage where it has one. false: every byte goes through getBlob."`
-	Region             string   `key:"region" doc:"Where the hold stands, for its captain record."`
-	Successor          string   `key:"successor" doc:"DID of the hold that replaces this one, for its captain record."`
-	AppViewDID         string   `key:"appview_did" doc:"The AppView that is trusted to set the tiers of the crew, and nothing else, as in did:web:registry.example.com. Empty: none."`
-	AppViewURL         string   `key:"appview_url" unbuilt:"true" doc:"Its address."`
+	Listener
+	PublicURL          string `key:"public_url" doc:"REQUIRED. Where others reach the hold, as in https://hold.example.com. A did:web identity is made of it."`
+	Public             bool   `key:"public" doc:"Anyone may read layers without signing in. Manifests are public on the network in any case."`
+	TestMode           bool   `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when public_url is https or a public name."`
+	HandleResolverURL  string `key:"handle_resolver_url" doc:"A PDS that is asked for handles first, for private networks. Empty: DNS and HTTPS only."`
+	AcceptLegacyTokens bool   `key:"accept_legacy_tokens" doc:"Takes the service tokens of older AppViews, which are not bound to one method and are used more than once. Never for deletions."`
+	Redirect           bool   `key:"redirect" doc:"Sends readers of layers to an address of the storage where it has one. false: every byte goes through getBlob."`
+	Region             string `key:"region" doc:"Where the hold stands, for its captain record."`
+	Successor          string `key:"successor" doc:"DID of the hold that replaces this one, for its captain record."`
+	AppViewDID         string `key:"appview_did" doc:"The AppView that is trusted to set the tiers of the crew, and nothing else, as in did:web:registry.example.com. Empty: none."`
+	AppViewURL         string `key:"appview_url" unbuilt:"true" doc:"Its address."`
 }
 
 // Registration is the section registration.
@@ -190,9 +188,6 @@ func DefaultHold() *Hold {
 	return c
 }
 
-// Proxies is server.trusted_proxies, parsed.
-func (s HoldServer) Proxies() []netip.Prefix { return prefixes(s.TrustedProxies) }
-
 // StoragePath is the folder of the layers.
 func (c *Hold) StoragePath() string {
 	if c.Storage.Path != "" {
@@ -207,8 +202,7 @@ var permissions = []string{"blob:read", "blob:write", "crew:admin"}
 func (c *Hold) check() []problem {
 	var p problems
 	p.logLevel(c.LogLevel)
-	p.addr("server.addr", c.Server.Addr)
-	p.proxies("server.trusted_proxies", c.Server.TrustedProxies)
+	c.Server.Listener.check(&p)
 	if c.Server.PublicURL == "" {
 		p.add("server.public_url", "is required: set it, or %s, to the address others reach the hold at, as in https://hold.example.com",
 			EnvName(HoldPrefix, "server.public_url"))

@@ -18,18 +18,22 @@ type leaf struct {
 	value   reflect.Value
 }
 
+// fields are those that keys set, of the structs that are embedded too.
+func fields(t reflect.Type) []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Anonymous })
+}
+
 // leaves returns all fields of a configuration that are no sections.
 func leaves(root reflect.Value) []leaf { return appendLeaves(nil, root, "", false) }
 
 func appendLeaves(out []leaf, v reflect.Value, prefix string, unbuilt bool) []leaf {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		path := join(prefix, f.Tag.Get("key"))
+	for _, f := range fields(v.Type()) {
+		path, unbuilt, value := join(prefix, f.Tag.Get("key")), unbuilt || f.Tag.Get("unbuilt") != "", v.FieldByIndex(f.Index)
 		if f.Type.Kind() == reflect.Struct {
-			out = appendLeaves(out, v.Field(i), path, unbuilt || f.Tag.Get("unbuilt") != "")
+			out = appendLeaves(out, value, path, unbuilt)
 			continue
 		}
-		out = append(out, leaf{path, f.Tag.Get("also"), f.Tag.Get("secret") != "", unbuilt || f.Tag.Get("unbuilt") != "", v.Field(i)})
+		out = append(out, leaf{path, f.Tag.Get("also"), f.Tag.Get("secret") != "", unbuilt, value})
 	}
 	return out
 }
@@ -110,8 +114,8 @@ func (l *loader) structs(m member, v reflect.Value, path string) {
 
 func (l *loader) unknown(m member, v reflect.Value, prefix string) {
 	var siblings []string
-	for i := range v.NumField() {
-		siblings = append(siblings, v.Type().Field(i).Tag.Get("key"))
+	for _, f := range fields(v.Type()) {
+		siblings = append(siblings, f.Tag.Get("key"))
 	}
 	for path := range l.also {
 		if parent, key, ok := cutLast(path); ok && parent == prefix {
@@ -139,12 +143,7 @@ var nameLike = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
 
 // hasSecret reports whether one of a section's own fields is a secret.
 func hasSecret(v reflect.Value) bool {
-	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("secret") != "" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(fields(v.Type()), func(f reflect.StructField) bool { return f.Tag.Get("secret") != "" })
 }
 
 // settings are the names of all keys and sections of both programs.
@@ -152,8 +151,7 @@ func settings() map[string]bool {
 	names := map[string]bool{}
 	var add func(reflect.Type)
 	add = func(t reflect.Type) {
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for _, f := range fields(t) {
 			names[f.Tag.Get("key")] = true
 			switch {
 			case f.Type.Kind() == reflect.Struct:
@@ -201,9 +199,9 @@ func orFile(path string) string {
 }
 
 func fieldByKey(v reflect.Value, key string) (reflect.Value, reflect.StructField, bool) {
-	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.Tag.Get("key") == key {
-			return v.Field(i), f, true
+	for _, f := range fields(v.Type()) {
+		if f.Tag.Get("key") == key {
+			return v.FieldByIndex(f.Index), f, true
 		}
 	}
 	return reflect.Value{}, reflect.StructField{}, false

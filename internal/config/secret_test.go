@@ -7,21 +7,25 @@ import (
 	"testing"
 )
 
-// TestMistakesShowNoSecret: whatever is mistyped at or beside the line of a secret, in either format, no error shows it, nor a part of it.
+// TestMistakesShowNoSecret: whatever is mistyped at or beside the line of a secret, in either format, no error shows it, nor a part
+// of it.
 func TestMistakesShowNoSecret(t *testing.T) {
 	const secret, part = "qqwertyy", "wert"
-	mistakes := []string{`"`, `'`, ":", ": ", "{", "}", "[", "]", "|", ">", "|-", "*", "&", "!", "!!int ", "%", "@", "`", "\n", "\n  ", "\t", "#", " #",
-		",", ", ", "- ", "\n- ", "? ", "<<: ", "\n---\n", `\x`, "\x00", "\xff", "=", ".", `"""`, "'''", "\r", "é"}
+	mistakes := []string{`"`, `'`, ":", ": ", "{", "}", "[", "]", "|", ">", "|-", "*", "&", "!", "!!int ", "%", "@", "`", "\n", "\n  ",
+		"\t", "#", " #", ",", ", ", "- ", "\n- ", "? ", "<<: ", "\n---\n", `\x`, "\x00", "\xff", "=", ".", `"""`, "'''", "\r", "é"}
 	yaml := func(value string) string {
-		return "server:\n  public_url: https://h.test\nregistration:\n  owner_did: did:web:o.test\nSECTION:\n  NAME: " + value + "\nlog_level: info\n"
+		return "server:\n  public_url: https://h.test\nregistration:\n  owner_did: did:web:o.test\n" +
+			"SECTION:\n  NAME: " + value + "\nlog_level: info\n"
 	}
 	toml := func(value string) string {
-		return "log_level = 'info'\n[SECTION]\nNAME = " + value + "\n[server]\npublic_url = 'https://h.test'\n[registration]\nowner_did = 'did:web:o.test'\n"
+		return "log_level = 'info'\n[SECTION]\nNAME = " + value + "\n" +
+			"[server]\npublic_url = 'https://h.test'\n[registration]\nowner_did = 'did:web:o.test'\n"
 	}
 	texts := map[string][]string{
 		"yaml": {yaml(secret), yaml(`"` + secret + `"`), yaml("'" + secret + "'"), yaml("|\n    " + secret),
 			strings.Replace(yaml(secret), "SECTION:\n  NAME: "+secret, "SECTION: {NAME: "+secret+"}", 1)},
-		"toml": {toml(`"` + secret + `"`), toml("'" + secret + "'"), toml(`"""` + "\n" + secret + `"""`), toml("2026-01-01" + secret), toml("1e999" + secret)},
+		"toml": {toml(`"` + secret + `"`), toml("'" + secret + "'"), toml(`"""` + "\n" + secret + `"""`),
+			toml("2026-01-01" + secret), toml("1e999" + secret)},
 	}
 	tried := 0
 	try := func(format, text string) {
@@ -86,7 +90,8 @@ func TestUnknownKeysInSections(t *testing.T) {
 		strings.Repeat("hunter2", 100_000) + ": x\n": "unknown key in the file",
 	} {
 		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum+text), nil)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "IHunter") {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") ||
+			strings.Contains(err.Error(), "IHunter") {
 			t.Errorf("%.60q: %v", text, err)
 		}
 	}
@@ -104,7 +109,8 @@ func TestSecretsOfTheEnvironment(t *testing.T) {
 				t.Errorf("a / in the password: %v", err)
 			}
 		}
-		for _, value := range []string{"hunter2", "postgres://u:hunter2@h:notaport/d", "postgres://u@h/d?password=hunter2&sslmode=hunter2", "\x00hunter2"} {
+		for _, value := range []string{"hunter2", "postgres://u:hunter2@h:notaport/d",
+			"postgres://u@h/d?password=hunter2&sslmode=hunter2", "\x00hunter2"} {
 			env := []string{EnvName(HoldPrefix, f.path) + "=" + value, "HOLD_LOG_LEVEL=loud", EnvName(HoldPrefix, f.path) + "X=" + value}
 			_, warnings, err := LoadHold(file(t, "c.yaml", holdMinimum), env)
 			if err == nil || strings.Contains(fmt.Sprint(err, warnings), "hunter2") {
@@ -117,7 +123,8 @@ func TestSecretsOfTheEnvironment(t *testing.T) {
 // TestKeysInTheWrongPlace: a private key where a public one belongs is not shown.
 func TestKeysInTheWrongPlace(t *testing.T) {
 	for key, value := range map[string]string{
-		"identity.recovery_did_key": "z42tvVLYhunter2", "backup.to": "s3://AKIA:hun?ter2@bucket/x", "server.handle_resolver_url": "https://u:hun?ter2@pds.test",
+		"identity.recovery_did_key": "z42tvVLYhunter2", "backup.to": "s3://AKIA:hun?ter2@bucket/x",
+		"server.handle_resolver_url": "https://u:hun?ter2@pds.test",
 	} {
 		_, _, err := LoadHold(file(t, "c.yaml", holdMinimum), []string{EnvName(HoldPrefix, key) + "=" + value})
 		if err == nil || !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "hun") {

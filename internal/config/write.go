@@ -58,9 +58,8 @@ type writer struct {
 
 // fields prints those of a section. YAML indents them; TOML names the section's path.
 func (w *writer) fields(v reflect.Value, path, indent string, unbuilt bool) {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		doc := f.Tag.Get("doc")
+	for _, f := range fields(v.Type()) {
+		value, doc := v.FieldByIndex(f.Index), f.Tag.Get("doc")
 		ahead := f.Tag.Get("unbuilt") != ""
 		if ahead && !unbuilt {
 			doc = strings.TrimSpace(doc + " (Not built yet: read, but without effect.)")
@@ -78,14 +77,13 @@ func (w *writer) fields(v reflect.Value, path, indent string, unbuilt bool) {
 		switch {
 		case section && w.toml:
 			fmt.Fprintf(w, "[%s]\n", join(path, key))
-			w.fields(v.Field(i), join(path, key), "", unbuilt || ahead)
+			w.fields(value, join(path, key), "", unbuilt || ahead)
 			continue
 		case section:
 			fmt.Fprintf(w, "%s%s:\n", indent, key)
-			w.fields(v.Field(i), join(path, key), indent+"  ", unbuilt || ahead)
+			w.fields(value, join(path, key), indent+"  ", unbuilt || ahead)
 			continue
 		}
-		value := v.Field(i)
 		if f.Tag.Get("secret") != "" {
 			value = reflect.Zero(f.Type)
 		}
