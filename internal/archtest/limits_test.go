@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
 // notLimits are the constants called max… that bound nothing that anybody else can cause: they have no row in docs/security.md.
@@ -152,22 +155,13 @@ func (l limit) checkKey(s *sources, configs map[string]string, want int64) error
 	return nil
 }
 
-// parseSetting reads a value of a configuration: a count, a duration (1h30m), a size (1GiB).
+// parseSetting reads a value of a configuration: a count or a duration (1h30m).
 func parseSetting(s string) (int64, error) {
-	if m := regexp.MustCompile(`^([0-9_]+)\s*([KMG]i?B)?$`).FindStringSubmatch(s); m != nil {
-		n, err := strconv.ParseInt(strings.ReplaceAll(m[1], "_", ""), 10, 64)
-		return n * max(units[strings.Replace(strings.Replace(m[2], "iB", "B", 1), "B", "iB", 1)], 1), err
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return n, nil
 	}
-	var sum int64
-	for _, m := range regexp.MustCompile(`([0-9]+)(h|ms|m|s)`).FindAllStringSubmatch(s, -1) {
-		n, err := strconv.ParseInt(m[1], 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		unit := map[string]string{"h": "h", "m": "min", "s": "s", "ms": "ms"}[m[2]]
-		sum += n * units[unit]
-	}
-	return sum, nil
+	d, err := time.ParseDuration(s)
+	return int64(d), err
 }
 
 // exampleKeys reads the keys of both example configurations with their defaults.
@@ -179,15 +173,14 @@ func exampleKeys(t *testing.T) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		section := ""
-		for line := range strings.SplitSeq(string(text), "\n") {
-			key, value, ok := strings.Cut(line, ":")
-			switch {
-			case !ok || strings.HasPrefix(strings.TrimSpace(line), "#"):
-			case !strings.HasPrefix(line, " "):
-				section = key
-			case strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "   "):
-				keys[section+"."+strings.TrimSpace(key)] = strings.Trim(strings.TrimSpace(value), `"`)
+		var sections map[string]any
+		if err := yaml.Unmarshal(text, &sections); err != nil {
+			t.Fatal(err)
+		}
+		for name, section := range sections {
+			section, _ := section.(map[string]any)
+			for key, value := range section {
+				keys[name+"."+key] = fmt.Sprint(value)
 			}
 		}
 	}
@@ -303,7 +296,7 @@ func (o *Options) defaults() {
 	if err := os.WriteFile(filepath.Join(dir, "p", "p.go"), []byte(code), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s, configs := newSources(dir), map[string]string{"server.things": "3KiB", "server.life": "2m"}
+	s, configs := newSources(dir), map[string]string{"server.things": "3072", "server.life": "2m"}
 	for _, test := range []struct {
 		l  limit
 		ok bool

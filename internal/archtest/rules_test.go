@@ -49,7 +49,8 @@ var rules = []rule{
 	{"hold/internal/schema", []string{"internal/sqlx"}, 20},
 	{"hold/internal/ledger", []string{"", "repo", "internal/sqlx", "internal/crashpoint"}, 74},
 	{"hold/internal/gc", []string{"", "hold/internal/ledger", "storage", "internal/sqlx"}, 70},
-	{"hold/internal/upload", []string{"internal/keylock", "internal/room", "storage", "internal/sqlx", "internal/durable", "internal/crashpoint"}, 25},
+	{"hold/internal/upload", []string{"internal/keylock", "internal/room", "storage", "internal/sqlx", "internal/durable",
+		"internal/crashpoint"}, 25},
 	{"hold/admin", []string{"", "identity/...", "internal/webui", "internal/websession"}, 160}, // the hold by an interface of its own
 	{"hold", []string{"", "hold/datadir", "hold/internal/...", "identity/...", "storage/...", "repo/...", "sqldb", "internal/oci",
 		"internal/blobhttp", "internal/pace", "internal/sqlx", "internal/httpx", "internal/durable",
