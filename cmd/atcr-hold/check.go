@@ -32,9 +32,7 @@ func (c *checkCommand) Run(ctx context.Context, std *cli.IO) error {
 		return rep.Print(std, c.JSONFlag, nil, "")
 	}
 	h := holdcli.Settings(settled, slog.New(slog.DiscardHandler))
-	if _, err = holdcli.BackupOptions(settled, h.Log); err == nil {
-		h.Backup, err = holdcli.Schedule(settled, h.Log)
-	}
+	_, err = holdcli.BackupOptions(settled, h.Log)
 	rep.Failed(err)
 	name := "a did:plc that is made at the first start"
 	dir, err := h.DataDir()

@@ -128,8 +128,9 @@ func TestIdentity(t *testing.T) {
 			env.Setenv("RECOVERY", pub.DIDKey())
 			return os.WriteFile(filepath.Join(env.WorkDir, "recovery.key"), []byte(recovery.Multibase()), 0o600)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"answers": answers, "firstword": firstWord, "shows": shows,
-			"isjson": isJSON, "refused": refused, "submits": submits},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"answers": answers, "firstword": firstWord, "shows": shows, "isjson": isJSON, "refused": refused, "submits": submits,
+		},
 	})
 }
 

@@ -36,8 +36,8 @@ func writeMan(w io.Writer, p *Program, app *kong.Application) error {
 	m.flags(app.Node)
 	m.section("EXIT STATUS")
 	for _, line := range [][2]string{
-		{"0", "Done."}, {"1", "It failed; the reason is on standard error."}, {"2", "The command line is wrong."}, {"130",
-			"It was interrupted."},
+		{"0", "Done."}, {"1", "It failed; the reason is on standard error."}, {"2", "The command line is wrong."},
+		{"130", "It was interrupted."},
 	} {
 		m.item(line[0], line[1])
 	}

@@ -33,8 +33,10 @@ func TestProgressLine(t *testing.T) {
 		whole bool
 		want  string
 	}{
-		{&Progress{what: "records", done: 20, total: 80, unit: count}, 99, false, "records [=======>                    ] 20 of 80  10/s  6s left"},
-		{&Progress{what: "records", done: 80, total: 80, unit: count}, 99, false, "records [" + strings.Repeat("=", 28) + "] 80 of 80  40/s  done"},
+		{&Progress{what: "records", done: 20, total: 80, unit: count}, 99, false,
+			"records [=======>                    ] 20 of 80  10/s  6s left"},
+		{&Progress{what: "records", done: 80, total: 80, unit: count}, 99, false,
+			"records [" + strings.Repeat("=", 28) + "] 80 of 80  40/s  done"},
 		{&Progress{what: "records", done: 20, unit: count}, 99, false, "records  20  10/s"},
 		{&Progress{what: "records", total: 80, unit: count}, 99, false, "records [>" + strings.Repeat(" ", 27) + "] 0 of 80  0/s"},
 		{&Progress{what: "read", done: 3 << 20, total: 4 << 30, unit: inBytes}, 99, false,

@@ -93,9 +93,8 @@ func (r *crewRun) change(ctx context.Context, std *cli.IO, member string, c data
 			fmt.Fprintf(std.Err, "warning: registration.crew of the configuration names %s: the hold adds it again when it starts; "+
 				"take it out there, too\n", m.Member)
 		} else {
-			fmt.Fprintf(std.Err, "warning: registration.crew of the configuration names %s: when the hold starts, what "+
-				"it says there wins\n",
-				m.Member)
+			fmt.Fprintf(std.Err, "warning: registration.crew of the configuration names %s: when the hold starts, "+
+				"what it says there wins\n", m.Member)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ type change struct {
 	OutputUnsigned string `xor:"plan" help:"Write the operation to FILE, not signed, for a rotation key that is kept elsewhere; submit nothing." placeholder:"FILE"`
 }
 
-// shows reports that nothing is to be submitted.
+// shows reports whether nothing is to be submitted.
 func (c *change) shows() bool { return c.DryRun || c.OutputUnsigned != "" }
 
 // unsigned reports whether the operation is to be signed elsewhere.
@@ -303,8 +303,7 @@ func (r *identityRun) revocable(ctx context.Context, m *plc.Manager, key atcrypt
 	return r.flag.Print(r.std, append([]plc.Event{}, events...), func() error {
 		if len(events) == 0 {
 			return errors.New("nothing to recover: there is no operation that this key may undo now. It must stand higher in the " +
-				"list than the key " +
-				"that signed, within 72 hours; another key is given by --key")
+				"list than the key that signed, within 72 hours; another key is given by --key")
 		}
 		fmt.Fprintln(r.std.Out, "name one by --undo:")
 		for _, e := range events {

@@ -8,11 +8,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/atcr-dev/atcr/hold/backup"
 	"github.com/atcr-dev/atcr/hold/datadir"
@@ -46,7 +45,8 @@ func TestTrust(t *testing.T) {
 		t.Errorf("%+v, %v", tr, err)
 	}
 	c.Backup.Every, c.Backup.Trust = time.Hour, []string{someKey}
-	if tr, err = f.trust(c, did, own); err != nil || len(tr.Keys) != 1 || tr.Keys[0] != someKey || tr.Document != nil || tr.MaxAge != 2*time.Hour {
+	tr, err = f.trust(c, did, own)
+	if err != nil || !slices.Equal(tr.Keys, []string{someKey}) || tr.Document != nil || tr.MaxAge != 2*time.Hour {
 		t.Errorf("backup.trust: %+v, %v", tr, err)
 	}
 	f = &TrustFlags{Trust: []string{strings.Replace(someKey, "did:key:", "", 1)}, Older: true, Ahead: true, Unsigned: true}
@@ -108,12 +108,13 @@ func TestShowClaims(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	showClaims(&out, &backup.Claims{
-		Manifest: &backup.Manifest{Name: "20260101T000000.000000Z", DID: syntax.DID("did:web:x.test"), SigningKey: someKey, Format: "atcr-backup-1",
-			Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
+		Manifest: &backup.Manifest{Name: "20260101T000000.000000Z", DID: "did:web:x.test", SigningKey: someKey,
+			Format: "atcr-backup-1", Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
 		Age: 75 * time.Hour, Crew: []backup.Member{{DID: "did:web:a.test", Permissions: []string{"crew:admin", "blob:write"}}}, Members: 3,
 		OtherCaptains: 2,
 	})
-	for _, want := range []string{"3 days ago", "did:web:x.test", "NOT SIGNED", someKey, "captain  none (records of captains that a hold does not read: 2)\n", "crew     3",
+	for _, want := range []string{"3 days ago", "did:web:x.test", "NOT SIGNED", someKey,
+		"captain  none (records of captains that a hold does not read: 2)\n", "crew     3",
 		"did:web:a.test  crew:admin blob:write", "and 2 more"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
