@@ -208,7 +208,8 @@ func allEvents(t *testing.T, r *repo.Repo) (out []repo.Event) {
 func withBlob(t testing.TB, w repo.Write, field string, data []byte) repo.Write {
 	t.Helper()
 	v, err := repo.RecordFrom(map[string]any{"$type": w.Collection, field: map[string]any{
-		"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(data).String()}, "mimeType": "text/plain", "size": json.Number(fmt.Sprint(len(data)))}})
+		"$type": "blob", "ref": map[string]string{"$link": repo.BlobCID(data).String()}, "mimeType": "text/plain",
+		"size": json.Number(fmt.Sprint(len(data)))}})
 	if err != nil {
 		t.Fatal(err)
 	}

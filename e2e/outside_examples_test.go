@@ -39,7 +39,8 @@ func TestExamplesOutsideTheTree(t *testing.T) {
 		}
 		write(name, source)
 	}
-	write("go.mod", "module example.com/outside\n\ngo 1.26.0\n\nrequire github.com/atcr-dev/atcr v0.0.0\n\nreplace github.com/atcr-dev/atcr => "+root+"\n")
+	write("go.mod", "module example.com/outside\n\ngo 1.26.0\n\nrequire github.com/atcr-dev/atcr v0.0.0\n\n"+
+		"replace github.com/atcr-dev/atcr => "+root+"\n")
 	write("go.sum", string(must(os.ReadFile(filepath.Join(root, "go.sum")))(t)))
 	for _, args := range [][]string{{"build", "-mod=mod", "-o", filepath.Join(dir, "bin") + string(filepath.Separator), "./..."},
 		{"test", "-mod=mod", "./own-driver"}} {

@@ -90,7 +90,8 @@ func TestModuleOutsideTheTree(t *testing.T) {
 		}
 	}
 	write("main.go", outsideMain)
-	write("go.mod", "module example.com/outside\n\ngo 1.26.0\n\nrequire github.com/atcr-dev/atcr v0.0.0\n\nreplace github.com/atcr-dev/atcr => "+root+"\n")
+	write("go.mod", "module example.com/outside\n\ngo 1.26.0\n\nrequire github.com/atcr-dev/atcr v0.0.0\n\n"+
+		"replace github.com/atcr-dev/atcr => "+root+"\n")
 	write("go.sum", string(must(os.ReadFile(filepath.Join(root, "go.sum")))(t)))
 	program := filepath.Join(dir, "outside")
 	cmd := exec.Command("go", "build", "-mod=mod", "-o", program, ".")

@@ -28,7 +28,8 @@ func TestRelayRefuses(t *testing.T) {
 	n := realtest.Network(t, realtest.NetworkOptions{Accounts: []string{"alice"}})
 	host, frames := handMade(t)
 	id, err := identity.CreatePLCIdentity(t.Context(), identity.Config{
-		Dir: t.TempDir(), PublicURL: "http://" + host, Method: "plc", PLCURL: n.PLC, TestMode: true, Services: identity.HoldServices(), Log: slog.New(slog.DiscardHandler),
+		Dir: t.TempDir(), PublicURL: "http://" + host, Method: "plc", PLCURL: n.PLC, TestMode: true,
+		Services: identity.HoldServices(), Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,8 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, err := hold.New(t.Context(), hold.Config{
-		Dir: t.TempDir(), PublicURL: "http://" + ln.Addr().String(), TestMode: true, OwnerDID: "did:web:captain.test", Log: slog.New(slog.DiscardHandler),
+		Dir: t.TempDir(), PublicURL: "http://" + ln.Addr().String(), TestMode: true, OwnerDID: "did:web:captain.test",
+		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +60,8 @@ func TestBackupOfALie(t *testing.T) {
 	var did string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/.well-known/did.json" {
-			fmt.Fprintf(w, `{"id":%[1]q,"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":%[1]q,"publicKeyMultibase":"zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}],`+
+			fmt.Fprintf(w, `{"id":%[1]q,"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":%[1]q,`+
+				`"publicKeyMultibase":"zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}],`+
 				`"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"http://%[2]s"}]}`, did, r.Host)
 			return
 		}

@@ -111,7 +111,8 @@ func TestPushPullAndStop(t *testing.T) {
 	defer conn.Close()
 	layer := "a layer under way"
 	d := digest.FromString(layer)
-	fmt.Fprintf(conn, "POST /v2/app/blobs/uploads/?digest=%s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", d, len(layer))
+	fmt.Fprintf(conn, "POST /v2/app/blobs/uploads/?digest=%s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n",
+		d, len(layer))
 	answers := bufio.NewReader(conn)
 	if line, err := answers.ReadString('\n'); !strings.Contains(line, "100") {
 		t.Fatalf("%q, %v", line, err)

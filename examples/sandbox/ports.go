@@ -53,8 +53,8 @@ func recall(dir string, want addresses) (addresses, error) {
 		name, kept string
 		want       *string
 	}{
-		{"registry", kept.Registry, &want.Registry}, {"hold", kept.Hold, &want.Hold}, {"pds", kept.PDS, &want.PDS}, {"plc",
-			kept.PLC, &want.PLC},
+		{"registry", kept.Registry, &want.Registry}, {"hold", kept.Hold, &want.Hold}, {"pds", kept.PDS, &want.PDS},
+		{"plc", kept.PLC, &want.PLC},
 	} {
 		if *one.want, err = choose(one.name, *one.want, one.kept); err != nil {
 			return addresses{}, err
