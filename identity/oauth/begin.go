@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,12 +179,13 @@ func (c *Client) push(ctx context.Context, r *request, hint, state string) (uri 
 		if body, err = c.pushOnce(ctx, r, hint, state); err == nil {
 			return parsePushed(body, &r.Server)
 		}
-		switch granular := len(r.Scopes) != len(transition); {
-		case isRefused(err, "invalid_scope") && granular:
-			c.config.Log.Info("the account's server refuses the scopes asked for: asking the general one", "server", r.Server.Issuer, "err", err)
+		switch {
+		case isRefused(err, "invalid_scope") && len(r.Scopes) > 1 && !slices.Contains(r.Scopes, scopeTransition) &&
+			len(missingScopes(r.Scopes, transition)) == 0:
+			c.config.Log.Info("a server refuses the scopes asked for: asking the general one", "server", r.Server.Issuer, "err", err)
 			r.Scopes = transition
 		case isRefused(err, "invalid_client") && len(keyIDs) > 1:
-			c.config.Log.Info("the account's server refuses the newest client key: using the one before", "server", r.Server.Issuer, "err", err)
+			c.config.Log.Info("a server refuses the newest client key: using the one before", "server", r.Server.Issuer, "err", err)
 			keyIDs = keyIDs[1:]
 		case ctx.Err() != nil:
 			return "", ctx.Err()

@@ -44,6 +44,8 @@ type Config struct {
 // Client signs people in and acts for them. Make one with [New]; several processes may share a database.
 type Client struct {
 	config Config
+	self   *self
+	agent  *agent
 	store  *store
 	crash  crashpoint.Hook
 }
@@ -63,6 +65,14 @@ func New(ctx context.Context, c Config) (*Client, error) {
 		return nil, errors.New("oauth: Config.SealPath is missing: name a file for the key that seals tokens; it is made if need be")
 	}
 	c.setDefaults()
+	self, err := newSelf(&c)
+	if err != nil {
+		return nil, fmt.Errorf("oauth: Config.%w", err)
+	}
+	clientKeys, err := loadKeyring(c.KeyPath, c.Clock, c.Log)
+	if err != nil {
+		return nil, fmt.Errorf("oauth: %w", err)
+	}
 	keys, _, err := seal.Load(c.SealPath, sealLabel)
 	if err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)
@@ -70,7 +80,8 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if err := Migrate(ctx, c.DB); err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
-	return &Client{config: c, store: &store{db: c.DB, seal: keys}, crash: crashpoint.From(ctx)}, nil
+	agent := newAgent(c.HTTP, c.TestMode, c.Clock, c.Log, clientKeys)
+	return &Client{config: c, self: self, agent: agent, store: &store{db: c.DB, seal: keys}, crash: crashpoint.From(ctx)}, nil
 }
 
 const sealLabel = "atcr oauth"

@@ -65,7 +65,8 @@ func (a *agent) document(ctx context.Context, origin, path string) ([]byte, erro
 	body, err := httpx.ReadLimited(resp, maxAnswer)
 	switch {
 	case errors.Is(err, httpx.ErrTooLarge) && resp.StatusCode == http.StatusOK:
-		return nil, failed(ErrUnsupported, err, "the account's server %s describes its sign-in in more than %d bytes", hostOf(origin), maxAnswer)
+		return nil, failed(ErrUnsupported, err, "the account's server %s describes its sign-in in more than %d bytes",
+			hostOf(origin), maxAnswer)
 	case resp.StatusCode == http.StatusOK && err == nil:
 		return body, nil
 	case resp.StatusCode == http.StatusOK:
@@ -76,8 +77,8 @@ func (a *agent) document(ctx context.Context, origin, path string) ([]byte, erro
 	if r.status == http.StatusTooManyRequests || r.status >= 500 && r.status != http.StatusNotImplemented {
 		return nil, a.serverError(origin, r)
 	}
-	return nil, failed(ErrUnsupported, r, "the account's server %s has no sign-in by OAuth (status %d): use an app password", hostOf(origin),
-		r.status)
+	return nil, failed(ErrUnsupported, r, "the account's server %s has no sign-in by OAuth (status %d): use an app password",
+		hostOf(origin), r.status)
 }
 
 // parseResource reads a protected resource's metadata (RFC 9728) and returns the origin of its authorization server.
@@ -184,13 +185,14 @@ func (a *agent) parseAddress(address string) (*url.URL, error) {
 		return nil, fmt.Errorf("it has more than %d bytes", maxURL)
 	}
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(address, "#") {
+	if err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(address, "?#") {
 		return nil, fmt.Errorf("%.200q is no address of a server", address)
 	}
 	if u.Scheme != "https" && !(a.testMode && u.Scheme == "http") {
 		return nil, fmt.Errorf("%.200q is not https", address)
 	}
-	if u.Port() == "" && strings.HasSuffix(u.Host, ":") || u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
+	port := u.Port()
+	if strings.HasSuffix(u.Host, ":") || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
 		return nil, fmt.Errorf("%.200q names the port that it has anyway", address)
 	}
 	return u, nil

@@ -19,6 +19,8 @@ var (
 	ErrDenied = errors.New("the sign-in does not allow it")
 	// ErrUnsupported: the account's server has no OAuth that could be used. An app password is the remedy.
 	ErrUnsupported = errors.New("the account's server has no OAuth")
+	// ErrAccount: there is no such account, or what was typed names none.
+	ErrAccount = errors.New("no such account")
 	// ErrState: a callback that belongs to no sign-in that was begun in this browser, or to one that is over or was used.
 	ErrState = errors.New("the sign-in is not known here")
 )

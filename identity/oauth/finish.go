@@ -146,7 +146,7 @@ func (c *Client) redeem(ctx context.Context, r *request, code string) (*tokens, 
 	body, err := c.agent.post(ctx, call)
 	switch {
 	case isRefused(err, "invalid_grant"):
-		return nil, failed(ErrState, err, "the account's server %s does not take its answer to the sign-in back (%v): begin again", host, err)
+		return nil, failed(ErrState, err, "the account's server %s does not know its answer to the sign-in (%v): begin again", host, err)
 	case errors.Is(err, errNoClientKey):
 		return nil, failed(ErrState, err, "the key that the sign-in began with is gone: begin again")
 	case err != nil:
@@ -156,15 +156,17 @@ func (c *Client) redeem(ctx context.Context, r *request, code string) (*tokens, 
 	switch {
 	case errors.Is(err, errOtherAccount):
 		c.giveBack(ctx, r, &t)
-		return nil, failed(ErrDenied, err, "another account was signed in at %s than %s: begin again with the one that you mean", host, r.DID)
+		return nil, failed(ErrDenied, err, "another account was signed in at %s than %s: begin again with the one that you mean",
+			host, r.DID)
 	case err != nil:
 		c.giveBack(ctx, r, &t)
-		return nil, failed(ErrUnsupported, err, "the account's server %s granted nothing that could be used (%v): use an app password", host, err)
+		return nil, failed(ErrUnsupported, err, "the account's server %s granted nothing that could be used (%v): use an app password",
+			host, err)
 	}
 	if missing := missingScopes(r.Scopes, t.Scopes); len(missing) > 0 {
 		c.giveBack(ctx, r, &t)
-		return nil, failed(ErrDenied, nil, "%s granted less than is needed: %s. Begin again and allow all of it, or use an app password", host,
-			strings.Join(missing, ", "))
+		return nil, failed(ErrDenied, nil, "%s granted less than is needed: %s is missing. Begin again and allow all of it, or use an app "+
+			"password", host, strings.Join(missing, ", "))
 	}
 	return &t, nil
 }

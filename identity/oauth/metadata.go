@@ -145,4 +145,3 @@ func (c *Client) Handler() http.Handler {
 		_, _ = w.Write(body)
 	})
 }
-

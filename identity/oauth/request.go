@@ -191,8 +191,8 @@ func (a *agent) serverError(server string, err error) *Error {
 	case errors.As(err, &r) && r.status < 500:
 		return failed(ErrUnsupported, err, "the account's server %s does not take sign-ins from here (%s): use an app password", host, r)
 	case errors.Is(err, httpx.ErrForbiddenAddress): // trying again does not help
-		return failed(ErrUnsupported, err, "the account's server %s can't be used: its address is not public, or not one that may be asked "+
-			"from here", host)
+		return failed(ErrUnsupported, err, "the account's server %s can't be used: its address is not public, or not one that may be "+
+			"asked from here", host)
 	}
 	e := failed(ErrUnavailable, err, "the account's server %s does not answer as it should: try again later", host)
 	e.RetryAfter = 30 * time.Second

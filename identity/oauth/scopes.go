@@ -131,7 +131,9 @@ func (p permission) allows(resource, name, more string) bool {
 	return slices.ContainsFunc(p.names, func(pattern string) bool { return accepts(pattern, name) })
 }
 
-func hasAny(list []string, one string) bool { return slices.Contains(list, "*") || slices.Contains(list, one) }
+func hasAny(list []string, one string) bool {
+	return slices.Contains(list, "*") || slices.Contains(list, one)
+}
 
 // accepts reports whether a pattern of media types covers a type or another pattern.
 func accepts(pattern, mediaType string) bool {

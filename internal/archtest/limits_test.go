@@ -21,6 +21,7 @@ var notLimits = map[string]string{
 	"hold/internal/crew.maxFile":              "our own file",
 	"hold/internal/ledger.maxLayerWrites":     "writes that are put into one commit",
 	"identity/internal/plclog.maxHistory":     "our own file",
+	"identity/oauth.maxClientKeys":            "our own file",
 	"identity/internal/plclog.maxRaces":       "tries",
 	"identity/plc.MaxLog":                     "another name of plclog.MaxLog",
 	"identity/plc.MaxOperation":               "another name of plclog.MaxOperation",
