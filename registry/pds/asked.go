@@ -36,22 +36,9 @@ func (b *Backend) placesAsked(ctx context.Context, o owner, repository string, d
 
 // servedWithoutLayers lists manifests whose bytes are here and whose layers are not known.
 func (b *Backend) servedWithoutLayers(ctx context.Context, owner, repository string) ([]manifestRow, error) {
-	rows, err := b.db.Read().QueryContext(ctx, `select `+manifestColumns+` from pds_manifest m
+	return listRows(ctx, b.db.Read(), scanManifest, `select `+manifestColumns+` from pds_manifest m
 		where owner = $1 and repository = $2 and layers_known = 0 and exists (select 1 from pds_bytes b where b.digest = m.digest)
 		limit 20`, owner, repository)
-	if err != nil {
-		return nil, sqlx.Wrap(err)
-	}
-	defer rows.Close()
-	var out []manifestRow
-	for rows.Next() {
-		m, err := scanManifest(rows)
-		if err != nil {
-			return nil, sqlx.Wrap(err)
-		}
-		out = append(out, m)
-	}
-	return out, sqlx.Wrap(rows.Err())
 }
 
 // listLayers lists an owner's records once more, with their layers, and reports whether it did: not when that was done, or when no

@@ -50,7 +50,7 @@ type Backend struct {
 	asks    *limit.Rates // what each client has others asked
 	tempDir string       // of uploads, to be removed; empty when it was given
 
-	flight  shared.Group[struct{}]
+	flight  *shared.Group[struct{}]
 	locks   keylock.Locks
 	silent  *keyed.Memo[string, error]  // owners whose PDS did not answer just now
 	present *keyed.Memo[string, string] // the hold that an owner's pushes go to
@@ -79,7 +79,7 @@ func New(ctx context.Context, o Options) (*Backend, error) {
 		http:        httpx.NewAnswers(httpx.AnswersOptions{}).Client(withoutRedirects(o.HTTP)),
 		defaultHold: o.DefaultHold, redirect: o.Redirect, serveStale: o.ServeStale, clock: o.Clock, log: o.Log, crash: crashpoint.From(ctx),
 		asks:    limit.NewRates(asksPerSecond, askBurst),
-		flight:  shared.Group[struct{}]{PerClient: listsPerClient},
+		flight:  shared.New[struct{}](listsPerClient),
 		silent:  keyed.NewMemo[string, error](10_000),
 		present: keyed.NewMemo[string, string](10_000),
 		leased:  keyed.NewMemo[string, place](10_000),

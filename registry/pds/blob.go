@@ -9,7 +9,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/atcr-dev/atcr/hold/holdclient"
-	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/pds/internal/holds"
 )
@@ -57,9 +56,8 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (registry.Blob, 
 	for i, p := range places {
 		names[i] = p.Hold
 	}
-	i := -1
-	for _, err := range r.mayRead(ctx, names) {
-		if i++; err != nil {
+	for i, answer := range r.mayRead(ctx, names) {
+		if err := <-answer; err != nil {
 			refused = errors.Join(refused, err)
 			continue
 		}
@@ -109,49 +107,28 @@ func (r *repository) places(ctx context.Context, o owner, d digest.Digest, owns 
 		return found, err
 	}
 	// Records that were too large leave their layers to the bytes.
-	rows, err := r.b.db.Read().QueryContext(ctx, `select `+manifestColumns+` from pds_manifest
+	pending, err := listRows(ctx, r.b.db.Read(), scanManifest, `select `+manifestColumns+` from pds_manifest
 		where owner = $1 and repository = $2 and layers_known = 0 limit 1000`, o.DID, r.name)
-	if err != nil {
-		return nil, sqlx.Wrap(err)
+	if err != nil || len(pending) == 0 {
+		return nil, err
 	}
-	var pending []manifestRow
-	for rows.Next() {
-		m, err := scanManifest(rows)
-		if err != nil {
-			rows.Close()
-			return nil, sqlx.Wrap(err)
-		}
-		pending = append(pending, m)
-	}
-	rows.Close()
 	for _, m := range pending {
 		if err := r.b.learnLayers(ctx, o, m); err != nil {
 			return nil, err
 		}
 	}
-	if len(pending) == 0 {
-		return nil, nil
-	}
 	return r.b.placesOf(ctx, o.DID, r.name, d, owns)
 }
 
 func (b *Backend) placesOf(ctx context.Context, owner, repository string, d digest.Digest, uploads bool) ([]place, error) {
-	rows, err := b.db.Read().QueryContext(ctx, `select hold, max(size) from pds_layer
+	return listRows(ctx, b.db.Read(), scanPlace, `select hold, max(size) from pds_layer
 		where owner = $1 and repository = $2 and digest = $3 and (manifest <> '' or $4 = 1)
 		group by hold order by max(seen) desc, hold limit 20`, owner, repository, string(d), number(uploads))
-	if err != nil {
-		return nil, sqlx.Wrap(err)
-	}
-	defer rows.Close()
-	var out []place
-	for rows.Next() {
-		var p place
-		if err := rows.Scan(&p.Hold, &p.Size); err != nil {
-			return nil, sqlx.Wrap(err)
-		}
-		out = append(out, p)
-	}
-	return out, sqlx.Wrap(rows.Err())
+}
+
+func scanPlace(row scanner) (p place, err error) {
+	err = row.Scan(&p.Hold, &p.Size)
+	return p, err
 }
 
 // blobAt returns a blob that the actor may read at a hold.

@@ -37,7 +37,7 @@ type bodies struct {
 	clock   func() time.Time
 	log     *slog.Logger
 
-	flight     shared.Group[body]
+	flight     *shared.Group[body]
 	refused    *keyed.Memo[string, error]       // records whose bytes can't be served
 	hot        *keyed.Memo[digest.Digest, body] // bytes of small manifests
 	mismatched atomic.Int64                     // records whose bytes are not those of their digest
@@ -46,7 +46,7 @@ type bodies struct {
 
 func newBodies(db *sqlx.DB, s servers, limit int64, clock func() time.Time, log *slog.Logger) *bodies {
 	return &bodies{
-		db: db, servers: s, limit: limit, clock: clock, log: log,
+		db: db, servers: s, limit: limit, clock: clock, log: log, flight: shared.New[body](shared.PerClient),
 		refused: keyed.NewMemo[string, error](10_000), hot: keyed.NewMemo[digest.Digest, body](256),
 	}
 }

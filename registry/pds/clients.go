@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/httpx"
-	"github.com/atcr-dev/atcr/internal/limit"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -21,29 +20,25 @@ type payerKey struct{}
 
 // payer is the client in whose name a request asks. It is used by one goroutine.
 type payer struct {
-	rates *limit.Rates
-	key   string
-	clock func() time.Time
+	b     *Backend
+	actor string // its DID; may be empty
 	paid  bool
 }
 
 // withPayer has what is asked in ctx counted for the actor, or for the client's address without one. Where neither is known, as in a
 // program that serves the Backend by a handler of its own, nothing is counted.
 func (b *Backend) withPayer(ctx context.Context, actor registry.Actor) context.Context {
-	if actor.ID == "" && !httpx.Client(ctx).IsValid() {
-		return ctx
-	}
-	return context.WithValue(ctx, payerKey{}, &payer{rates: b.asks, key: httpx.ClientKey(ctx, actor.ID), clock: b.clock})
+	return context.WithValue(ctx, payerKey{}, &payer{b: b, actor: actor.ID})
 }
 
 // pay is called before somebody is asked for the request of ctx. It costs nothing the second time, nor outside of a request. Errors:
 // ErrTooManyRequests.
 func pay(ctx context.Context) error {
 	p, _ := ctx.Value(payerKey{}).(*payer)
-	if p == nil || p.paid {
+	if p == nil || p.paid || p.actor == "" && !httpx.Client(ctx).IsValid() {
 		return nil
 	}
-	if wait := p.rates.Take(p.key, p.clock()); wait > 0 {
+	if wait := p.b.asks.Take(httpx.ClientKey(ctx, p.actor), p.b.clock()); wait > 0 {
 		e := registry.ErrTooManyRequests.With("too many accounts were asked for that are not known here: wait %d seconds",
 			int(wait/time.Second)+1)
 		e.RetryAfter = wait

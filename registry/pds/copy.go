@@ -151,7 +151,7 @@ func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow,
 	now := b.clock().Unix()
 	if row.Complete && row.Rev == head.Rev && row.ListCollection == "" {
 		row.Checked, row.Head, row.Touched = now, head.CID, now
-		return row, b.saveOwner(ctx, row)
+		return row, saveOwner(ctx, b.db, row)
 	}
 	if row.ListCollection == "" {
 		row.ListCollection, row.ListCursor, row.ListRev, row.ListHead = atcr.NSIDManifest, "", head.Rev, head.CID
@@ -163,17 +163,12 @@ func (b *Backend) refresh(ctx context.Context, o owner, row ownerRow) (ownerRow,
 	return b.lister.list(ctx, o, row, now)
 }
 
-func (b *Backend) saveOwner(ctx context.Context, row ownerRow) error {
-	err := sqlx.InTx(ctx, b.db.Write(), func(tx *sql.Tx) error { return writeOwner(ctx, tx, row) })
+func saveOwner(ctx context.Context, db *sqlx.DB, row ownerRow) error {
+	err := sqlx.InTx(ctx, db.Write(), func(tx *sql.Tx) error { return writeOwner(ctx, tx, row) })
 	if err != nil {
 		return fmt.Errorf("write the copy of %s: %w", row.DID, err)
 	}
 	return nil
-}
-
-// skip counts and logs a record that is no use.
-func (b *Backend) skip(did, collection, rkey string, why error) {
-	b.lister.skip(did, collection, rkey, why)
 }
 
 // servers makes clients of owners' PDSes, which ask without signing in.

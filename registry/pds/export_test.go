@@ -44,7 +44,17 @@ func (b *Backend) Held() (memory, tails int64) { return b.uploads.Held() }
 
 // Copy brings a blob to a hold, as a push does for one that lies in another.
 func (b *Backend) Copy(ctx context.Context, actor registry.Actor, at uploads.Target, d digest.Digest, body io.Reader) error {
-	return b.uploads.Copy(ctx, actor, at, d, body)
+	_, err := b.uploads.Copy(ctx, actor, at, d, body)
+	return err
+}
+
+// AwaitOwner returns when nobody works on an owner's copy.
+func (b *Backend) AwaitOwner(ctx context.Context, did string) error {
+	release, err := b.locks.Lock(ctx, did)
+	if err == nil {
+		release()
+	}
+	return err
 }
 
 // KeepHouse does what Run does from time to time.

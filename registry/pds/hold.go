@@ -33,7 +33,7 @@ func (b *Backend) presentHold(ctx context.Context, o owner, session string) (str
 	var profile atcr.SailorProfile
 	if !missing {
 		if err := json.Unmarshal(rec.Value, &profile); err != nil {
-			b.skip(o.DID, atcr.NSIDProfile, "self", err)
+			b.lister.skip(o.DID, atcr.NSIDProfile, "self", err)
 		}
 	}
 	hold := b.defaultHold

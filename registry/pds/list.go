@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -102,11 +103,11 @@ func (l *lister) finish(ctx context.Context, row ownerRow, now int64) (ownerRow,
 	next.Records, next.Bytes, next.ListRecords, next.ListBytes = row.ListRecords, row.ListBytes, 0, 0
 	next.Touched = l.clock().Unix()
 	var err error
-	if next.LayerBytes, err = l.countLayers(ctx, row.DID); err == nil {
-		err = sqlx.InTx(ctx, l.db.Write(), func(tx *sql.Tx) error { return writeOwner(ctx, tx, next) })
+	if next.LayerBytes, err = l.countLayers(ctx, row.DID); err != nil {
+		return row, err
 	}
-	if err != nil {
-		return row, fmt.Errorf("write the copy of %s: %w", row.DID, err)
+	if err := saveOwner(ctx, l.db, next); err != nil {
+		return row, err
 	}
 	return next, l.room.took(ctx, row.DID, next.taken()-row.taken())
 }
@@ -271,7 +272,7 @@ func (w *pageWriter) within() error {
 func (w *pageWriter) tag(t tagRow) {
 	did, gen := w.row.DID, w.row.Gen+1
 	w.put(1, func(ctx context.Context, tx *sql.Tx) error {
-		again, err := listed(ctx, tx, "pds_tag", did, t.RKey, t.CID, gen)
+		again, err := tagListed(ctx, tx, did, gen, t)
 		if err != nil {
 			return err
 		}
@@ -291,16 +292,16 @@ func (w *pageWriter) manifest(m manifestRow) {
 	}
 	fresh := false
 	keep := len(layers) > 0 && w.row.Layers
-	w.put(1, func(ctx context.Context, tx *sql.Tx) error {
-		again, err := listed(ctx, tx, "pds_manifest", did, m.RKey, m.CID, gen)
-		if err != nil {
+	w.put(1, func(ctx context.Context, tx *sql.Tx) (err error) {
+		var again bool // written by an earlier try
+		if again, fresh, err = putManifest(ctx, tx, did, gen, m); err != nil {
 			return err
 		}
-		if !again { // by an earlier try
+		if !again {
 			w.row.ListBytes += m.bytes(did)
 		}
-		if fresh, err = putManifest(ctx, tx, did, gen, m); err != nil || !fresh || !keep {
-			return err
+		if !fresh || !keep {
+			return nil
 		}
 		n, err := layersWritten(ctx, tx, did, m) // likewise
 		w.row.LayerBytes -= n * layerBytes
@@ -309,9 +310,7 @@ func (w *pageWriter) manifest(m manifestRow) {
 	if !keep {
 		return
 	}
-	for len(layers) > 0 {
-		some := layers[:min(len(layers), someRows)]
-		layers = layers[len(some):]
+	for some := range slices.Chunk(layers, someRows) {
 		w.put(len(some), func(ctx context.Context, tx *sql.Tx) error {
 			if !fresh {
 				return nil

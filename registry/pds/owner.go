@@ -50,16 +50,14 @@ type names struct {
 	clock      func() time.Time
 	log        *slog.Logger
 
-	unresolved *keyed.Memo[string, error]    // identities that could not be resolved just now
-	written    *keyed.Memo[string, struct{}] // names written to pds_name lately
-	known      *keyed.Memo[string, struct{}] // names that were resolved lately: asking for them again costs nothing
+	unresolved *keyed.Memo[string, error] // identities that could not be resolved just now
+	known      *keyed.Memo[string, owner] // names that were resolved lately, and what was written of them to pds_name
 }
 
 func newNames(o Options) *names {
 	return &names{
 		db: o.DB, directory: o.Directory, serveStale: o.ServeStale, clock: o.Clock, log: o.Log,
-		unresolved: keyed.NewMemo[string, error](10_000), written: keyed.NewMemo[string, struct{}](10_000),
-		known: keyed.NewMemo[string, struct{}](10_000),
+		unresolved: keyed.NewMemo[string, error](10_000), known: keyed.NewMemo[string, owner](10_000),
 	}
 }
 
@@ -72,7 +70,8 @@ func (n *names) owner(ctx context.Context, id string) (owner, error) {
 	if err, ok := n.unresolved.Get(id, n.clock()); ok {
 		return n.lastKnownOwner(ctx, id, err)
 	}
-	if _, ok := n.known.Get(id, n.clock()); !ok {
+	was, known := n.known.Get(id, n.clock())
+	if !known { // else asking again costs nothing
 		if err := pay(ctx); err != nil {
 			return owner{}, err
 		}
@@ -94,8 +93,9 @@ func (n *names) owner(ctx context.Context, id string) (owner, error) {
 	if o.PDS == "" {
 		return owner{}, registry.ErrNameUnknown.With("the account %q has no PDS", clip(id))
 	}
-	n.known.Put(id, struct{}{}, n.clock().Add(nameKnownFor))
-	n.rememberName(ctx, id, o)
+	if was != o {
+		n.rememberName(ctx, id, o)
+	}
 	return o, nil
 }
 
@@ -115,17 +115,13 @@ func unknownIdentity(err error) bool {
 // rememberName keeps what a name means, for times when it can't be resolved. A failure to write is logged.
 func (n *names) rememberName(ctx context.Context, id string, o owner) {
 	now := n.clock()
-	key := id + " " + o.DID + " " + o.PDS
-	if _, ok := n.written.Get(key, now); ok {
-		return
-	}
 	_, err := n.db.Write().ExecContext(ctx, `insert into pds_name (name, did, endpoint, seen) values ($1, $2, $3, $4)
 		on conflict (name) do update set did = $2, endpoint = $3, seen = $4`, id, o.DID, o.PDS, now.Unix())
 	if err != nil {
 		n.log.Warn("a name could not be remembered", "name", id, "err", err)
-		return
+		o = owner{} // to be written the next time
 	}
-	n.written.Put(key, struct{}{}, now.Add(10*time.Minute))
+	n.known.Put(id, o, now.Add(nameKnownFor))
 }
 
 func (n *names) lastKnownOwner(ctx context.Context, id string, cause error) (owner, error) {

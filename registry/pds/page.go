@@ -80,7 +80,7 @@ func (g page) parse(cursor string, each func(record) error) (next string, err er
 	if err != nil {
 		return "", err
 	}
-	bounded := &bounded{r: bufio.NewReaderSize(r, 32<<10), left: maxRecord}
+	bounded := &io.LimitedReader{R: bufio.NewReaderSize(r, 32<<10), N: maxRecord} // set again after each record
 	dec := json.NewDecoder(bounded)
 	if err := expect(dec, '{'); err != nil {
 		return "", err
@@ -100,10 +100,13 @@ func (g page) parse(cursor string, each func(record) error) (next string, err er
 			var other json.RawMessage
 			err = dec.Decode(&other)
 		}
+		if err != nil && bounded.N <= 0 {
+			err = fmt.Errorf("one record takes more than %d bytes: %w", maxRecord, err)
+		}
 		if err != nil {
 			return "", err
 		}
-		bounded.left = maxRecord
+		bounded.N = maxRecord
 	}
 	if err := expect(dec, '}'); err != nil {
 		return "", err
@@ -114,7 +117,7 @@ func (g page) parse(cursor string, each func(record) error) (next string, err er
 	return next, nil
 }
 
-func (g page) list(dec *json.Decoder, b *bounded, each func(record) error) (n int, err error) {
+func (g page) list(dec *json.Decoder, b *io.LimitedReader, each func(record) error) (n int, err error) {
 	t, err := dec.Token()
 	if err != nil || t == nil { // null is none
 		return 0, err
@@ -130,7 +133,7 @@ func (g page) list(dec *json.Decoder, b *bounded, each func(record) error) (n in
 		if err := dec.Decode(&r); err != nil {
 			return n, err
 		}
-		b.left = maxRecord
+		b.N = maxRecord
 		if err := each(r); err != nil {
 			return n, eachError{err}
 		}
@@ -152,19 +155,4 @@ func expect(dec *json.Decoder, want json.Delim) error {
 		return fmt.Errorf("%v stands where %v should", t, want)
 	}
 	return nil
-}
-
-// bounded fails when too much is read before it is set again.
-type bounded struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errors.New("one record takes more than " + strconv.Itoa(maxRecord) + " bytes")
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	return n, err
 }

@@ -172,7 +172,7 @@ func (b *Backend) recordNow(ctx context.Context, o owner, collection, rkey strin
 		return false, goneOr(err)
 	}
 	if err := json.Unmarshal(rec.Value, out); err != nil {
-		b.skip(o.DID, collection, rkey, err)
+		b.lister.skip(o.DID, collection, rkey, err)
 	}
 	return true, nil
 }

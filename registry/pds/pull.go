@@ -11,7 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/atcr-dev/atcr/internal/oci"
 	"github.com/atcr-dev/atcr/internal/sqlx"
@@ -136,9 +135,10 @@ func (r *repository) readable(ctx context.Context, did string) (allowed map[stri
 	}
 	allowed, all = map[string]bool{}, true
 	var refused error
-	for h, err := range r.mayRead(ctx, holds) {
+	for i, answer := range r.mayRead(ctx, holds) {
+		err := <-answer
 		if err == nil {
-			allowed[h] = true
+			allowed[holds[i]] = true
 			continue
 		}
 		all = false
@@ -152,25 +152,19 @@ func (r *repository) readable(ctx context.Context, did string) (allowed map[stri
 	return allowed, all, nil
 }
 
-// mayRead asks several holds at a time: each may be silent.
-func (r *repository) mayRead(ctx context.Context, holds []string) iter.Seq2[string, error] {
-	answers := make([]error, len(holds))
-	var g errgroup.Group
-	g.SetLimit(holdsAtOnce)
+// mayRead asks several holds at a time: each may be silent, and whoever needs no more of the answers need not wait for it.
+func (r *repository) mayRead(ctx context.Context, holds []string) []chan error {
+	answers := make([]chan error, len(holds))
+	places := make(chan struct{}, holdsAtOnce)
 	for i, h := range holds {
-		g.Go(func() error {
-			answers[i] = r.b.holds.MayRead(ctx, r.actor, h)
-			return nil
-		})
+		answers[i] = make(chan error, 1)
+		go func() {
+			places <- struct{}{}
+			answers[i] <- r.b.holds.MayRead(ctx, r.actor, h)
+			<-places
+		}()
 	}
-	_ = g.Wait() // each has its own answer
-	return func(yield func(string, error) bool) {
-		for i, h := range holds {
-			if !yield(h, answers[i]) {
-				return
-			}
-		}
-	}
+	return answers
 }
 
 // holdsOf lists the holds that the manifests of a repository name, at most a hundred, one look into the index for each.
@@ -296,22 +290,9 @@ func (r *repository) Referrers(
 }
 
 func (r *repository) referrerPage(ctx context.Context, did string, subject, after digest.Digest) ([]manifestRow, error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, `select `+manifestColumns+` from pds_manifest
+	return listRows(ctx, r.b.db.Read(), scanManifest, `select `+manifestColumns+` from pds_manifest
 		where owner = $1 and repository = $2 and subject = $3 and digest > $4 order by digest limit $5`,
 		did, r.name, string(subject), string(after), listChunk)
-	if err != nil {
-		return nil, sqlx.Wrap(err)
-	}
-	defer rows.Close()
-	var page []manifestRow
-	for rows.Next() {
-		m, err := scanManifest(rows)
-		if err != nil {
-			return nil, sqlx.Wrap(err)
-		}
-		page = append(page, m)
-	}
-	return page, sqlx.Wrap(rows.Err())
 }
 
 // referrer describes one referrer from its bytes; a record that can't be served is no referrer.

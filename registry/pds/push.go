@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -156,25 +155,10 @@ func (r *repository) bring(ctx context.Context, o owner, hold string, d digest.D
 			continue
 		}
 		defer body.Close()
-		in := &counted{Reader: body}
-		if err := r.b.uploads.Copy(ctx, r.actor, uploads.Target{Owner: o.DID, Repository: r.name, Hold: hold}, d, in); err != nil {
-			return 0, false, err
-		}
-		return in.n, true, nil
+		size, err := r.b.uploads.Copy(ctx, r.actor, uploads.Target{Owner: o.DID, Repository: r.name, Hold: hold}, d, body)
+		return size, err == nil, err
 	}
 	return 0, false, nil
-}
-
-// counted counts what is read.
-type counted struct {
-	io.Reader
-	n int64
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.n += int64(n)
-	return n, err
 }
 
 // push does what has to be done in order. The caller has the owner's lock. What failed for certain leaves no intent.

@@ -3,9 +3,9 @@ package pds
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -64,15 +64,11 @@ type room struct {
 func (r *room) count(ctx context.Context) error {
 	var total int64
 	err := r.db.Read().QueryRowContext(ctx,
-		`select cast(coalesce(sum(bytes + list_bytes + layer_bytes), 0) as bigint) from pds_owner`).Scan(&total)
+		`select cast(coalesce(sum(bytes + list_bytes + layer_bytes), 0) + count(*) * $1 as bigint) from pds_owner`, ownerBytes).Scan(&total)
 	if err != nil {
 		return fmt.Errorf("size of the copies: %w", sqlx.Wrap(err))
 	}
-	var owners int64
-	if err := r.db.Read().QueryRowContext(ctx, `select count(*) from pds_owner`).Scan(&owners); err != nil {
-		return fmt.Errorf("size of the copies: %w", sqlx.Wrap(err))
-	}
-	r.total.Store(total + owners*ownerBytes)
+	r.total.Store(total)
 	return nil
 }
 
@@ -102,21 +98,9 @@ func (r *room) forgetUnused(ctx context.Context, until int64) error {
 
 // forgetThose drops the copies that a query names, as long as on says so.
 func (r *room) forgetThose(ctx context.Context, on func() bool, query string, args ...any) error {
-	rows, err := r.db.Read().QueryContext(ctx, query, args...)
+	all, err := listRows(ctx, r.db.Read(), scanText, query, args...)
 	if err != nil {
-		return fmt.Errorf("find copies that can go: %w", sqlx.Wrap(err))
-	}
-	var all []string
-	for rows.Next() {
-		var did string
-		if err := rows.Scan(&did); err != nil {
-			rows.Close()
-			return sqlx.Wrap(err)
-		}
-		all = append(all, did)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return sqlx.Wrap(err)
+		return fmt.Errorf("find copies that can go: %w", err)
 	}
 	for _, did := range all {
 		if !on() {
@@ -188,23 +172,20 @@ func (r *room) drop(ctx context.Context, row ownerRow) error {
 
 // sweep drops what a listing that came to its end did not see: rows of a generation before gen.
 func sweep(ctx context.Context, db *sqlx.DB, owner string, gen int64) error {
-	for _, table := range []string{"pds_manifest", "pds_tag"} {
+	for _, of := range []struct {
+		table string
+		del   func(ctx context.Context, tx *sql.Tx, owner, rkey string) error
+	}{{"pds_manifest", deleteManifest}, {"pds_tag", deleteTag}} {
 		for last, more := "", true; more; {
-			old, next, err := olderThan(ctx, db, table, owner, last, gen)
+			old, next, err := olderThan(ctx, db, of.table, owner, last, gen)
 			if err != nil {
 				return err
 			}
 			last, more = next, next != ""
-			for len(old) > 0 {
-				some := old[:min(len(old), someRows)]
-				old = old[len(some):]
+			for some := range slices.Chunk(old, someRows) {
 				err := sqlx.InTx(ctx, db.Write(), func(tx *sql.Tx) error {
 					for _, rkey := range some {
-						del := deleteTag
-						if table == "pds_manifest" {
-							del = deleteManifest
-						}
-						if err := del(ctx, tx, owner, rkey); err != nil {
+						if err := of.del(ctx, tx, owner, rkey); err != nil {
 							return err
 						}
 					}

@@ -37,6 +37,9 @@ type ownerRow struct {
 	RefusedAt int64
 }
 
+// scanner is a row.
+type scanner interface{ Scan(...any) error }
+
 // querier is a pool or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -82,7 +85,7 @@ func writeOwner(ctx context.Context, tx *sql.Tx, o ownerRow) error {
 
 // writeManifest writes a record and its layers.
 func writeManifest(ctx context.Context, tx *sql.Tx, owner string, gen, now int64, m manifestRow) error {
-	fresh, err := putManifest(ctx, tx, owner, gen, m)
+	_, fresh, err := putManifest(ctx, tx, owner, gen, m)
 	if err != nil || !fresh {
 		return err
 	}
@@ -92,36 +95,39 @@ func writeManifest(ctx context.Context, tx *sql.Tx, owner string, gen, now int64
 	return knowLayers(ctx, tx, owner, m)
 }
 
-// putManifest writes a record without its layers, and reports whether these are to be written, too.
-func putManifest(ctx context.Context, tx *sql.Tx, owner string, gen int64, m manifestRow) (fresh bool, err error) {
+// putManifest writes a record without its layers. It reports whether the listing of this generation has written it already (again), and
+// whether its layers are to be written, too (fresh).
+func putManifest(ctx context.Context, tx *sql.Tx, owner string, gen int64, m manifestRow) (again, fresh bool, err error) {
 	var cid string
+	var was int64
 	var known bool
-	err = tx.QueryRowContext(ctx, `select cid, layers_known from pds_manifest where owner = $1 and rkey = $2`, owner, m.RKey).
-		Scan(&cid, &known)
+	err = tx.QueryRowContext(ctx, `select cid, gen, layers_known from pds_manifest where owner = $1 and rkey = $2`, owner, m.RKey).
+		Scan(&cid, &was, &known)
+	again = err == nil && cid == m.CID && was == gen
 	switch {
 	case err == nil && cid == m.CID && cid != "":
 		_, err = tx.ExecContext(ctx, `update pds_manifest set gen = $3 where owner = $1 and rkey = $2`, owner, m.RKey, gen)
-		return !known, err
+		return again, !known, err
 	case err == nil:
 		if err := deleteManifest(ctx, tx, owner, m.RKey); err != nil {
-			return false, err
+			return again, false, err
 		}
 	case !errors.Is(err, sql.ErrNoRows):
-		return false, err
+		return again, false, err
 	}
 	_, err = tx.ExecContext(ctx, `insert into pds_manifest
 		(owner, rkey, gen, cid, repository, digest, hold, media_type, size, blob, subject, layers_known)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 		owner, m.RKey, gen, m.CID, m.Repository, string(m.Digest), m.Hold, m.MediaType, m.Size, m.Blob, string(m.Subject),
 		number(m.LayersKnown))
-	return true, err
+	return again, true, err
 }
 
-// listed reports whether the listing of a generation has written a record already.
-func listed(ctx context.Context, tx *sql.Tx, table, owner, rkey, cid string, gen int64) (bool, error) {
+// tagListed reports whether the listing of a generation has written a tag's record already.
+func tagListed(ctx context.Context, tx *sql.Tx, owner string, gen int64, t tagRow) (bool, error) {
 	var n int
-	err := tx.QueryRowContext(ctx, `select count(*) from `+table+` where owner = $1 and rkey = $2 and cid = $3 and gen = $4`,
-		owner, rkey, cid, gen).Scan(&n)
+	err := tx.QueryRowContext(ctx, `select count(*) from pds_tag where owner = $1 and rkey = $2 and cid = $3 and gen = $4`,
+		owner, t.RKey, t.CID, gen).Scan(&n)
 	return n > 0, err
 }
 
@@ -192,7 +198,7 @@ func deleteTag(ctx context.Context, tx *sql.Tx, owner, rkey string) error {
 
 const manifestColumns = `rkey, cid, repository, digest, hold, media_type, size, blob, subject, layers_known, proved`
 
-func scanManifest(row interface{ Scan(...any) error }) (manifestRow, error) {
+func scanManifest(row scanner) (manifestRow, error) {
 	var m manifestRow
 	err := row.Scan(
 		&m.RKey, &m.CID, &m.Repository, &m.Digest, &m.Hold, &m.MediaType, &m.Size, &m.Blob, &m.Subject, &m.LayersKnown, &m.Proved,
@@ -216,7 +222,7 @@ func manifestByKey(ctx context.Context, q querier, owner, rkey string) (manifest
 
 const tagColumns = `rkey, cid, repository, tag, manifest_rkey, digest, stamp, extra, proved`
 
-func scanTag(row interface{ Scan(...any) error }) (tagRow, error) {
+func scanTag(row scanner) (tagRow, error) {
 	var t tagRow
 	err := row.Scan(&t.RKey, &t.CID, &t.Repository, &t.Tag, &t.ManifestRKey, &t.Digest, &t.Stamp, &t.Extra, &t.Proved)
 	return t, err
@@ -254,29 +260,36 @@ const queryTagsOf = `select ` + tagColumns + ` from pds_tag where owner = $1 and
 
 // tagsOf lists the records of all tags that point to a manifest, and those of the same pairs that it shadows.
 func tagsOf(ctx context.Context, q querier, owner string, m manifestRow) ([]tagRow, error) {
-	return tagRows(q.QueryContext(ctx, queryTagsOf, owner, m.Repository, m.RKey, string(m.Digest)))
+	return listRows(ctx, q, scanTag, queryTagsOf, owner, m.Repository, m.RKey, string(m.Digest))
 }
 
 // tagRecords lists all records of one pair.
 func tagRecords(ctx context.Context, q querier, owner, repository, tag string) ([]tagRow, error) {
-	return tagRows(q.QueryContext(ctx, `select `+tagColumns+` from pds_tag where owner = $1 and repository = $2 and tag = $3
-		order by stamp desc, rkey desc`, owner, repository, tag))
+	return listRows(ctx, q, scanTag, `select `+tagColumns+` from pds_tag where owner = $1 and repository = $2 and tag = $3
+		order by stamp desc, rkey desc`, owner, repository, tag)
 }
 
-func tagRows(rows *sql.Rows, err error) ([]tagRow, error) {
+// listRows returns all rows of a query.
+func listRows[T any](ctx context.Context, q querier, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, sqlx.Wrap(err)
 	}
 	defer rows.Close()
-	var out []tagRow
+	var out []T
 	for rows.Next() {
-		t, err := scanTag(rows)
+		v, err := scan(rows)
 		if err != nil {
 			return nil, sqlx.Wrap(err)
 		}
-		out = append(out, t)
+		out = append(out, v)
 	}
 	return out, sqlx.Wrap(rows.Err())
+}
+
+func scanText(row scanner) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
 }
 
 // Migrate creates the tables pds_… in a database, or brings those of an earlier version to this one. [New] does it by itself.
@@ -290,20 +303,6 @@ func Migrate(ctx context.Context, db *sqldb.DB) error {
 
 // manifestRecords lists all records of one manifest in a repository.
 func manifestRecords(ctx context.Context, q querier, owner, repository string, d digest.Digest) ([]manifestRow, error) {
-	rows, err := q.QueryContext(ctx, `select `+manifestColumns+` from pds_manifest
-		where owner = $1 and repository = $2 and digest = $3 order by rkey limit 100`,
-		owner, repository, string(d))
-	if err != nil {
-		return nil, sqlx.Wrap(err)
-	}
-	defer rows.Close()
-	var out []manifestRow
-	for rows.Next() {
-		m, err := scanManifest(rows)
-		if err != nil {
-			return nil, sqlx.Wrap(err)
-		}
-		out = append(out, m)
-	}
-	return out, sqlx.Wrap(rows.Err())
+	return listRows(ctx, q, scanManifest, `select `+manifestColumns+` from pds_manifest
+		where owner = $1 and repository = $2 and digest = $3 order by rkey limit 100`, owner, repository, string(d))
 }

@@ -98,7 +98,7 @@ type prover struct {
 	clock     func() time.Time
 	log       *slog.Logger
 
-	flight    shared.Group[struct{}]
+	flight    *shared.Group[struct{}]
 	refused   *keyed.Memo[string, error]    // what could not be proved just now
 	sampled   *keyed.Memo[string, struct{}] // owners of whom a pull was looked into just now
 	rekeyed   *keyed.Memo[string, struct{}] // owners whose key was asked for anew lately
@@ -112,6 +112,7 @@ func newProver(o Options, s servers) *prover {
 		mode: o.Verify, db: o.DB, servers: s, directory: o.Directory, clock: o.Clock, log: o.Log,
 		refused: keyed.NewMemo[string, error](10_000), sampled: keyed.NewMemo[string, struct{}](10_000),
 		rekeyed: keyed.NewMemo[string, struct{}](10_000), proofs: semaphore.NewWeighted(maxProofs),
+		flight: shared.New[struct{}](shared.PerClient),
 	}
 }
 

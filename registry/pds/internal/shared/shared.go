@@ -12,17 +12,13 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 )
 
-const (
-	perClient = 64               // pieces of work that one client has begun and that are not over
-	patience  = 10 * time.Second // of a client that has begun as many
-)
+// PerClient is how much work of one kind may go on that one client has begun, unless the work is large.
+const PerClient = 64
 
-// Group is work by key. The zero value is ready; safe for concurrent use.
+const patience = 10 * time.Second // of a client that has begun as much as it may
+
+// Group is work by key. Make it with [New]; safe for concurrent use.
 type Group[V any] struct {
-	// PerClient is how much work may go on that one client ([httpx.WithClient]) has begun: what the work takes counts to no client's
-	// share, since others may wait for it. 0 is 64.
-	PerClient int64
-
 	mu    sync.Mutex
 	calls map[string]*call[V]
 	begun *budget.Budget // by client
@@ -34,6 +30,12 @@ type call[V any] struct {
 	err     error
 	waiting int
 	cancel  context.CancelFunc
+}
+
+// New makes a Group in which so much work may go on that one client ([httpx.WithClient]) has begun: what the work takes counts to no
+// client's share, since others may wait for it.
+func New[V any](perClient int64) *Group[V] {
+	return &Group[V]{calls: map[string]*call[V]{}, begun: budget.New(math.MaxInt64/2, perClient)}
 }
 
 // Do runs f, or waits for the one that runs under the key already, and returns what it returned. The context of f has the values of the
@@ -58,9 +60,6 @@ func (g *Group[V]) Do(ctx context.Context, key string, limit time.Duration, f fu
 	if c == nil {
 		work, cancel := context.WithTimeout(httpx.Shared(context.WithoutCancel(ctx)), limit)
 		c = &call[V]{done: make(chan struct{}), cancel: cancel}
-		if g.calls == nil {
-			g.calls = map[string]*call[V]{}
-		}
 		g.calls[key] = c
 		go func() {
 			defer over()
@@ -88,19 +87,9 @@ func (g *Group[V]) enter(ctx context.Context) (over func(), err error) {
 	if !client.IsValid() {
 		return func() {}, nil
 	}
-	g.mu.Lock()
-	if g.begun == nil {
-		each := g.PerClient
-		if each == 0 {
-			each = perClient
-		}
-		g.begun = budget.New(math.MaxInt64/2, each)
-	}
-	begun := g.begun
-	g.mu.Unlock()
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	over, err = begun.Take(wait, 1, false, client.String())
+	over, err = g.begun.Take(wait, 1, false, client.String())
 	if err != nil && ctx.Err() == nil {
 		e := registry.ErrTooManyRequests.With("too much is being asked for in your address's name at once: try again").Wrap(err)
 		e.RetryAfter = time.Second

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/atcr-dev/atcr/internal/httpx"
@@ -16,8 +16,10 @@ import (
 )
 
 // Many ask, one works; who goes away stops it only when nobody else waits.
-func TestGroup(t *testing.T) {
-	var g shared.Group[int]
+func TestGroup(t *testing.T) { synctest.Test(t, testGroup) }
+
+func testGroup(t *testing.T) {
+	g := shared.New[int](1)
 	var runs atomic.Int64
 	begun, release := make(chan struct{}, 1), make(chan struct{})
 	work := func(ctx context.Context) (int, error) {
@@ -38,19 +40,14 @@ func TestGroup(t *testing.T) {
 	}()
 	<-begun
 	var wg sync.WaitGroup
-	var asked atomic.Int64
 	for range 5 {
 		wg.Go(func() {
-			asked.Add(1)
 			if v, err := g.Do(t.Context(), "k", time.Minute, work); v != 7 || err != nil {
 				t.Errorf("%d, %v", v, err)
 			}
 		})
 	}
-	for asked.Load() < 5 {
-		runtime.Gosched()
-	}
-	time.Sleep(20 * time.Millisecond) // they asked; that they wait cannot be seen
+	synctest.Wait() // until all wait
 	leave()
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -64,7 +61,7 @@ func TestGroup(t *testing.T) {
 
 // Work that nobody waits for ends, and the next who asks begins anew.
 func TestNobodyWaits(t *testing.T) {
-	var g shared.Group[int]
+	g := shared.New[int](1)
 	ended := make(chan error, 1)
 	ctx, leave := context.WithCancel(t.Context())
 	begun := make(chan struct{})
@@ -103,8 +100,10 @@ func as(ctx context.Context, addr string) (out context.Context) {
 }
 
 // A client waits when it has begun much that is not over; others don't, nor does it for what others have begun.
-func TestBegunByOneClient(t *testing.T) {
-	g := shared.Group[int]{PerClient: 1}
+func TestBegunByOneClient(t *testing.T) { synctest.Test(t, testBegunByOneClient) }
+
+func testBegunByOneClient(t *testing.T) {
+	g := shared.New[int](1)
 	begun, release := make(chan struct{}), make(chan struct{})
 	work := func(context.Context) (int, error) {
 		begun <- struct{}{}
@@ -134,7 +133,7 @@ func TestBegunByOneClient(t *testing.T) {
 			t.Errorf("joined: %d, %v", v, err)
 		}
 	})
-	time.Sleep(20 * time.Millisecond) // that it waits cannot be seen
+	synctest.Wait() // until it waits
 	close(release)
 	wg.Wait()
 	three := func(context.Context) (int, error) { return 3, nil }

@@ -176,11 +176,11 @@ func (u *Uploads) mayOpen(ctx context.Context, s *state) error {
 	return nil
 }
 
-// Copy brings a whole blob to a hold, which hashes it.
-func (u *Uploads) Copy(ctx context.Context, actor registry.Actor, to Target, d digest.Digest, body io.Reader) error {
+// Copy brings a whole blob to a hold, which hashes it, and returns its size.
+func (u *Uploads) Copy(ctx context.Context, actor registry.Actor, to Target, d digest.Digest, body io.Reader) (int64, error) {
 	up := u.begin(ctx, actor, to)
 	u.opened(up.s) // what is parked of it is not at rest
-	_, err := up.ReadFrom(body)
+	size, err := up.ReadFrom(body)
 	if err == nil {
 		_, err = up.Commit(ctx, d)
 	}
@@ -190,7 +190,7 @@ func (u *Uploads) Copy(ctx context.Context, actor registry.Actor, to Target, d d
 		_ = up.Cancel(stop)
 		_ = up.Close() // lets go of what is here also when the table could not be written
 	}
-	return err
+	return size, err
 }
 
 // Open continues an upload of the same account to the same repository; owner is its DID, empty when that isn't known now. Errors:
