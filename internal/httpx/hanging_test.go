@@ -61,6 +61,22 @@ func (s *stopped) ask(ctx context.Context, t *testing.T, path string) error {
 	return err
 }
 
+// begin runs ask beside the test, and returns once that has reached the server.
+func (s *stopped) begin(t *testing.T, ask func() error) (done chan error) {
+	t.Helper()
+	before := s.asked.Load()
+	done = make(chan error, 1)
+	go func() { done <- ask() }()
+	for s.asked.Load() == before {
+		select {
+		case err := <-done:
+			t.Fatalf("it ended without asking the server: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return done
+}
+
 // due lets the next try be made.
 func (s *stopped) due() {
 	s.gate.mu.Lock()
@@ -91,11 +107,7 @@ func TestHangingServer(t *testing.T) {
 	}
 	// One tries it, and nobody beside.
 	s.due()
-	tried := make(chan error)
-	go func() { tried <- s.get(t, "/", 300*time.Millisecond) }()
-	for s.asked.Load() == asked {
-		time.Sleep(time.Millisecond)
-	}
+	tried := s.begin(t, func() error { return s.get(t, "/", 300*time.Millisecond) })
 	if err := s.get(t, "/", time.Minute); !errors.Is(err, ErrHanging) {
 		t.Errorf("beside the one that tries: %v", err)
 	}
@@ -187,11 +199,7 @@ func TestHangingIsNotLeaving(t *testing.T) {
 			s.client.Timeout = time.Hour
 			ctx, leave := begin(t.Context())
 			defer leave()
-			done := make(chan error)
-			go func() { done <- s.ask(ctx, t, "/") }()
-			for s.asked.Load() == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			done := s.begin(t, func() error { return s.ask(ctx, t, "/") })
 			time.Sleep(2 * s.gate.after) // a wait is what is looked at
 			leave()
 			if err := <-done; err == nil {
@@ -212,14 +220,9 @@ func TestHangingIsTriedByTheNext(t *testing.T) {
 	s.hang.Store(true)
 	_ = s.get(t, "/", 200*time.Millisecond)
 	s.due()
-	asked := s.asked.Load()
 	for range 3 {
 		ctx, leave := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.ask(ctx, t, "/") }()
-		for asked++; s.asked.Load() < asked; {
-			time.Sleep(time.Millisecond)
-		}
+		done := s.begin(t, func() error { return s.ask(ctx, t, "/") })
 		if err := s.get(t, "/", time.Minute); !errors.Is(err, ErrHanging) {
 			t.Errorf("beside the one that tries: %v", err)
 		}
