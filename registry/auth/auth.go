@@ -65,6 +65,8 @@ type Auth struct {
 	keys     *keyring
 	tokens   *tokenCache
 	sessions *Sessions
+	secrets  *tokenStore
+	lives    *lives
 	guesses  *guessLimiter
 	signings *limit.Rates
 	signIns  *prometheus.CounterVec
@@ -101,7 +103,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 	}
 	a := &Auth{
 		opts: opts, base: base, keys: keys,
-		tokens:  newTokenCache(10_000),
+		tokens: newTokenCache(10_000), secrets: &tokenStore{opts.DB}, lives: newLives(opts.Clock),
 		guesses: newGuessLimiter(), signings: limit.NewRates(signingsPerSecond, signingBurst),
 		sessions: &Sessions{
 			store: &store{db: opts.DB, sealer: sealer}, directory: opts.Directory, testMode: opts.TestMode,
@@ -163,7 +165,7 @@ func (a *Auth) Handler() http.Handler {
 // Sessions acts for accounts that signed in.
 func (a *Auth) Sessions() *Sessions { return a.sessions }
 
-// Run drops old sessions once an hour, until ctx ends.
+// Run drops what is old once an hour, and keeps alive the sessions that tokens need, until ctx ends.
 func (a *Auth) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Hour)
 	defer t.Stop()
@@ -172,8 +174,8 @@ func (a *Auth) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			if err := a.sessions.prune(ctx); err != nil && ctx.Err() == nil {
-				a.opts.Log.Error("dropping old sessions", "err", err)
+			if err := a.keep(ctx); err != nil && ctx.Err() == nil {
+				a.opts.Log.Error("upkeep of sign-ins", "err", err)
 			}
 		}
 	}

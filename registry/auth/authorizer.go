@@ -42,6 +42,9 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 	if err != nil {
 		return registry.Actor{}, unauthorized(challenge, "invalid_token", "the token is no longer good: "+signInText(base, wanted))
 	}
+	if err := a.alive(r.Context(), base.String(), c); err != nil {
+		return registry.Actor{}, ended(err, challenge)
+	}
 	actor := registry.Actor{ID: c.DID, Session: c.Session, Challenge: challenge}
 	for _, want := range wanted {
 		if want.Repository == "" {
@@ -180,6 +183,15 @@ func challengeFor(base *url.URL, wanted []registry.Access) string {
 		fmt.Fprintf(&b, `,scope="%s"`, strings.Join(scopes, " "))
 	}
 	return b.String()
+}
+
+// ended has a client ask for another token, which is refused with the same words.
+func ended(err error, challenge string) error {
+	var e *registry.Error
+	if errors.As(err, &e) && errors.Is(e, registry.ErrUnauthorized) {
+		return e.WithChallenge(challenge + `,error="invalid_token"`)
+	}
+	return err
 }
 
 func unauthorized(challenge, reason, text string) error {

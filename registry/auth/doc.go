@@ -23,11 +23,15 @@
 // clients that never signed in to it. One that did has a bucket of its own there, so that nobody is locked out by
 // others; a password known to be good never waits. A client is what [Options.ClientAddr] returns.
 //
+// Who signs in by a password may ask for a refresh token (offline_token=true, or access_type=offline in the form), which is then taken in
+// place of the password (grant_type=refresh_token, or as Basic's password beside any user name). It lives 90 days from its last use, is
+// not replaced when it is used, and keeps the session behind it alive. See [Logins].
+//
 // # Tokens
 //
 // JWTs of five minutes signed by RS256, whose key is at /auth/jwks.json with its certificate. They say who ("sub" and "did"), which
-// session ("sid") and what ("access", names as they were asked). Key and certificate are made on first run; the certificate is
-// for ten years and is renewed within 30 days of its end.
+// session ("sid"), by which refresh token, device or robot ("tid"), and what ("access", names as they were asked).
+// Key and certificate are made on first run; the certificate is for ten years and is renewed within 30 days of its end.
 //
 // # Sessions
 //
@@ -48,7 +52,8 @@
 //
 // [Auth.Authorize] takes tokens of this package alone. A pull without any token goes on as anonymous, with a challenge for the
 // backend to use. Who continues an upload may do so with a token that expired up to a day ago: the upload's id
-// is itself secret, and rights are asked again when it ends.
+// is itself secret, and rights are asked again when it ends. A token whose session, or whose refresh token, device or robot has ended is
+// refused: at once in the process that ended it, within seconds in others.
 //
 // Everything here is safe for concurrent use.
 package auth

@@ -131,7 +131,7 @@ var testKey = sync.OnceValue(func() []byte {
 
 type fixture struct {
 	*Auth
-	t    *testing.T
+	t    testing.TB
 	pds  *fakePDS
 	dir  *identity.MockDirectory
 	db   *sqlx.DB
@@ -146,7 +146,7 @@ func (f *fixture) clock() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f
 
 func (f *fixture) pass(d time.Duration) { f.mu.Lock(); defer f.mu.Unlock(); f.now = f.now.Add(d) }
 
-func newFixture(t *testing.T, change func(*Options)) *fixture {
+func newFixture(t testing.TB, change func(*Options)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, now: time.Unix(1_800_000_000, 0), dir: identity.NewMockDirectory()}
 	f.pds = &fakePDS{calls: map[string]int{}, life: 2 * time.Hour, now: f.clock}

@@ -2,7 +2,10 @@ package auth
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,4 +91,57 @@ func fuzzAuth(f *testing.F) *Auth {
 		f.Fatal(err)
 	}
 	return &Auth{opts: Options{Clock: time.Now, Log: log}, base: base, keys: keys, tokens: newTokenCache(10)}
+}
+
+// FuzzTokenForm: whatever form docker's token endpoint is sent, it answers JSON, never by a fault of its own; and who shows neither password
+// nor secret is nobody.
+func FuzzTokenForm(f *testing.F) {
+	fix := newFixture(f, func(o *Options) { o.Log = slog.New(slog.DiscardHandler) })
+	secret := fix.login(app)
+	_, random, _ := strings.Cut(secret[len(secretPrefix)+len(kindRefresh)+1:], "_")
+	for _, seed := range []string{
+		"", "grant_type=password&username=alice.test&password=x", "grant_type=refresh_token&refresh_token=atcr_refresh_x_y&scope=a:b:pull",
+		"grant_type=refresh_token", "grant_type=refresh_token&refresh_token=atcr_refresh_aaaaaaaaaaaaaaaa_" + strings.Repeat("a", randomLength),
+		"offline_token=true&access_type=offline&scope=repository:alice.test/app:*", "%zz", "grant_type=&scope=%00", "a;b=c",
+		"grant_type=password&username=did&password=plc:a:atcr_robot_" + strings.Repeat("_", 70), "scope=" + strings.Repeat("repository:a/b:pull ", 70),
+	} {
+		f.Add(seed, "application/x-www-form-urlencoded")
+	}
+	f.Add("--x\r\n", "multipart/form-data; boundary=x")
+	f.Add(`{"grant_type":"password"}`, "application/json")
+	f.Fuzz(func(t *testing.T, body, kind string) {
+		if strings.Contains(body, app) || strings.Contains(body, random) {
+			t.Skip()
+		}
+		fix.pass(time.Hour)
+		r := httptest.NewRequest(http.MethodPost, "/auth/token", strings.NewReader(body))
+		r.Header.Set("Content-Type", kind)
+		w := fix.serve(r)
+		var out struct {
+			Token        string
+			RefreshToken string `json:"refresh_token"`
+			Errors       []struct{ Code, Message string }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		switch w.Code {
+		case http.StatusOK:
+			c, err := fix.verify(out.Token, 0)
+			if err != nil || c.DID != "" || c.Session != "" || c.Token != "" || out.RefreshToken != "" {
+				t.Fatalf("%q gives %+v, %q, %v", body, c, out.RefreshToken, err)
+			}
+			for _, a := range c.Access {
+				if len(a.Actions) != 1 || a.Actions[0] != "pull" {
+					t.Fatalf("%q gives %+v", body, a)
+				}
+			}
+		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusTooManyRequests:
+			if len(out.Errors) != 1 || out.Errors[0].Message == "" {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+		default:
+			t.Fatalf("%q: %d %s", body, w.Code, w.Body)
+		}
+	})
 }

@@ -28,6 +28,7 @@ type claims struct {
 	jwt.RegisteredClaims
 	DID     string   `json:"did,omitempty"`
 	Session string   `json:"sid,omitempty"`
+	Token   string   `json:"tid,omitempty"` // the id of the refresh token, device or robot that signed in, if one did
 	Method  string   `json:"auth_method,omitempty"`
 	Access  []access `json:"access"`
 }
@@ -42,13 +43,17 @@ func (a *Auth) mint(who account, granted []access) (token string, issued time.Ti
 	if granted == nil {
 		granted = []access{}
 	}
-	t := jwt.NewWithClaims(jwt.SigningMethodRS256, claims{
+	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: a.base.issuer(), Subject: who.did, Audience: jwt.ClaimStrings{audience}, ID: hex.EncodeToString(id[:]),
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
 		},
 		DID: who.did, Session: who.session, Method: who.method, Access: granted,
-	})
+	}
+	if who.token != nil {
+		c.Token = who.token.ID
+	}
+	t := jwt.NewWithClaims(jwt.SigningMethodRS256, c)
 	t.Header["kid"] = a.keys.kid
 	token, err = t.SignedString(a.keys.key)
 	if err != nil {

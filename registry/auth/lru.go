@@ -39,3 +39,10 @@ func (l *lru[V]) put(key string, v V) {
 		delete(l.byKey, l.order.Remove(l.order.Back()).(lruEntry[V]).key)
 	}
 }
+
+func (l *lru[V]) drop(key string) {
+	if el, ok := l.byKey[key]; ok {
+		l.order.Remove(el)
+		delete(l.byKey, key)
+	}
+}

@@ -76,6 +76,15 @@ func parseScope(s string) (access, bool) {
 	return a, len(a.Actions) > 0
 }
 
+// scopeOf writes accesses as a scope parameter.
+func scopeOf(all []access) string {
+	scopes := make([]string, len(all))
+	for i, a := range all {
+		scopes[i] = a.Type + ":" + a.Name + ":" + strings.Join(a.Actions, ",")
+	}
+	return strings.Join(scopes, " ")
+}
+
 // covers reports whether a token's accesses allow all the actions on a repository.
 func covers(granted []access, name string, actions []registry.Action) bool {
 	name = oneSpelling(name)

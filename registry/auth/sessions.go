@@ -171,6 +171,15 @@ func (s *Sessions) doJSON(ctx context.Context, id string, req *http.Request, out
 	return x
 }
 
+// lives returns nil when a session is there. Errors: of kind ErrUnauthorized when it isn't.
+func (s *Sessions) lives(ctx context.Context, id string) error {
+	ok, err := s.store.exists(ctx, id)
+	if err == nil && !ok {
+		return errNoSession
+	}
+	return err
+}
+
 // live returns a session that may be used now: refreshed when its token is about to end or the PDS has not been asked for ten
 // minutes. A PDS that is down does not end a session whose token still holds.
 func (s *Sessions) live(ctx context.Context, id string) (*session, error) {
@@ -181,8 +190,13 @@ func (s *Sessions) live(ctx context.Context, id string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e == nil || s.clock().Sub(e.used) > keepUnused {
+	if e == nil {
 		return nil, errNoSession
+	}
+	if now := s.clock(); now.Sub(e.used) > keepUnused {
+		if kept, err := s.store.kept(ctx, id, now); err != nil || !kept {
+			return nil, errors.Join(errNoSession, err)
+		}
 	}
 	return s.fresh(ctx, e)
 }
@@ -268,7 +282,8 @@ func (s *Sessions) sameServer(ctx context.Context, e *session) error {
 }
 
 func (s *Sessions) prune(ctx context.Context) error {
-	n, err := s.store.dropUnused(ctx, s.clock().Add(-keepUnused))
+	now := s.clock()
+	n, err := s.store.dropUnused(ctx, now.Add(-keepUnused), now)
 	if err != nil {
 		return fmt.Errorf("dropping old sessions: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 // account is who signed in; the zero value is anonymous.
 type account struct {
 	did, session, method string
+	token                *Token // the refresh token, device or robot that signed in; nil: a password
 	// pullOnly: the password is known to be good, but its server could not be asked just now.
 	pullOnly error
 }
@@ -44,6 +46,7 @@ var (
 type credentials struct {
 	user   string
 	secret string
+	ours   bool // nothing but a secret of this registry can be meant
 }
 
 // joinDID puts a DID together that Basic cut at its first colon: user "did", password "plc:…:SECRET".
@@ -56,12 +59,18 @@ func (c credentials) joinDID() credentials {
 	if !ok1 || !ok2 || method != "plc" && method != "web" {
 		return c
 	}
-	return credentials{"did:" + method + ":" + id, secret}
+	return credentials{user: "did:" + method + ":" + id, secret: secret}
 }
 
 // signIn checks credentials. Errors: errCredentials and those of [malformed], errMainPassword, ErrTooManyRequests, ErrUnavailable.
-func (a *Auth) signIn(ctx context.Context, c credentials, addr netip.Addr) (account, error) {
+func (a *Auth) signIn(ctx context.Context, c credentials, base *url.URL, addr netip.Addr) (account, error) {
+	if c.ours || isSecret(c.secret) {
+		return a.signInBySecret(ctx, c.secret, base, addr)
+	}
 	c = c.joinDID()
+	if isSecret(c.secret) {
+		return a.signInBySecret(ctx, c.secret, base, addr)
+	}
 	id, ok := parseUser(c.user)
 	if !ok || c.secret == "" || len(c.user) > maxUser || len(c.secret) > maxPassword {
 		id = "" // pays as a guess, like every other

@@ -170,6 +170,18 @@ func (s *store) leastUsed(ctx context.Context, did string, limit int) (ids []pla
 	return ids, sqlx.Wrap(rows.Err())
 }
 
+func (s *store) exists(ctx context.Context, id string) (ok bool, err error) {
+	err = s.db.Read().QueryRowContext(ctx, "select exists (select 1 from auth_session where id = $1)", id).Scan(&ok)
+	return ok, sqlx.Wrap(err)
+}
+
+// kept reports whether a live token acts by a session.
+func (s *store) kept(ctx context.Context, id string, now time.Time) (ok bool, err error) {
+	err = s.db.Read().QueryRowContext(ctx, "select exists (select 1 from auth_token where session = $1 and ended_at = 0 and ends_at > $2)",
+		id, now.Unix()).Scan(&ok)
+	return ok, sqlx.Wrap(err)
+}
+
 func (s *store) count(ctx context.Context) (n int, err error) {
 	err = s.db.Read().QueryRowContext(ctx, "select count(*) from auth_session").Scan(&n)
 	return n, sqlx.Wrap(err)
@@ -199,8 +211,10 @@ func (s *store) drop(ctx context.Context, id string) error {
 	return sqlx.Wrap(err)
 }
 
-func (s *store) dropUnused(ctx context.Context, before time.Time) (int64, error) {
-	res, err := s.db.Write().ExecContext(ctx, "delete from auth_session where used_at < $1", before.Unix())
+// dropUnused drops sessions that were not used since a time, but for those that a live token acts by.
+func (s *store) dropUnused(ctx context.Context, before, now time.Time) (int64, error) {
+	res, err := s.db.Write().ExecContext(ctx, `delete from auth_session where used_at < $1 and not exists (select 1 from auth_token t
+		where t.session = auth_session.id and t.ended_at = 0 and t.ends_at > $2)`, before.Unix(), now.Unix())
 	if err != nil {
 		return 0, sqlx.Wrap(err)
 	}

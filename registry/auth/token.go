@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,8 +22,10 @@ const maxForm = 16 << 10
 
 // tokenRequest is a GET or POST to the token endpoint, parsed.
 type tokenRequest struct {
-	scopes []string
-	creds  *credentials // nil: anonymous
+	scopes  []string
+	creds   *credentials // nil: anonymous
+	offline bool         // a refresh token is asked for
+	form    bool         // it is OAuth2's
 }
 
 // tokenAnswer is the docker token specification's, and OAuth2's.
@@ -31,6 +34,9 @@ type tokenAnswer struct {
 	AccessToken string `json:"access_token"`
 	ExpiresIn   int    `json:"expires_in"`
 	IssuedAt    string `json:"issued_at"`
+	// RefreshToken is there when it was asked for; Scope in answers to OAuth2's form.
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
 }
 
 func (a *Auth) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -79,7 +85,7 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 		return nil, err
 	}
 	if req.creds != nil {
-		if who, err = a.signIn(r.Context(), *req.creds, client); err != nil {
+		if who, err = a.signIn(r.Context(), *req.creds, base, client); err != nil {
 			return nil, named(err, base.Host)
 		}
 		a.signings.Return(payer, 1)
@@ -90,14 +96,24 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 	if who.pullOnly != nil && !onlyPulls(wanted) {
 		return nil, who.pullOnly
 	}
-	token, issued, err := a.mint(who, a.grant(r.Context(), who.did, wanted))
+	granted := a.grant(r.Context(), who.did, wanted)
+	token, issued, err := a.mint(who, granted)
 	if err != nil {
 		return nil, err
 	}
-	a.signIns.WithLabelValues(map[bool]string{true: "ok", false: "anonymous"}[who.did != ""]).Inc()
-	return &tokenAnswer{
+	answer := &tokenAnswer{
 		Token: token, AccessToken: token, ExpiresIn: int(tokenLife / time.Second), IssuedAt: issued.UTC().Format(time.RFC3339),
-	}, nil
+	}
+	if req.form {
+		answer.Scope = scopeOf(granted)
+	}
+	if req.offline && who.did != "" && who.token == nil { // who has one of our secrets needs no other
+		if answer.RefreshToken, err = a.newLogin(r.Context(), who, req.creds.joinDID().user, client); err != nil {
+			return nil, err
+		}
+	}
+	a.signIns.WithLabelValues(map[bool]string{true: "ok", false: "anonymous"}[who.did != ""]).Inc()
+	return answer, nil
 }
 
 // named puts the registry's name into the command of a refusal.
@@ -179,20 +195,23 @@ func parseTokenRequest(w http.ResponseWriter, r *http.Request) (tokenRequest, er
 	if err != nil {
 		return tokenRequest{}, badRequest("the query can't be read")
 	}
-	req := tokenRequest{scopes: q["scope"]}
+	req := tokenRequest{scopes: q["scope"], offline: isTrue(q.Get("offline_token"))}
 	if r.Method == http.MethodPost {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if err := r.ParseForm(); err != nil {
 			return req, badRequest("the form can't be read, or is longer than %d bytes", maxForm)
 		}
-		req.scopes = r.Form["scope"]
+		req.scopes, req.form = r.Form["scope"], true
+		req.offline = isTrue(r.Form.Get("offline_token")) || r.Form.Get("access_type") == "offline"
 		// Secrets count from the body alone: a URL ends up in logs.
 		switch grant := r.PostForm.Get("grant_type"); grant {
 		case "password":
-			req.creds = &credentials{r.PostForm.Get("username"), r.PostForm.Get("password")}
+			req.creds = &credentials{user: r.PostForm.Get("username"), secret: r.PostForm.Get("password")}
+		case "refresh_token": // a device's or robot's secret may stand here, too: a helper then needs no user name
+			req.creds = &credentials{secret: r.PostForm.Get("refresh_token"), ours: true}
 		case "":
 		default:
-			return req, badRequest("grant_type %.32q: this server takes password", grant)
+			return req, badRequest("grant_type %.32q: this server takes password and refresh_token", grant)
 		}
 	}
 	if h := r.Header.Get("Authorization"); h != "" && req.creds == nil {
@@ -200,10 +219,12 @@ func parseTokenRequest(w http.ResponseWriter, r *http.Request) (tokenRequest, er
 		if !ok {
 			return req, errCredentials.With("sign-in failed: the Authorization header is not Basic")
 		}
-		req.creds = &credentials{user, secret}
+		req.creds = &credentials{user: user, secret: secret}
 	}
 	return req, nil
 }
+
+func isTrue(s string) bool { b, err := strconv.ParseBool(s); return b && err == nil }
 
 func badRequest(format string, args ...any) error {
 	return (&registry.Error{Code: "UNSUPPORTED", Status: http.StatusBadRequest}).With(format, args...)

@@ -69,7 +69,10 @@ func TestOAuth2Form(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || f.granted(out.AccessToken) != "alice.test/app:push" {
 		t.Errorf("%d %s %v", w.Code, w.Body, err)
 	}
-	if w := post(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}); w.Code != 400 {
+	if out.Scope != "repository:alice.test/app:push" {
+		t.Error(out.Scope)
+	}
+	if w := post(url.Values{"grant_type": {"client_credentials"}}); w.Code != 400 {
 		t.Error(w.Code)
 	}
 	if w := post(url.Values{"scope": {strings.Repeat("x", maxForm)}}); w.Code != 400 {
@@ -87,7 +90,7 @@ func TestOneRefusal(t *testing.T) {
 	f := newFixture(t, nil)
 	var first string
 	for _, c := range []struct{ user, password string }{
-		{"alice.test", "wrong"}, {"nobody.test", app}, {"bob.test", app}, {"alice.test", "atcr_device_unknown"},
+		{"alice.test", "wrong"}, {"nobody.test", app}, {"bob.test", app}, {"alice.test", "atcr_unknown"},
 		{"did", "plc:eeeeeeeeeeeeeeeeeeeeeeee:" + app}, {"did:plc:eeeeeeeeeeeeeeeeeeeeeeee", app},
 	} {
 		f.pass(time.Hour)
