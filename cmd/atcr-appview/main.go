@@ -13,6 +13,7 @@ import (
 	"log/slog"
 
 	"github.com/atcr-dev/atcr/internal/cli"
+	"github.com/atcr-dev/atcr/internal/cli/appviewcli"
 	"github.com/atcr-dev/atcr/internal/cli/database"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/registry/appview"
@@ -26,6 +27,7 @@ type commands struct {
 		Init  cli.ConfigInit `cmd:"" help:"Write a configuration with every setting, explained."`
 		Check checkCommand   `cmd:"" help:"Say what is wrong with a configuration, and what would not work with it."`
 	} `cmd:"" help:"Make or check a configuration."`
+	Keys appviewcli.KeysCommands `cmd:"" help:"Rotate keys."`
 	cli.Common
 }
 

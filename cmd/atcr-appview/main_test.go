@@ -1,8 +1,11 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,14 +35,25 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// answers waits until a URL gives 200.
+// has reads an answer and reports whether it holds a text so many times.
+func has(resp *http.Response, text string, count int) bool {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return err == nil && strings.Count(string(b), text) == count
+}
+
+// answers waits until a URL gives 200, and if a text follows with a number, until it holds that so often.
 func answers(ts *testscript.TestScript, _ bool, args []string) {
 	deadline := time.Now().Add(time.Minute)
 	for {
 		resp, err := http.Get(args[0])
 		if err == nil {
+			good := resp.StatusCode == http.StatusOK
+			if good && len(args) == 3 {
+				n, err := strconv.Atoi(args[2])
+				good = err == nil && has(resp, args[1], n)
+			}
 			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if good {
 				return
 			}
 		}

@@ -90,6 +90,7 @@ var rules = []rule{
 	{"internal/cli/database", []string{"sqldb/..."}, 50},
 	{"internal/cli", []string{"internal/config"}, 20},
 	{"internal/cli/online", []string{"internal/cli", "internal/config", "identity", "internal/httpx", "internal/durable"}, 130},
+	{"internal/cli/appviewcli", []string{"internal/cli", "internal/config", "internal/durable", "registry/auth", "identity/oauth"}, 150},
 	{"internal/cli/holdcli", []string{"", "internal/cli/...", "internal/config", "internal/httpx", "internal/durable", "hold/...",
 		"identity/...", "repo/...", "sqldb/..."}, 240},
 	{"internal/pace", nil, 0},

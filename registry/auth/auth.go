@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +64,8 @@ type Options struct {
 type Auth struct {
 	opts     Options
 	base     baseURL
-	keys     *keyring
+	ring     atomic.Pointer[keyring]
+	keyFile  os.FileInfo // as it was read; for watchKeys alone
 	tokens   *tokenCache
 	sessions *Sessions
 	secrets  *tokenStore
@@ -90,9 +93,13 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
+	keyFile, _ := os.Stat(opts.KeyPath) // before it is read; none: it is made now
 	keys, err := loadKeyring(opts.KeyPath, opts.CertPath, opts.Clock(), opts.Log)
 	if err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
+	}
+	if keyFile == nil {
+		keyFile, _ = os.Stat(opts.KeyPath)
 	}
 	sealer, err := loadSealer(opts.SessionKeyPath)
 	if err != nil {
@@ -102,7 +109,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	a := &Auth{
-		opts: opts, base: base, keys: keys,
+		opts: opts, base: base, keyFile: keyFile,
 		tokens: newTokenCache(10_000), secrets: &tokenStore{opts.DB}, lives: newLives(opts.Clock),
 		guesses: newGuessLimiter(), signings: limit.NewRates(signingsPerSecond, signingBurst),
 		sessions: &Sessions{
@@ -115,6 +122,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 			Help: "Sign-ins at the token endpoint, by result.",
 		}, []string{"result"}),
 	}
+	a.ring.Store(keys)
 	if err := a.sessions.prune(ctx); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
@@ -165,8 +173,12 @@ func (a *Auth) Handler() http.Handler {
 // Sessions acts for accounts that signed in.
 func (a *Auth) Sessions() *Sessions { return a.sessions }
 
-// Run drops what is old once an hour, and keeps alive the sessions that tokens need, until ctx ends.
+// Run drops what is old once an hour, and keeps alive the sessions that tokens need, until ctx ends. It also takes a key file
+// that [RotateKey] replaced.
 func (a *Auth) Run(ctx context.Context) error {
+	watching := make(chan struct{})
+	go func() { a.watchKeys(ctx); close(watching) }()
+	defer func() { <-watching }()
 	t := time.NewTicker(time.Hour)
 	defer t.Stop()
 	for {

@@ -170,7 +170,7 @@ func TestJWTAttacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
-	jwk := map[string]any{"kty": "RSA", "n": b64(stranger.N.Bytes()), "e": b64(big.NewInt(int64(stranger.E)).Bytes()), "kid": f.keys.kid}
+	jwk := map[string]any{"kty": "RSA", "n": b64(stranger.N.Bytes()), "e": b64(big.NewInt(int64(stranger.E)).Bytes()), "kid": f.ring.Load().keys[0].kid}
 	type change func(h map[string]any, c jwt.MapClaims)
 	sign := func(key any, method jwt.SigningMethod, ch change) string {
 		var c jwt.MapClaims
@@ -179,7 +179,7 @@ func TestJWTAttacks(t *testing.T) {
 			t.Fatal(err)
 		}
 		tok := jwt.NewWithClaims(method, c)
-		tok.Header["kid"] = f.keys.kid
+		tok.Header["kid"] = f.ring.Load().keys[0].kid
 		if ch != nil {
 			ch(tok.Header, c)
 		}
@@ -189,14 +189,14 @@ func TestJWTAttacks(t *testing.T) {
 		}
 		return s
 	}
-	ours := func(ch change) string { return sign(f.keys.key, jwt.SigningMethodRS256, ch) }
+	ours := func(ch change) string { return sign(f.ring.Load().keys[0].key, jwt.SigningMethodRS256, ch) }
 	if _, e := ask(f, ours(nil), want("alice.test/app", registry.Push)); e != nil {
 		t.Fatal("the test's own signing is wrong:", e)
 	}
-	pubDER, _ := x509.MarshalPKIXPublicKey(&f.keys.key.PublicKey)
+	pubDER, _ := x509.MarshalPKIXPublicKey(&f.ring.Load().keys[0].key.PublicKey)
 	pubPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pubDER})
 	mac := func(key []byte) string {
-		h := b64([]byte(`{"alg":"HS256","typ":"JWT","kid":"` + f.keys.kid + `"}`))
+		h := b64([]byte(`{"alg":"HS256","typ":"JWT","kid":"` + f.ring.Load().keys[0].kid + `"}`))
 		m := hmac.New(sha256.New, key)
 		m.Write([]byte(h + "." + parts[1]))
 		return h + "." + parts[1] + "." + b64(m.Sum(nil))
@@ -205,13 +205,13 @@ func TestJWTAttacks(t *testing.T) {
 	attacks := map[string]string{
 		"empty":               "",
 		"garbage":             "x.y.z",
-		"alg none":            b64([]byte(`{"alg":"none","kid":"`+f.keys.kid+`"}`)) + "." + parts[1] + ".",
-		"alg None":            b64([]byte(`{"alg":"None","kid":"`+f.keys.kid+`"}`)) + "." + parts[1] + ".",
+		"alg none":            b64([]byte(`{"alg":"none","kid":"`+f.ring.Load().keys[0].kid+`"}`)) + "." + parts[1] + ".",
+		"alg None":            b64([]byte(`{"alg":"None","kid":"`+f.ring.Load().keys[0].kid+`"}`)) + "." + parts[1] + ".",
 		"HS256 by public PEM": mac(pubPEM),
 		"HS256 by public DER": mac(pubDER),
-		"HS256 by modulus":    mac(f.keys.key.N.Bytes()),
-		"PS256":               sign(f.keys.key, jwt.SigningMethodPS256, nil),
-		"RS512":               sign(f.keys.key, jwt.SigningMethodRS512, nil),
+		"HS256 by modulus":    mac(f.ring.Load().keys[0].key.N.Bytes()),
+		"PS256":               sign(f.ring.Load().keys[0].key, jwt.SigningMethodPS256, nil),
+		"RS512":               sign(f.ring.Load().keys[0].key, jwt.SigningMethodRS512, nil),
 		"stranger's key":      sign(stranger, jwt.SigningMethodRS256, nil),
 		"embedded jwk":        sign(stranger, jwt.SigningMethodRS256, func(h map[string]any, _ jwt.MapClaims) { h["jwk"] = jwk }),
 		"embedded jwk, no kid": sign(stranger, jwt.SigningMethodRS256,
@@ -292,9 +292,9 @@ func TestTokensOutliveARestart(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	tok := f.token("alice.test", app, "repository:alice.test/app:pull,push")
-	kid := f.keys.kid
+	kid := f.ring.Load().keys[0].kid
 	f.restart()
-	if _, e := ask(f, tok, want("alice.test/app", registry.Push)); e != nil || f.keys.kid != kid {
+	if _, e := ask(f, tok, want("alice.test/app", registry.Push)); e != nil || f.ring.Load().keys[0].kid != kid {
 		t.Error(e)
 	}
 }

@@ -31,7 +31,8 @@
 //
 // JWTs of five minutes signed by RS256, whose key is at /auth/jwks.json with its certificate. They say who ("sub" and "did"), which
 // session ("sid"), by which refresh token, device or robot ("tid"), and what ("access", names as they were asked).
-// Key and certificate are made on first run; the certificate is for ten years and is renewed within 30 days of its end.
+// Key and certificate are made on first run; the certificate is for ten years and is renewed within 30 days of its end. [RotateKey] puts
+// another key in its place, and both are published for a day.
 //
 // # Sessions
 //

@@ -90,7 +90,9 @@ func fuzzAuth(f *testing.F) *Auth {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &Auth{opts: Options{Clock: time.Now, Log: log}, base: base, keys: keys, tokens: newTokenCache(10)}
+	a := &Auth{opts: Options{Clock: time.Now, Log: log}, base: base, tokens: newTokenCache(10)}
+	a.ring.Store(keys)
+	return a
 }
 
 // FuzzTokenForm: whatever form docker's token endpoint is sent, it answers JSON, never by a fault of its own; and who shows neither password

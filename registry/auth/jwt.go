@@ -54,8 +54,9 @@ func (a *Auth) mint(who account, granted []access) (token string, issued time.Ti
 		c.Token = who.token.ID
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodRS256, c)
-	t.Header["kid"] = a.keys.kid
-	token, err = t.SignedString(a.keys.key)
+	key := a.ring.Load().signer(now)
+	t.Header["kid"] = key.kid
+	token, err = t.SignedString(key.key)
 	if err != nil {
 		return "", now, fmt.Errorf("signing a token: %w", err)
 	}
@@ -76,10 +77,11 @@ func (a *Auth) verify(token string, late time.Duration) (*claims, error) {
 		_, err := jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation(),
 		).ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
-			if kid, _ := t.Header["kid"].(string); kid != a.keys.kid {
-				return nil, errToken
+			kid, _ := t.Header["kid"].(string)
+			if key := a.ring.Load().byID(kid, now); key != nil {
+				return key, nil
 			}
-			return &a.keys.key.PublicKey, nil
+			return nil, errToken
 		})
 		if err != nil {
 			return nil, errToken
@@ -123,6 +125,13 @@ func (t *tokenCache) get(sum [32]byte) *claims {
 	}
 	t.order.MoveToFront(el)
 	return el.Value.(cachedToken).claims
+}
+
+func (t *tokenCache) clear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.byKey)
+	t.order.Init()
 }
 
 func (t *tokenCache) put(sum [32]byte, c *claims) {

@@ -72,11 +72,11 @@ func TestCertificateRenewal(t *testing.T) {
 	if st, err := os.Stat(keyPath); err != nil || st.Mode().Perm() != 0o600 {
 		t.Error(st, err)
 	}
-	if again := load(now.Add(9 * 365 * 24 * time.Hour)); string(again.jwks) != string(first.jwks) {
+	if again := load(now.Add(9 * 365 * 24 * time.Hour)); string(again.jwks(now)) != string(first.jwks(now)) {
 		t.Error("renewed too soon")
 	}
 	late := load(now.Add(certLife - certRenew + time.Second))
-	if string(late.jwks) == string(first.jwks) || late.kid != first.kid {
+	if string(late.jwks(now)) == string(first.jwks(now)) || late.keys[0].kid != first.keys[0].kid {
 		t.Error("not renewed, or with another key")
 	}
 	if err := os.Remove(certPath); err != nil {
@@ -98,7 +98,7 @@ func TestCertificateRenewal(t *testing.T) {
 		t.Error(err)
 	}
 	for _, bad := range []string{"", "x", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
-		if _, err := parseKeyPEM([]byte(bad)); err == nil {
+		if _, err := parseKeys([]byte(bad)); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}
@@ -107,8 +107,14 @@ func TestCertificateRenewal(t *testing.T) {
 func FuzzParseKeyPEM(f *testing.F) {
 	f.Add([]byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if k, err := parseKeyPEM(b); err == nil && k.N.BitLen() < keyBits {
-			t.Fatal(k.N.BitLen())
+		keys, err := parseKeys(b)
+		if err == nil && (len(keys) == 0 || len(keys) > maxSigningKeys) {
+			t.Fatal(len(keys))
+		}
+		for _, k := range keys {
+			if k.key.N.BitLen() < keyBits {
+				t.Fatal(k.key.N.BitLen())
+			}
 		}
 	})
 }
