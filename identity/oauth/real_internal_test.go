@@ -49,6 +49,7 @@ func kindIs(t *testing.T, err, kind error, words string) {
 func TestReal(t *testing.T) {
 	t.Parallel()
 	network := realtest.Network(t, realtest.NetworkOptions{})
+	t.Run("Discovery", func(t *testing.T) { testDiscovery(t, network) })
 	t.Run("SignIn", func(t *testing.T) { testSignIn(t, network) })
 	t.Run("Refused", func(t *testing.T) { testRefused(t, network) })
 	t.Run("OtherAccount", func(t *testing.T) { testOtherAccount(t, network) })
