@@ -78,7 +78,7 @@ var rules = []rule{
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
 	{"registry/appview", []string{"internal/sqlx/move", "", "registry/...", "identity/...", "hold/holdclient", "repo", "sqldb/...",
-		"internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint", "internal/runs", "internal/logs"}, 140},
+		"internal/sqlx", "internal/httpx", "internal/durable", "internal/crashpoint", "internal/runs", "internal/logs"}, 150},
 
 	{"internal/oci", nil, 4},
 	{"internal/keylock", nil, 0},

@@ -49,6 +49,8 @@ type Options struct {
 	AllowAccountPassword bool
 	// TestMode allows PDSes that are reached by http.
 	TestMode bool
+	// OAuth keeps grants, for sessions whose id begins with "oauth-": an *oauth.Client. nil: there are none.
+	OAuth OAuth
 	// InUse returns the sessions of an account (a DID) that must not be dropped when it signs in anew and has too many: those that open
 	// uploads and intents act by (pds.Backend.SessionsInUse). The backend is made after this, so give a function that looks at a
 	// variable, and returns nil while it is nil. nil: none.
@@ -70,9 +72,13 @@ type Auth struct {
 	sessions *Sessions
 	secrets  *tokenStore
 	lives    *lives
-	guesses  *guessLimiter
-	signings *limit.Rates
-	signIns  *prometheus.CounterVec
+	devices  *Devices
+	polls    *polls
+	// codeRates is how often a client may begin to wait for an approval.
+	codeRates *limit.Rates
+	guesses   *guessLimiter
+	signings  *limit.Rates
+	signIns   *prometheus.CounterVec
 }
 
 var _ registry.Authorizer = (*Auth)(nil)
@@ -122,7 +128,10 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 			Help: "Sign-ins at the token endpoint, by result.",
 		}, []string{"result"}),
 	}
+	a.sessions.grants = &grants{oauth: opts.OAuth, limits: a.sessions.limits, hosts: newLRU[string](maxKnown)}
 	a.ring.Store(keys)
+	a.devices = &Devices{a, &recent{count: wrongCodes, span: wrongCodesTime, times: newLRU[[]time.Time](maxKnown)}}
+	a.polls, a.codeRates = &polls{byID: newLRU[poll](maxKnown)}, limit.NewRates(1/codeEvery.Seconds(), codeBurst)
 	if err := a.sessions.prune(ctx); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
@@ -161,12 +170,14 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Handler serves /auth/token and /auth/jwks.json. Mount it at "/auth/".
+// Handler serves /auth/token, /auth/jwks.json, /auth/device/code and /auth/device/token. Mount it at "/auth/".
 func (a *Auth) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /auth/token", a.serveToken)
 	mux.HandleFunc("POST /auth/token", a.serveToken)
 	mux.HandleFunc("GET /auth/jwks.json", a.serveJWKS)
+	mux.HandleFunc("POST /auth/device/code", a.serveFlow(a.answerDeviceCode))
+	mux.HandleFunc("POST /auth/device/token", a.serveFlow(a.answerDeviceToken))
 	return mux
 }
 

@@ -27,6 +27,11 @@
 // place of the password (grant_type=refresh_token, or as Basic's password beside any user name). It lives 90 days from its last use, is
 // not replaced when it is used, and keeps the session behind it alive. See [Logins].
 //
+// # Devices
+//
+// POST /auth/device/code and /auth/device/token are the flow of RFC 8628; a page approves by [Devices]. A device's secret is taken where a
+// refresh token is. It acts by a grant of its own ([Options.OAuth]), which ends with it.
+//
 // # Tokens
 //
 // JWTs of five minutes signed by RS256, whose key is at /auth/jwks.json with its certificate. They say who ("sub" and "did"), which
@@ -39,7 +44,8 @@
 // One row per account and password keeps the PDS's tokens, encrypted under session.key beside the signing key. A row
 // outlives restarts, is refreshed under a lock of its account, checked with the PDS at least every ten minutes in which
 // it is used, and dropped 30 days after its last use or when the PDS refuses it. The password itself is not kept, only its HMAC.
-// [Sessions] does requests with it. An account has at most 20; one more makes the least used go, but none that [Options.InUse] names.
+// [Sessions] does requests with it, and with grants of OAuth, whose ids begin with "oauth-". An account has at most
+// 20 sessions; one more makes the least used go, but none that [Options.InUse] names.
 // Tokens of more than 8 KiB are refused.
 //
 // The encryption binds the row's id, account and PDS: whoever may write to the database can't have the tokens sent elsewhere. Before a

@@ -17,7 +17,38 @@ const (
 // keep does what is to be done once an hour: it drops what is old and refreshes the sessions of tokens that nobody uses now, since a
 // PDS ends those by itself.
 func (a *Auth) keep(ctx context.Context) error {
-	return errors.Join(a.sessions.prune(ctx), a.pruneTokens(ctx), a.renewIdle(ctx))
+	return errors.Join(a.sessions.prune(ctx), a.endGrants(ctx), a.pruneTokens(ctx), a.renewIdle(ctx))
+}
+
+// endGrants ends the grants of tokens that have ended, where that failed or nobody was there to do it, and of devices that were approved
+// and never came for their secret.
+func (a *Auth) endGrants(ctx context.Context) error {
+	now := a.opts.Clock()
+	over, err := a.secrets.query(ctx, `where session <> '' and (ended_at > 0 or kind = $1 and ends_at < $2 or kind = $3 and ends_at < $4)
+		order by id limit 1000`, kindDevice, now.Unix(), kindRobot, now.Add(-robotGrace).Unix())
+	if err != nil {
+		return err
+	}
+	for _, t := range over {
+		if err := a.endGrant(ctx, &t); err != nil {
+			a.opts.Log.Warn("a grant of what was ended is still there", "did", t.DID, "err", err)
+		}
+	}
+	for {
+		c, err := scanCode(a.secrets.db.Read().QueryRowContext(ctx, "select "+codeColumns+
+			" from auth_device_code where ends_at < $1 order by ends_at, id limit 1", now.Add(-codeLife).Unix()))
+		if err != nil || c == nil {
+			return err
+		}
+		if isGrant(c.session) {
+			if err := a.sessions.End(ctx, c.did, c.session); err != nil {
+				return err
+			}
+		}
+		if _, err := a.secrets.db.Write().ExecContext(ctx, "delete from auth_device_code where id = $1", c.id); err != nil {
+			return fmt.Errorf("dropping a device code: %w", sqlx.Wrap(err))
+		}
+	}
 }
 
 // pruneTokens drops tokens that ended long ago, and the least used refresh tokens when there are too many in all.

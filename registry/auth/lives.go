@@ -65,10 +65,16 @@ func (a *Auth) alive(ctx context.Context, base string, c *claims) error {
 			switch {
 			case err != nil:
 				return err
-			case t == nil || t.DID != c.DID || t.Session != c.Session:
+			case t == nil || t.DID != c.DID:
 				return errNoSession
 			}
-			return t.refusal(a.opts.Clock(), base)
+			if err := t.refusal(a.opts.Clock(), base); err != nil {
+				return err
+			}
+			if t.Session != c.Session {
+				return errNoSession
+			}
+			return nil
 		})
 		if err != nil {
 			return err

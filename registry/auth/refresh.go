@@ -19,7 +19,8 @@ const (
 	maxAllLogins = 200_000             // everybody's
 	loginLife    = 90 * 24 * time.Hour // since the last use
 	deviceLife   = 180 * 24 * time.Hour
-	tokenTouch   = 10 * time.Minute // how exactly the last use is known
+	robotGrace   = 30 * 24 * time.Hour // an expired robot can be renewed with the grant that it has
+	tokenTouch   = 10 * time.Minute    // how exactly the last use is known
 	// keepEnded is how long a token that has ended is remembered, to say so to who still has it.
 	keepEnded = 90 * 24 * time.Hour
 )
@@ -246,5 +247,21 @@ func (a *Auth) end(ctx context.Context, did, kind, id string) error {
 		return ErrNoToken
 	}
 	a.lives.forget(id)
+	if err := a.endGrant(ctx, t); err != nil { // the keeper tries again
+		a.opts.Log.Warn("a grant of what was ended is still there", "did", did, "err", err)
+	}
 	return nil
+}
+
+// endGrant ends the grant of OAuth that a token acted by, unless another one does, too.
+func (a *Auth) endGrant(ctx context.Context, t *Token) error {
+	if !isGrant(t.Session) {
+		return nil
+	}
+	if err := a.sessions.End(ctx, t.DID, t.Session); err != nil {
+		return err
+	}
+	a.lives.forget(t.Session)
+	_, err := a.secrets.db.Write().ExecContext(ctx, "update auth_token set session = '' where id = $1", t.ID)
+	return sqlx.Wrap(err)
 }

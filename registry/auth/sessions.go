@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -27,8 +28,8 @@ const (
 	serviceTTL   = time.Minute
 )
 
-// Sessions acts for signed-in accounts at their PDSes. A session is named by the id in the registry's token
-// (registry.Actor.Session); it outlives a restart. Safe for concurrent use.
+// Sessions acts for signed-in accounts at their PDSes, by sessions of app passwords and by grants of OAuth. A session is named by
+// the id in the registry's token (registry.Actor.Session); it outlives a restart. Safe for concurrent use.
 //
 // Errors are of kind registry.ErrUnauthorized when the session is unknown, has ended or was refused by the PDS (signing in again
 // is the remedy), registry.ErrTooManyRequests with RetryAfter when the PDS says so, registry.ErrUnavailable when it does
@@ -45,6 +46,7 @@ type Sessions struct {
 	max       int          // of all accounts
 	made      atomic.Int64 // new sessions
 	limits    *pdsLimits
+	grants    *grants
 }
 
 // Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host and
@@ -52,6 +54,9 @@ type Sessions struct {
 // http.NewRequest sets it for bytes and strings), else the first answer stands. Redirects are not followed. The caller
 // closes the answer's body and judges its status.
 func (s *Sessions) Do(ctx context.Context, id string, req *http.Request) (*http.Response, error) {
+	if isGrant(id) {
+		return s.grants.do(ctx, id, req)
+	}
 	e, err := s.live(ctx, id)
 	if err != nil {
 		return nil, err
@@ -87,8 +92,7 @@ func (s *Sessions) send(ctx context.Context, e *session, req *http.Request) (*ht
 			return nil, fmt.Errorf("body of %s: %w", req.URL.Path, err)
 		}
 	}
-	read := req.URL.Query().Get("lxm") == "com.atproto.sync.getBlob"
-	if err := s.limits.wait(ctx, base.Host, read); err != nil {
+	if err := s.limits.wait(ctx, base.Host, isRead(req)); err != nil {
 		return nil, err
 	}
 	resp, err := s.http.Do(r)
@@ -101,6 +105,9 @@ func (s *Sessions) send(ctx context.Context, e *session, req *http.Request) (*ht
 	s.limits.saw(base.Host, resp.Header)
 	return resp, nil
 }
+
+// isRead reports whether a call is for a pull.
+func isRead(req *http.Request) bool { return req.URL.Query().Get("lxm") == "com.atproto.sync.getBlob" }
 
 // tokenEnded reports whether an answer says that the access token is no longer good: the reference PDS answers 400 ExpiredToken,
 // others 401. The answer's body can still be read.
@@ -173,11 +180,39 @@ func (s *Sessions) doJSON(ctx context.Context, id string, req *http.Request, out
 
 // lives returns nil when a session is there. Errors: of kind ErrUnauthorized when it isn't.
 func (s *Sessions) lives(ctx context.Context, id string) error {
+	if isGrant(id) {
+		return s.grants.lives(ctx, id)
+	}
 	ok, err := s.store.exists(ctx, id)
 	if err == nil && !ok {
 		return errNoSession
 	}
 	return err
+}
+
+// End ends an account's session or grant at its server, as far as that answers, unless a device, a robot, a refresh token, an upload or a
+// push acts by it, too. One that isn't there is no error.
+func (s *Sessions) End(ctx context.Context, did, id string) error {
+	if kept, err := s.store.kept(ctx, id, s.clock()); err != nil || kept {
+		return err
+	}
+	if isGrant(id) {
+		return s.grants.end(ctx, id)
+	}
+	e, err := s.store.byID(ctx, id)
+	if err != nil || e == nil || e.did != did {
+		return err
+	}
+	if used, err := s.inUse(ctx, did); err != nil || slices.Contains(used, id) {
+		return err
+	}
+	if err := s.store.drop(ctx, id); err != nil {
+		return err
+	}
+	if err := call(ctx, s.http, http.MethodPost, e.pds, "com.atproto.server.deleteSession", e.tokens.Refresh, nil, nil); err != nil {
+		s.log.Debug("ending a session at its server", "did", did, "err", err)
+	}
+	return nil
 }
 
 // live returns a session that may be used now: refreshed when its token is about to end or the PDS has not been asked for ten

@@ -67,8 +67,7 @@ func (a *Auth) signIn(ctx context.Context, c credentials, base *url.URL, addr ne
 	if c.ours || isSecret(c.secret) {
 		return a.signInBySecret(ctx, c.secret, base, addr)
 	}
-	c = c.joinDID()
-	if isSecret(c.secret) {
+	if c = c.joinDID(); isSecret(c.secret) {
 		return a.signInBySecret(ctx, c.secret, base, addr)
 	}
 	id, ok := parseUser(c.user)
@@ -114,6 +113,29 @@ func (a *Auth) signIn(ctx context.Context, c credentials, base *url.URL, addr ne
 		a.guesses.signedIn(guessKey(acc, c.user), addr)
 	}
 	return who, err
+}
+
+// SignIn checks a user name and an app password, as the token endpoint does, and returns the account and its session: for a page.
+// client is whose guesses are counted. Errors: ErrUnauthorized, ErrDenied, ErrTooManyRequests with RetryAfter, ErrUnavailable of package
+// registry.
+func (a *Auth) SignIn(ctx context.Context, user, password string, client netip.Addr) (did, session string, err error) {
+	c := credentials{user: user, secret: password}.joinDID()
+	if isSecret(c.secret) {
+		return "", "", registry.ErrUnauthorized.With("sign-in failed: that is a secret for docker and other programs: use an app password")
+	}
+	who, err := a.signIn(ctx, c, nil, client)
+	if err == nil {
+		err = who.pullOnly
+	}
+	if err == nil {
+		return who.did, who.session, nil
+	}
+	var e *registry.Error
+	if errors.As(err, &e) {
+		text, _, _ := strings.Cut(e.Message, "docker login")
+		err = e.With("%s", strings.TrimRight(strings.TrimSuffix(text, "as in "), " :,"))
+	}
+	return "", "", err
 }
 
 // malformed says what is wrong with credentials that can be nobody's, which tells nothing about accounts.

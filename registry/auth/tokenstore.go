@@ -76,13 +76,6 @@ func fromUnix(s int64) time.Time {
 	return time.Unix(s, 0)
 }
 
-func toUnix(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
-}
-
 // byID returns a token, or nil.
 func (s *tokenStore) byID(ctx context.Context, id string) (*Token, error) {
 	t, err := scanToken(s.db.Read().QueryRowContext(ctx, "select "+tokenColumns+" from auth_token where id = $1", id))
@@ -98,6 +91,16 @@ func (s *tokenStore) byID(ctx context.Context, id string) (*Token, error) {
 // list returns an account's tokens of a kind that nobody ended, the newest first.
 func (s *tokenStore) list(ctx context.Context, did, kind string) ([]Token, error) {
 	return s.query(ctx, "where did = $1 and kind = $2 and ended_at = 0 order by created_at desc, id", did, kind)
+}
+
+// count returns how many tokens of a kind an account has that have not ended.
+func (s *tokenStore) count(ctx context.Context, did, kind string, now time.Time) (n int, err error) {
+	err = s.db.Read().QueryRowContext(ctx, `select count(*) from auth_token where did = $1 and kind = $2 and ended_at = 0
+		and (ends_at > $3 or kind = $4)`, did, kind, now.Unix(), kindRobot).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("counting tokens: %w", sqlx.Wrap(err))
+	}
+	return n, nil
 }
 
 func (s *tokenStore) query(ctx context.Context, where string, args ...any) (all []Token, err error) {

@@ -1,0 +1,107 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/atcr-dev/atcr/identity/oauth"
+	"github.com/atcr-dev/atcr/registry"
+)
+
+// OAuth keeps grants of AT Protocol OAuth: an *oauth.Client. Their ids stand beside those of sessions in one space.
+type OAuth interface {
+	// Do sends a request to the grant's server, as [Sessions.Do] does.
+	Do(ctx context.Context, grant string, req *http.Request) (*http.Response, error)
+	// Grant returns a grant, also one that has ended.
+	Grant(ctx context.Context, grant string) (*oauth.Grant, error)
+	// End revokes a grant at its server as far as that answers, and deletes it in any case. One that isn't there is no error.
+	End(ctx context.Context, grant string) error
+}
+
+const grantPrefix = "oauth-"
+
+// isGrant reports whether the id of a session is that of a grant of OAuth.
+func isGrant(id string) bool { return strings.HasPrefix(id, grantPrefix) }
+
+// grants does with grants of OAuth what [Sessions] does with sessions.
+type grants struct {
+	oauth  OAuth // nil: there are none
+	limits *pdsLimits
+
+	mu    sync.Mutex
+	hosts *lru[string] // of grants' servers, as they were last reached
+}
+
+var errNoOAuth = errNoSession.Wrap(errors.New("Options.OAuth is not set"))
+
+func (g *grants) do(ctx context.Context, id string, req *http.Request) (*http.Response, error) {
+	if g.oauth == nil {
+		return nil, errNoOAuth
+	}
+	g.mu.Lock()
+	host, known := g.hosts.get(id)
+	g.mu.Unlock()
+	if known {
+		if err := g.limits.wait(ctx, host, isRead(req)); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := g.oauth.Do(ctx, id, req)
+	if err != nil {
+		return nil, fromOAuth(err)
+	}
+	if resp.Request != nil && resp.Request.URL != nil {
+		host = resp.Request.URL.Host
+		g.limits.saw(host, resp.Header)
+		g.mu.Lock()
+		g.hosts.put(id, host)
+		g.mu.Unlock()
+	}
+	return resp, nil
+}
+
+// lives returns nil when a grant has not ended. Errors: of kind ErrUnauthorized, with the reason.
+func (g *grants) lives(ctx context.Context, id string) error {
+	if g.oauth == nil {
+		return errNoOAuth
+	}
+	grant, err := g.oauth.Grant(ctx, id)
+	switch {
+	case err != nil:
+		return fromOAuth(err)
+	case grant.Ended != "":
+		return registry.ErrUnauthorized.With("your sign-in has ended: %s", grant.Ended)
+	}
+	return nil
+}
+
+// end ends a grant.
+func (g *grants) end(ctx context.Context, id string) error {
+	if g.oauth == nil {
+		return errNoOAuth
+	}
+	return g.oauth.End(ctx, id)
+}
+
+// fromOAuth gives an error of package identity/oauth its kind for clients of a registry.
+func fromOAuth(err error) error {
+	var e *oauth.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	kind := registry.ErrUnavailable
+	switch {
+	case errors.Is(e, oauth.ErrEnded), errors.Is(e, oauth.ErrState):
+		kind = registry.ErrUnauthorized
+	case errors.Is(e, oauth.ErrTooManyRequests):
+		kind = registry.ErrTooManyRequests
+	case errors.Is(e, oauth.ErrDenied), errors.Is(e, oauth.ErrUnsupported):
+		kind = registry.ErrDenied
+	}
+	out := kind.With("%s", e.Message).Wrap(err)
+	out.RetryAfter = e.RetryAfter
+	return out
+}
