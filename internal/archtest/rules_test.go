@@ -74,7 +74,7 @@ var rules = []rule{
 		"hold/holdclient", "repo", "sqldb", "internal/sqlx", "internal/httpx", "internal/crashpoint", "internal/keylock",
 		"internal/limit"}, 130},
 	{"registry/auth", []string{"registry", "identity/...", "sqldb", "internal/sqlx", "internal/httpx", "internal/limit",
-		"internal/durable", "internal/keylock"}, 130},
+		"internal/durable", "internal/keylock", "internal/seal"}, 130},
 	{"registry/index", []string{"", "identity", "repo", "sqldb", "internal/sqlx", "internal/httpx"}, 140},
 	{"registry/web", []string{"registry/index", "registry/auth", ""}, 150},
 	{"registry/appview", []string{"internal/sqlx/move", "", "registry/...", "identity/...", "hold/holdclient", "repo", "sqldb/...",

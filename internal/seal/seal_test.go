@@ -136,3 +136,18 @@ func TestFilesThatAreNoKeys(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n# x\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		keys, err := parse(b)
+		if (err == nil) != (len(keys) > 0) || len(keys) > MaxKeys {
+			t.Fatal(len(keys), err)
+		}
+		for _, k := range keys {
+			if len(k) != 32 {
+				t.Fatal(len(k))
+			}
+		}
+	})
+}

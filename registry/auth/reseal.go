@@ -17,7 +17,7 @@ const resealPage = 200
 // reseal seals anew what was sealed in the form of before, or under another key than the first, so that neither is needed any more.
 // It is for the start, before anybody uses a session. What doesn't open stays: it may be another key's.
 func (s *store) reseal(ctx context.Context, log *slog.Logger) error {
-	if !s.sealer.old && len(s.sealer.keys) == 1 {
+	if !s.sealer.old && s.sealer.keys.Len() == 1 {
 		return nil
 	}
 	count, after := 0, ""

@@ -1,27 +1,16 @@
 package auth
 
 import (
-	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/atcr-dev/atcr/internal/durable"
+	"github.com/atcr-dev/atcr/internal/seal"
 )
 
-const (
-	maxSessionKeys = 16
-	// boundSuffix makes the name of the file that says that all rows are sealed with their PDS: it lies beside the keys, where whoever
-	// writes to the database alone can't remove it.
-	boundSuffix = ".bound"
-)
+// boundSuffix makes the name of the file that says that all rows are sealed with their PDS: it lies beside the keys, where whoever
+// writes to the database alone can't remove it.
+const boundSuffix = ".bound"
 
 // tokens are what a PDS gave for a password.
 type tokens struct {
@@ -38,42 +27,20 @@ func (p place) bytes() []byte { return []byte("2\x00" + p.id + "\x00" + p.did + 
 // before is the form of versions that did not bind the PDS.
 func (p place) before() []byte { return []byte(p.id + "\x00" + p.did) }
 
-// sealer encrypts tokens (AES-256-GCM) and makes MACs of passwords. The first of its keys seals; the others open what
-// they sealed when they were first.
+// sealer encrypts tokens and makes MACs of passwords, under the keys of session.key.
 type sealer struct {
-	keys []sealKey
+	keys *seal.Keys
 	path string
 	old  bool // rows of before may be there: see [sealer.openOld]
 }
 
-// sealKey is two keys derived from one line of the file.
-type sealKey struct {
-	aead   cipher.AEAD
-	macKey []byte
-}
-
 // loadSealer reads session.key, or makes it.
 func loadSealer(path string) (*sealer, error) {
-	b, created, err := durable.LoadOrCreateSecret(path, func() ([]byte, error) {
-		var key [32]byte
-		_, err := rand.Read(key[:])
-		return []byte(base64.StdEncoding.EncodeToString(key[:]) + "\n"), err
-	})
+	keys, created, err := seal.Load(path, "atcr session")
 	if err != nil {
 		return nil, err
 	}
-	lines, err := parseSessionKeys(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	s := &sealer{path: path}
-	for _, line := range lines {
-		key, err := newSealKey(line)
-		if err != nil {
-			return nil, err
-		}
-		s.keys = append(s.keys, key)
-	}
+	s := &sealer{keys: keys, path: path}
 	if created {
 		return s, s.setBound()
 	}
@@ -89,48 +56,9 @@ func (s *sealer) setBound() error {
 		"Every session is sealed together with the server that its tokens are sent to. While this file is here nothing else is opened.\n"))
 }
 
-// parseSessionKeys reads one key a line: 32 bytes in base64. Empty lines and those that begin with # are left out.
-func parseSessionKeys(b []byte) ([][]byte, error) {
-	const remedy = "write one key a line, the one that seals first; or remove the file and everybody signs in again"
-	var keys [][]byte
-	for i, line := range bytes.Split(b, []byte("\n")) {
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
-			continue
-		}
-		key, err := base64.StdEncoding.DecodeString(string(line))
-		if err != nil || len(key) != 32 {
-			return nil, fmt.Errorf("line %d is not 32 bytes in base64: %s", i+1, remedy)
-		}
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 || len(keys) > maxSessionKeys {
-		return nil, fmt.Errorf("it has %d keys, and 1 to %d are taken: %s", len(keys), maxSessionKeys, remedy)
-	}
-	return keys, nil
-}
-
-func newSealKey(key []byte) (k sealKey, err error) {
-	encKey, err := hkdf.Key(sha256.New, key, nil, "atcr session encryption", 32)
-	if err != nil {
-		return k, err
-	}
-	if k.macKey, err = hkdf.Key(sha256.New, key, nil, "atcr session password mac", 32); err != nil {
-		return k, err
-	}
-	block, err := aes.NewCipher(encKey)
-	if err != nil {
-		return k, err
-	}
-	k.aead, err = cipher.NewGCMWithRandomNonce(block)
-	return k, err
-}
-
-// mac is what a row knows of a password.
-func (k sealKey) mac(did, password string) []byte {
-	m := hmac.New(sha256.New, k.macKey)
-	m.Write([]byte(did + "\x00" + password))
-	return m.Sum(nil)
+// mac is what a row knows of a password, by one of the keys.
+func (s *sealer) mac(key int, did, password string) []byte {
+	return s.keys.MAC(key, []byte(did+"\x00"+password))
 }
 
 // seal encrypts tokens so that they open in the same row alone.
@@ -139,7 +67,7 @@ func (s *sealer) seal(p place, t tokens) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.keys[0].aead.Seal(nil, nil, b, p.bytes()), nil
+	return s.keys.Seal(p.bytes(), b), nil
 }
 
 var errSealed = errors.New("session can't be decrypted: was session.key replaced?")
@@ -161,10 +89,9 @@ func (s *sealer) openOld(p place, sealed []byte) (t tokens, err error) {
 
 // openWith returns which key it was, too.
 func (s *sealer) openWith(bound, sealed []byte) (t tokens, key int, err error) {
-	for i, k := range s.keys {
-		if b, err := k.aead.Open(nil, nil, sealed, bound); err == nil {
-			return t, i, json.Unmarshal(b, &t)
-		}
+	b, key, err := s.keys.Open(bound, sealed)
+	if err != nil {
+		return t, 0, errSealed
 	}
-	return t, 0, errSealed
+	return t, key, json.Unmarshal(b, &t)
 }

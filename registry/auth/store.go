@@ -49,8 +49,8 @@ func (s *store) byID(ctx context.Context, id string) (*session, error) {
 
 // byPassword returns the account's session that this password made, or nil.
 func (s *store) byPassword(ctx context.Context, did, password string) (*session, error) {
-	for i, k := range s.sealer.keys {
-		mac := k.mac(did, password)
+	for i := range s.sealer.keys.Len() {
+		mac := s.sealer.mac(i, did, password)
 		e, err := s.scan(s.db.Read().QueryRowContext(ctx,
 			"select "+columns+" from auth_session where did = $1 and password_mac = $2", did, mac))
 		if err != nil {
@@ -61,7 +61,7 @@ func (s *store) byPassword(ctx context.Context, did, password string) (*session,
 		}
 		if i > 0 { // the password is at hand: the older key is needed no more
 			_, err = s.db.Write().ExecContext(ctx, "update auth_session set password_mac = $1 where id = $2",
-				s.sealer.keys[0].mac(did, password), e.id)
+				s.sealer.mac(0, did, password), e.id)
 		}
 		return e, sqlx.Wrap(err)
 	}
@@ -114,7 +114,7 @@ func (s *store) put(ctx context.Context, did, password, pds string, t tokens, no
 		if err != nil {
 			return err
 		}
-		mac := s.sealer.keys[0].mac(did, password)
+		mac := s.sealer.mac(0, did, password)
 		if known {
 			_, err = tx.ExecContext(ctx, `update auth_session set password_mac = $2, pds = $3, sealed = $4, used_at = $5, checked_at = $5
 				where id = $1`, id, mac, pds, sealed, now.Unix())
@@ -137,9 +137,9 @@ type querier interface {
 
 // idOf returns the id of the session that a password made, or "". Its tokens may be unreadable.
 func (s *store) idOf(ctx context.Context, db querier, did, password string) (id string, err error) {
-	for _, k := range s.sealer.keys {
+	for i := range s.sealer.keys.Len() {
 		err := db.QueryRowContext(ctx, "select id from auth_session where did = $1 and password_mac = $2",
-			did, k.mac(did, password)).Scan(&id)
+			did, s.sealer.mac(i, did, password)).Scan(&id)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return id, err
 		}
