@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -91,7 +92,7 @@ func (c *Client) Begin(ctx context.Context, o Begin) (*Started, error) {
 	}
 	srv, err := c.agent.discover(ctx, pds)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(ctx.Err(), err)
 	}
 	dpop, err := newDPoPKey()
 	if err != nil {

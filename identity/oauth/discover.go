@@ -29,7 +29,7 @@ type server struct {
 // discover finds the authorization server of a PDS: what the PDS names, and what that server says of itself. pds is an origin as
 // [agent.origin] returns it. Errors: ErrUnsupported when there is none that could be used, ErrUnavailable, ErrTooManyRequests.
 func (a *agent) discover(ctx context.Context, pds string) (*server, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	body, err := a.document(ctx, pds, "/.well-known/oauth-protected-resource")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -142,7 +143,13 @@ func RotateKey(path string) (keyID string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return keys[0].id, durable.ReplaceSecret(path, append(fresh, old...))
+	if err := durable.ReplaceSecret(path, append(fresh, old...)); err != nil {
+		return "", err
+	}
+	if err := durable.SameOwner(path, filepath.Dir(path)); err != nil { // root may do it for the service's user
+		return "", err
+	}
+	return keys[0].id, nil
 }
 
 func newKeyPEM() ([]byte, error) {

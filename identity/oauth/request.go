@@ -32,6 +32,7 @@ type agent struct {
 	log      *slog.Logger
 	keys     *keyring
 	nonces   nonces
+	timeout  time.Duration // of one call; tests make it short
 }
 
 // newAgent fills in a client with the address guard where h is nil.
@@ -42,7 +43,7 @@ func newAgent(h *http.Client, testMode bool, clock func() time.Time, log *slog.L
 	own := *h // the caller's may follow redirects for others
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	own.Jar = nil
-	return &agent{http: &own, testMode: testMode, clock: clock, log: log, keys: keys}
+	return &agent{http: &own, testMode: testMode, clock: clock, log: log, keys: keys, timeout: callTimeout}
 }
 
 // call is one POST to an authorization server.
@@ -88,7 +89,7 @@ func isRefused(err error, codes ...string) bool {
 // the body of the answer. Errors: *refused; errNoClientKey, before anything is sent; else what hindered it, and then the server may have
 // done what was asked.
 func (a *agent) post(ctx context.Context, c call) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	u, err := url.Parse(c.endpoint)
 	if err != nil {
