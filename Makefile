@@ -22,7 +22,7 @@ test: ## everything against the real components, with the race detector; install
 
 # The packages with tables once more, with every table in PostgreSQL; without what asks no table, or needs minutes.
 ON_POSTGRES := -skip 'Reference|Real$$|Relay|PLC|Identity|Rotat|Promoted|Upstream|Silent|Hostile|Guess|JWT|Slow|Memory|KilledAt|Conformance|Bad|^TestPostgres$$' \
-	./hold ./registry/local ./registry/auth ./registry/pds ./registry/appview
+	./hold ./identity/oauth ./registry/local ./registry/auth ./registry/pds ./registry/appview
 
 quick: ## the tests that need nothing installed, without the race detector
 	ATCR_REAL=off $(RUNTESTS) -- -vet=off $(PARALLEL) $(GOTESTFLAGS)

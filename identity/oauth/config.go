@@ -48,6 +48,10 @@ type Client struct {
 	agent  *agent
 	store  *store
 	crash  crashpoint.Hook
+
+	renewals  renewals
+	unsaved   unsaved
+	lostAfter time.Duration // how long another process's refresh is waited for
 }
 
 // New reads or makes the keys and migrates its tables. It asks nobody. A key file that others can read is refused.
@@ -81,7 +85,16 @@ func New(ctx context.Context, c Config) (*Client, error) {
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
 	agent := newAgent(c.HTTP, c.TestMode, c.Clock, c.Log, clientKeys)
-	return &Client{config: c, self: self, agent: agent, store: &store{db: c.DB, seal: keys}, crash: crashpoint.From(ctx)}, nil
+	client := &Client{
+		config: c, self: self, agent: agent, store: &store{db: c.DB, seal: keys}, crash: crashpoint.From(ctx), lostAfter: lostAfter,
+	}
+	switch count, err := client.store.reseal(ctx); {
+	case err != nil:
+		return nil, fmt.Errorf("oauth: %w", err)
+	case count > 0:
+		c.Log.Info("grants sealed anew", "count", count)
+	}
+	return client, nil
 }
 
 const sealLabel = "atcr oauth"

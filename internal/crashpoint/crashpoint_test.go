@@ -41,7 +41,7 @@ func TestReach(t *testing.T) {
 
 // Tests find a point by its name alone, in processes where several packages have points.
 func TestNamesDiffer(t *testing.T) {
-	all := slices.Concat(crashpoint.OfPDS(), crashpoint.OfHold(), crashpoint.OfBackup(), crashpoint.OfRestore())
+	all := slices.Concat(crashpoint.OfPDS(), crashpoint.OfHold(), crashpoint.OfBackup(), crashpoint.OfRestore(), crashpoint.OfOAuth())
 	slices.Sort(all)
 	if n := len(all); len(slices.Compact(all)) != n {
 		t.Errorf("a name stands twice: %q", all)

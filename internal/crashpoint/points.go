@@ -119,6 +119,19 @@ const (
 	NextKeyPromoted = "next-key-promoted"
 )
 
+// Points of identity/oauth, in the order of a refresh. After the first two the answer counts as lost.
+const (
+	// RefreshMarked: the grant's row says that it is being refreshed; the server has not been asked.
+	RefreshMarked = "refresh-marked"
+	// RefreshAnswered: the server has answered, so the old refresh token is spent; the new one is in memory alone.
+	RefreshAnswered = "refresh-answered"
+	// RefreshSaved: the new tokens are in the row; nobody has used them.
+	RefreshSaved = "refresh-saved"
+)
+
+// OfOAuth returns the points of identity/oauth.
+func OfOAuth() []string { return []string{RefreshMarked, RefreshAnswered, RefreshSaved} }
+
 // RowsCopied: the rows of the SQLite files of a service are in the database that it is given from now on; a file has its old name still.
 // The next start gives it the new one. It is reached once for each file.
 const RowsCopied = "rows-copied"
