@@ -23,13 +23,16 @@ type person struct {
 	client  *http.Client
 }
 
-func newPerson(t testing.TB, account realtest.Account) *person {
+func newPerson(t testing.TB, account realtest.Account) *person { return newPersonBy(t, account, nil) }
+
+// newPersonBy is newPerson for somebody on another host.
+func newPersonBy(t testing.TB, account realtest.Account, transport http.RoundTripper) *person {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &person{t: t, account: account, client: &http.Client{
-		Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Jar: jar, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
