@@ -59,6 +59,12 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 			}
 		}
 		if !covers(c.Access, want.Repository, want.Actions) {
+			if c.Method == kindRobot {
+				if reads := r.Method == http.MethodGet || r.Method == http.MethodHead; reads && onlyPull(wanted) { // as everybody may
+					return registry.Actor{Challenge: challenge}, nil
+				}
+				return registry.Actor{}, a.beyondRobot(r.Context(), c.Token, base.String(), want)
+			}
 			text := "the token does not cover this: " + signInText(base, wanted)
 			return registry.Actor{}, unauthorized(challenge, "insufficient_scope", text)
 		}

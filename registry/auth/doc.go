@@ -32,6 +32,11 @@
 // POST /auth/device/code and /auth/device/token are the flow of RFC 8628; a page approves by [Devices]. A device's secret is taken where a
 // refresh token is. It acts by a grant of its own ([Options.OAuth]), which ends with it.
 //
+// # Robots
+//
+// [Robots] are for a CI: a secret with an end, for some repositories and actions, which can be renewed with a day's overlap. Where a robot
+// may not pull it is anonymous.
+//
 // # Tokens
 //
 // JWTs of five minutes signed by RS256, whose key is at /auth/jwks.json with its certificate. They say who ("sub" and "did"), which

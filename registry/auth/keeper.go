@@ -24,7 +24,7 @@ func (a *Auth) keep(ctx context.Context) error {
 // and never came for their secret.
 func (a *Auth) endGrants(ctx context.Context) error {
 	now := a.opts.Clock()
-	over, err := a.secrets.query(ctx, `where session <> '' and (ended_at > 0 or kind = $1 and ends_at < $2 or kind = $3 and ends_at < $4)
+	over, err := a.secrets.query(ctx, `where session like 'oauth-%' and (ended_at > 0 or kind = $1 and ends_at < $2 or kind = $3 and ends_at < $4)
 		order by id limit 1000`, kindDevice, now.Unix(), kindRobot, now.Add(-robotGrace).Unix())
 	if err != nil {
 		return err

@@ -125,6 +125,9 @@ func (t *Token) remedy(base string) string {
 	case kindDevice:
 		return "sign in again: docker-credential-atcr login " + host
 	case kindRobot:
+		if t.Session != "" && t.ended.IsZero() {
+			return "renew it at " + base + "/settings/access"
+		}
 		return "make another one at " + base + "/settings/access"
 	}
 	who := t.Handle

@@ -96,7 +96,7 @@ func (a *Auth) answerToken(w http.ResponseWriter, r *http.Request) (*tokenAnswer
 	if who.pullOnly != nil && !onlyPulls(wanted) {
 		return nil, who.pullOnly
 	}
-	granted := a.grant(r.Context(), who.did, wanted)
+	granted := a.grantTo(r.Context(), who, wanted)
 	token, issued, err := a.mint(who, granted)
 	if err != nil {
 		return nil, err
@@ -123,6 +123,14 @@ func named(err error, host string) error {
 		return err
 	}
 	return e.With("%s", strings.Replace(e.Message, "docker login REGISTRY", "docker login "+host, 1))
+}
+
+// grantTo leaves of what is wanted what one who signed in may have.
+func (a *Auth) grantTo(ctx context.Context, who account, wanted []access) []access {
+	if who.token != nil && who.token.kind == kindRobot {
+		return a.grantRobot(ctx, who.token, wanted)
+	}
+	return a.grant(ctx, who.did, wanted)
 }
 
 // grant leaves of what is wanted what the account may have: pull of everything, the rest in its own namespace.

@@ -34,11 +34,6 @@ type Token struct {
 	ended         time.Time // by a person
 }
 
-// EndsWithin reports whether a token has not ended yet and does within d.
-func (t *Token) EndsWithin(d time.Duration, now time.Time) bool {
-	return now.Before(t.Ends) && !now.Add(d).Before(t.Ends)
-}
-
 // Ended reports whether a token is no longer taken.
 func (t *Token) Ended(now time.Time) bool { return !t.ended.IsZero() || !now.Before(t.Ends) }
 
@@ -136,11 +131,22 @@ func (s *tokenStore) insert(ctx context.Context, db execer, t *Token) error {
 	return err
 }
 
+// renew writes a robot's new secret, end and session.
+func (s *tokenStore) renew(ctx context.Context, t *Token) error {
+	_, err := s.db.Write().ExecContext(ctx, `update auth_token set hash = $1, old_hash = $2, old_until = $3, ends_at = $4, session = $5
+		where id = $6 and ended_at = 0`, t.hash, t.oldHash, t.OldUntil.Unix(), t.Ends.Unix(), t.Session, t.ID)
+	if err != nil {
+		return fmt.Errorf("renewing a robot: %w", sqlx.Wrap(err))
+	}
+	return nil
+}
+
 // touch notes a use of a token and of its session.
 func (s *tokenStore) touch(ctx context.Context, t *Token) error {
 	return sqlx.InTx(ctx, s.db.Write(), func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "update auth_token set used_at = $1, ends_at = $2, address = $3 where id = $4",
-			t.Used.Unix(), t.Ends.Unix(), t.Address, t.ID); err != nil {
+		if _, err := tx.ExecContext(ctx, `update auth_token set used_at = $1, address = $2,
+			ends_at = case when kind = $3 then ends_at else $4 end where id = $5`, // a robot may be renewed meanwhile
+			t.Used.Unix(), t.Address, kindRobot, t.Ends.Unix(), t.ID); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, "update auth_session set used_at = $1 where id = $2 and used_at < $1", t.Used.Unix(), t.Session)
