@@ -20,6 +20,12 @@ func (b *bench) refill(ctx context.Context) error {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "filling the repository of %s with tags…\n", name)
+		if b.Against != "" { // a program of before can't open what this one writes
+			if err := b.pushTags(ctx, s); err != nil {
+				return err
+			}
+			continue
+		}
 		_, peak := s.memory()
 		if err := s.stop(); err != nil {
 			return err
@@ -35,6 +41,21 @@ func (b *bench) refill(ctx context.Context) error {
 		b.servers[name] = again
 	}
 	return nil
+}
+
+// pushTags pushes the many manifests, each with its tag: minutes for 100 000.
+func (b *bench) pushTags(ctx context.Context, s *server) error {
+	s.filled = true
+	if err := pushImageTo(ctx, s, fullRepo); err != nil {
+		return err
+	}
+	p := newPusher(s)
+	defer p.close()
+	config, layer := sizedBlob(configSize), sizedBlob(layerSize)
+	_, err := timed(16, b.scale(b.config.tags), func(_, i int) error {
+		return p.putManifest(ctx, fullRepo, fmt.Sprintf("full-%06d", i), manifest(config, layer, i+1))
+	})
+	return err
 }
 
 // fillOurs writes the many manifests, each with its tag, into the folder that the server will have: the same records as

@@ -111,7 +111,7 @@ func TestTooManyRecords(t *testing.T) {
 	}{
 		{"tags by number", hostile.Endless, func(o *pds.Options) { o.OwnerRecords = 950 }, false, "pds.owner_records, 950"},
 		{"tags by bytes", hostile.Endless, func(o *pds.Options) { o.OwnerBytes = 1 << 20 }, false, "pds.owner_bytes, 1048576"},
-		{"manifests", hostile.Fill, func(o *pds.Options) { o.OwnerRecords = 150 }, false, "pds.owner_records, 150"},
+		{"manifests", hostile.Fill, func(o *pds.Options) { o.OwnerRecords = 50 }, false, "pds.owner_records, 50"},
 		{"layers", hostile.Link, func(o *pds.Options) { o.OwnerBytes = 2000 }, true, "pds.owner_bytes, 2000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
