@@ -2,7 +2,9 @@ package oauth
 
 import (
 	"net/http"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/atcr-dev/atcr/identity"
 	"github.com/atcr-dev/atcr/internal/realtest"
@@ -22,7 +24,9 @@ func TestConfidential(t *testing.T) {
 
 	at := client.Client(t)
 	directory := identity.NewResolver(identity.ResolverOptions{HTTP: at, DNS: client.Resolver(), PLCURL: network.PLC})
+	clock := newTestClock()
 	c, err := testClient(t, func(c *Config) {
+		c.Clock = clock.Now
 		c.Directory, c.HTTP, c.URL, c.Name = directory, registry.Client(t), "https://"+name, "A Registry"
 		c.PolicyURL, c.TermsURL, c.LogoURL = "https://"+name+"/privacy", "https://"+name+"/terms", "https://"+name+"/logo.png"
 	})
@@ -60,8 +64,9 @@ func TestConfidential(t *testing.T) {
 		return key
 	}
 	first := c.agent.keys.all()[0].id
-	if f := signIn(); keyOfGrant(f) != first || len(f.Grant.Missing) > 0 {
-		t.Errorf("%+v, key %q, want %q", f.Grant, keyOfGrant(f), first)
+	old := signIn()
+	if keyOfGrant(old) != first || len(old.Grant.Missing) > 0 {
+		t.Errorf("%+v, key %q, want %q", old.Grant, keyOfGrant(old), first)
 	}
 
 	// After a rotation the server still has the metadata of before, for ten minutes: nobody is turned away meanwhile.
@@ -81,4 +86,41 @@ func TestConfidential(t *testing.T) {
 	if f := signIn(); keyOfGrant(f) != fresh {
 		t.Errorf("key is %q, want %q", keyOfGrant(f), fresh)
 	}
+
+	// The grant of before goes on with the key that it began with, and ends with it.
+	renewed := func() error {
+		t.Helper()
+		clock.add(59 * time.Minute)
+		req, err := http.NewRequest(http.MethodGet, "/xrpc/com.atproto.server.getSession", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(t.Context(), old.Grant.ID, req)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+		return nil
+	}
+	for n := range int64(2) {
+		var generation int64
+		if err := renewed(); err != nil {
+			t.Fatal(err)
+		}
+		err := c.config.DB.Read().QueryRowContext(t.Context(), "select generation from oauth_grant where id = $1", old.Grant.ID).Scan(&generation)
+		if err != nil || generation != n+1 {
+			t.Errorf("the grant was renewed %d times, want %d, %v", generation, n+1, err)
+		}
+	}
+	if err := os.Remove(c.config.KeyPath); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = New(t.Context(), c.config); err != nil {
+		t.Fatal(err)
+	}
+	clock.add(2 * time.Minute) // its token has ended, too
+	kindIs(t, renewed(), ErrEnded, "key")
 }
