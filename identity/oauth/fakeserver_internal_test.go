@@ -152,7 +152,7 @@ func (f *fakeServer) signIn(did syntax.DID, c *Client) *grant {
 		secrets: secrets{
 			Access: s.access, Refresh: s.refresh, Key: key.Multibase(), TokenEndpoint: at + "/token", RevokeAt: at + "/revoke",
 		},
-		asked: testScopes, scopes: testScopes, expires: now.Add(life), created: now, used: now, refreshed: now,
+		scopes: testScopes, expires: now.Add(life), created: now, used: now, refreshed: now,
 	}
 	if err := c.store.insertGrant(f.t.Context(), g); err != nil {
 		f.t.Fatal(err)

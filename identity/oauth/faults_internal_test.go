@@ -268,6 +268,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestSilence: a server that says nothing costs those who have a token no more than some patience, and ends nothing.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := w.server.signIn(alice, w.Client)
 	w.limit = 200 * time.Millisecond
@@ -358,6 +359,7 @@ func TestHugeAnswers(t *testing.T) {
 
 // TestDirectoryAway: who has a token can go on; no refresh token is shown while nobody knows whose server it is.
 func TestDirectoryAway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := w.server.signIn(alice, w.Client)
 	away := &awayDirectory{MockDirectory: w.dirs}
@@ -371,18 +373,25 @@ func TestDirectoryAway(t *testing.T) {
 	kindIs(t, do(t, w.Client, g), ErrEnded, "can't be found any more")
 	away.err.Store(nil)
 	w.must(g)
+	away.silent.Store(true)
+	w.must(g)
 }
 
 var errAway = fmt.Errorf("%w: no answer", identity.ErrDIDResolutionFailed)
 
 type awayDirectory struct {
 	*identity.MockDirectory
-	err atomic.Pointer[error]
+	err    atomic.Pointer[error]
+	silent atomic.Bool
 }
 
 func (d *awayDirectory) LookupDID(ctx context.Context, did syntax.DID) (*identity.Account, error) {
 	if err := d.err.Load(); err != nil {
 		return nil, *err
+	}
+	if d.silent.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	return d.MockDirectory.LookupDID(ctx, did)
 }

@@ -73,7 +73,7 @@ func (r *request) grant(t *tokens, now time.Time) *grant {
 		secrets: secrets{
 			Access: t.Access, Refresh: t.Refresh, Key: r.DPoP, TokenEndpoint: r.Server.Token, RevokeAt: r.Server.Revoke,
 		},
-		asked: r.Scopes, scopes: t.Scopes, expires: now.Add(t.Life), keep: r.Keep, created: now, used: now, refreshed: now,
+		scopes: t.Scopes, expires: now.Add(t.Life), keep: r.Keep, created: now, used: now, refreshed: now,
 	}
 }
 

@@ -23,7 +23,7 @@ type Grant struct {
 	DID     string   // the account
 	Server  string   // URL of the server that gave the tokens
 	Scopes  []string // what was granted
-	Missing []string // what is asked for today or was when it began, and was not granted
+	Missing []string // what is asked for today and was not granted then: signing in again adds it
 	Keep    bool     // renewed at least weekly although nobody uses it
 	Created time.Time
 	Used    time.Time // to the hour
@@ -41,9 +41,9 @@ type grant struct {
 	keyID       string // "" is a public client's
 	secrets     secrets
 
-	asked, scopes []string
-	expires       time.Time // of the access token
-	keep          bool
+	scopes  []string  // granted
+	expires time.Time // of the access token
+	keep    bool
 
 	created, used, refreshed time.Time
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -747,5 +748,45 @@ func TestGrants(t *testing.T) {
 	w.must(first)
 	if g, err := w.Grant(t.Context(), first.id); err != nil || !g.Used.Equal(w.clock.Now()) {
 		t.Errorf("used: %+v, %v", g, err)
+	}
+}
+
+// TestSealKeyReplaced: the first key of several seals from the next start on, and then the others are needed no more.
+func TestSealKeyReplaced(t *testing.T) {
+	w := newWorld(t)
+	var grants []*grant
+	for range resealPage + 3 {
+		grants = append(grants, w.server.signIn(alice, w.Client))
+	}
+	path := filepath.Join(w.dir, "seal.key")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fresh = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+	start := func(keys string) *Client {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(keys), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return w.client(t.Context(), w.db)
+	}
+	start(fresh + string(old))
+	c := start(fresh)
+	for _, g := range grants {
+		if _, err := c.get(t.Context(), g.id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := do(t, c, grants[0]); err != nil {
+		t.Error(err)
+	}
+	c = start(string(old)) // a mistake
+	kindIs(t, do(t, c, grants[0]), ErrEnded, "can't be decrypted")
+	if g, err := c.Grant(t.Context(), grants[0].id); err != nil || g.Ended == "" {
+		t.Errorf("%+v, %v", g, err)
+	}
+	if err := do(t, start(fresh), grants[0]); err != nil { // mended
+		t.Error(err)
 	}
 }

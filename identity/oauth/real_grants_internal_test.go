@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,7 +114,7 @@ func TestRealGrants(t *testing.T) {
 	network := realtest.Network(t, realtest.NetworkOptions{Proxied: true})
 	for name, test := range map[string]func(*realGrants){
 		"Do": testRealDo, "Refresh": testRealRefresh, "Replay": testRealReplay, "Lost": testRealLost, "Faults": testRealFaults,
-		"End": testRealEnd, "Deactivated": testRealDeactivated,
+		"End": testRealEnd, "Deactivated": testRealDeactivated, "Grown": testRealGrown,
 	} {
 		t.Run(name, func(t *testing.T) { test(newRealGrants(t, network)) })
 	}
@@ -275,4 +276,29 @@ func testRealDeactivated(r *realGrants) {
 	kindIs(r.t, r.push(id), ErrDenied, "Account is deactivated")
 	account("activateAccount", nil)
 	r.must(id)
+}
+
+// testRealGrown: a newer version asks for more, and listens elsewhere; sign-ins of before go on with what they have.
+func testRealGrown(r *realGrants) {
+	id := r.signIn()
+	r.must(id)
+	c := r.config
+	c.Scopes, c.URL = append(slices.Clone(c.Scopes), "repo:io.atcr.sailor.star"), "http://127.0.0.1:5001"
+	newer, err := New(r.t.Context(), c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Client = newer
+	for range 2 {
+		r.clock.add(2 * time.Hour)
+		r.must(id)
+	}
+	g, err := r.Grant(r.t.Context(), id)
+	if err != nil || !slices.Equal(g.Missing, []string{"repo:io.atcr.sailor.star"}) {
+		r.t.Errorf("%+v, %v", g, err)
+	}
+	_, _, err = r.call(r.t.Context(), id, "com.atproto.repo.createRecord", map[string]any{
+		"repo": r.network.Account("alice").DID, "collection": "io.atcr.sailor.star", "record": map[string]any{"subject": "at://x"},
+	})
+	kindIs(r.t, err, ErrDenied, "sign in again at http://127.0.0.1:5001")
 }

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	touchEvery   = time.Hour
-	maxErrorBody = 16 << 10
+	touchEvery    = time.Hour
+	maxErrorBody  = 16 << 10
+	directoryTime = 2 * time.Second // for the account's document, while the token lives
 	// justRefreshed is how young a token is when a 401 that doesn't name it is no reason to renew it.
 	justRefreshed = 30 * time.Second
 )
@@ -67,8 +68,14 @@ func (c *Client) live(ctx context.Context, id string) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A directory that is away stops nobody whose token is good.
-	if err := c.sameServer(ctx, g); errors.Is(err, ErrEnded) || ctx.Err() != nil {
+	// A directory that is away or slow stops nobody whose token is good.
+	soon, cancel := context.WithTimeout(ctx, directoryTime)
+	err = c.sameServer(soon, g)
+	cancel()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, ErrEnded):
 		return nil, err
 	}
 	now := c.config.Clock()

@@ -20,9 +20,9 @@ func (s *store) insertGrant(ctx context.Context, g *grant) error {
 		return err
 	}
 	_, err = s.db.Write().ExecContext(ctx, `insert into oauth_grant (`+grantColumns+`)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '', 0, 0, '', 0)`,
-		g.id, g.did, g.server, g.pds, g.clientID, g.keyID, strings.Join(g.asked, " "), strings.Join(g.scopes, " "), sealed,
-		g.expires.Unix(), number(g.keep), g.created.Unix(), g.used.Unix(), g.refreshed.Unix())
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '', 0, 0, '', 0)`,
+		g.id, g.did, g.server, g.pds, g.clientID, g.keyID, strings.Join(g.scopes, " "), sealed, g.expires.Unix(), number(g.keep),
+		g.created.Unix(), g.used.Unix(), g.refreshed.Unix())
 	if err != nil {
 		return fmt.Errorf("storing the grant of %s: %w", g.did, sqlx.Wrap(err))
 	}
@@ -44,7 +44,7 @@ func number(b bool) int64 {
 	return 0
 }
 
-const grantColumns = `id, did, server, pds, client_id, key_id, asked, scopes, sealed, expires_at, keep, created_at, used_at, refreshed_at,
+const grantColumns = `id, did, server, pds, client_id, key_id, scopes, sealed, expires_at, keep, created_at, used_at, refreshed_at,
 	refreshing, generation, lost, ended, ended_at`
 
 // grant returns a grant, or nil.
@@ -58,10 +58,10 @@ const endedUnreadable = "what was kept of it can't be decrypted, because the key
 // scanGrant returns nil for no row.
 func (s *store) scanGrant(row interface{ Scan(...any) error }) (*grant, error) {
 	var g grant
-	var asked, scopes string
+	var scopes string
 	var sealed []byte
 	var expires, keep, created, used, refreshed, lost, endedAt int64
-	err := row.Scan(&g.id, &g.did, &g.server, &g.pds, &g.clientID, &g.keyID, &asked, &scopes, &sealed, &expires, &keep, &created, &used,
+	err := row.Scan(&g.id, &g.did, &g.server, &g.pds, &g.clientID, &g.keyID, &scopes, &sealed, &expires, &keep, &created, &used,
 		&refreshed, &g.refreshing, &g.generation, &lost, &g.ended, &endedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -69,7 +69,7 @@ func (s *store) scanGrant(row interface{ Scan(...any) error }) (*grant, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a grant: %w", sqlx.Wrap(err))
 	}
-	g.asked, g.scopes, g.keep, g.lost = strings.Fields(asked), strings.Fields(scopes), keep != 0, lost != 0
+	g.scopes, g.keep, g.lost = strings.Fields(scopes), keep != 0, lost != 0
 	g.expires, g.created, g.used, g.refreshed = time.Unix(expires, 0), time.Unix(created, 0), time.Unix(used, 0), time.Unix(refreshed, 0)
 	if g.ended != "" {
 		return &g, nil

@@ -17,8 +17,7 @@ create table oauth_grant (
     pds text collate "C" not null,                      -- the account's server, which takes them
     client_id text collate "C" not null,                -- of ours, when the grant began
     key_id text collate "C" not null,                   -- of the client's key that it began with; '' is a public client's
-    asked text collate "C" not null,                    -- scopes, with spaces between
-    scopes text collate "C" not null,                   -- those that were granted
+    scopes text collate "C" not null,                   -- that were granted, with spaces between
     sealed bytea not null,                  -- tokens, DPoP key and endpoints, encrypted; empty when the grant has ended
     expires_at bigint not null,             -- end of the access token
     keep bigint not null,                   -- 1: renewed although nobody uses it

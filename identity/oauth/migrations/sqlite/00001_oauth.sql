@@ -17,8 +17,7 @@ create table oauth_grant (
     pds text not null,                      -- the account's server, which takes them
     client_id text not null,                -- of ours, when the grant began
     key_id text not null,                   -- of the client's key that it began with; '' is a public client's
-    asked text not null,                    -- scopes, with spaces between
-    scopes text not null,                   -- those that were granted
+    scopes text not null,                   -- that were granted, with spaces between
     sealed bytea not null,                  -- tokens, DPoP key and endpoints, encrypted; empty when the grant has ended
     expires_at bigint not null,             -- end of the access token
     keep bigint not null,                   -- 1: renewed although nobody uses it
