@@ -246,7 +246,7 @@ func TestLimits(t *testing.T) {
 
 // limitFolders are where limits are: what ships and serves others.
 var limitFolders = []string{"identity", "hold", "registry", "repo", "storage", "sqldb", "internal/blobhttp", "internal/config",
-	"internal/durable", "internal/httpx", "internal/oci", "internal/pace", "internal/sqlx"}
+	"internal/durable", "internal/httpx", "internal/oci", "internal/pace", "internal/sqlx", "internal/websession", "internal/webui"}
 
 var maxName = regexp.MustCompile(`^[mM]ax[A-Z]`)
 

@@ -21,7 +21,7 @@ type AppView struct {
 	Jetstream        Jetstream        `key:"jetstream" unbuilt:"true" doc:"The index of the network that search and pages read."`
 	Health           Health           `key:"health" unbuilt:"true" doc:"Checks whether holds answer."`
 	LogShipper       LogShipper       `key:"log_shipper" unbuilt:"true" doc:"Sends logs elsewhere."`
-	Legal            Legal            `key:"legal" unbuilt:"true" doc:"Text on the pages /terms and /privacy."`
+	Legal            Legal            `key:"legal" doc:"Text on the pages /terms and /privacy."`
 	CredentialHelper CredentialHelper `key:"credential_helper" unbuilt:"true" doc:"Where the page /install sends people."`
 }
 
@@ -34,7 +34,7 @@ type AppViewServer struct {
 	PLCDirectoryURL   string   `key:"plc_directory_url" doc:"The directory of did:plc identities."`
 	HandleResolverURL string   `key:"handle_resolver_url" doc:"A PDS that is asked for handles first, for private networks. Empty: DNS and HTTPS only."`
 	OAuthKeyPath      string   `key:"oauth_key_path" unbuilt:"true" doc:"Key of the OAuth client; made when it is missing."`
-	ClientName        string   `key:"client_name" unbuilt:"true" doc:"Name that people see when they sign in by OAuth."`
+	ClientName        string   `key:"client_name" doc:"Name that people see on the pages, and when they sign in by OAuth."`
 	ClientShortName   string   `key:"client_short_name" unbuilt:"true" doc:"Short form of it."`
 	RegistryDomains   []string `key:"registry_domains" unbuilt:"true" doc:"Host names for pulling where they differ from base_url; the first is shown."`
 }
@@ -60,6 +60,7 @@ type Auth struct {
 	KeyPath              string `key:"key_path" doc:"RSA key that signs registry tokens; made when it is missing."`
 	CertPath             string `key:"cert_path" doc:"Its certificate; made when it is missing."`
 	AllowAccountPassword bool   `key:"allow_account_password" doc:"Lets people sign in with the main password of their account. Otherwise they are told how to make an app password. Always true under test_mode."`
+	WebAppPassword       bool   `key:"web_app_password" doc:"Lets people sign in to the pages by an app password, too, as for accounts whose server has no OAuth. Always true under test_mode."`
 }
 
 // Registry is the section registry.

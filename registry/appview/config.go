@@ -23,7 +23,7 @@ import (
 type Config struct {
 	// Dir is the folder of the AppView's data; it is made when missing, mode 0700.
 	Dir string
-	// DB has every table of the AppView, auth_… and pds_…, which are migrated; nil: a SQLite file, DatabasePath. Keys stay in Dir,
+	// DB has every table of the AppView, auth_…, pds_… and web_…, which are migrated; nil: a SQLite file, DatabasePath. Keys stay in Dir,
 	// which is locked in either case. The first start with a DB copies the rows of the file there, in one transaction, and renames
 	// it to ….moved; rows on both sides are refused. In PostgreSQL a second server on the same schema is refused after 30 s, naming the
 	// first; Run ends when that lock is lost to another. The caller's is not closed.
@@ -51,6 +51,12 @@ type Config struct {
 	SparseIndexes bool
 	// AllowAccountPassword lets people sign in with their main password. Otherwise they are told how to make an app password.
 	AllowAccountPassword bool
+	// WebAppPassword lets people sign in to the pages by an app password, too. Always true under TestMode.
+	WebAppPassword bool
+	// Name is the AppView's on its pages; empty is "AT Container Registry".
+	Name string
+	// Company runs it, by the law of Jurisdiction: for the pages /privacy and /terms. They say so when they are empty.
+	Company, Jurisdiction string
 	// ServeStale is how long manifests seen before are served while their owner's PDS is silent; 0 is 7 days.
 	ServeStale time.Duration
 	// OwnerRecords, OwnerBytes and CopyBytes bound what is kept of the records of one owner, and of all; 0: see pds.Options.

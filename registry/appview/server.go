@@ -23,6 +23,7 @@ import (
 	"github.com/atcr-dev/atcr/registry"
 	"github.com/atcr-dev/atcr/registry/auth"
 	"github.com/atcr-dev/atcr/registry/pds"
+	"github.com/atcr-dev/atcr/registry/web"
 	"github.com/atcr-dev/atcr/sqldb"
 	"github.com/atcr-dev/atcr/sqldb/sqlite"
 )
@@ -43,6 +44,7 @@ type Server struct {
 	id      *identity.Identity // nil without a base URL that a did:web can be made of
 	auth    *auth.Auth
 	backend *pds.Backend
+	pages   *web.Site
 	handler http.Handler
 	close   []func() error // in reverse order
 	closing sync.Once
@@ -63,7 +65,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{s.openData, s.openIdentity, s.openNetwork, s.openAuth, s.openBackend} {
+	for _, step := range []func(context.Context) error{s.openData, s.openIdentity, s.openNetwork, s.openAuth, s.openBackend, s.openPages} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -105,12 +107,14 @@ func (s *Server) openData(ctx context.Context) error {
 // moveFile brings the rows of the SQLite file into the database that is given.
 func (s *Server) moveFile(ctx context.Context) error {
 	err := move.Files(ctx, s.db, []move.File{{
-		Path: s.cfg.DatabasePath, Prefixes: []string{"auth_", "pds_"},
+		Path: s.cfg.DatabasePath, Prefixes: []string{"auth_", "pds_", "web_"},
 		Migrate: func(ctx context.Context, db *sqldb.DB) error {
-			if err := auth.Migrate(ctx, db); err != nil {
-				return err
+			for _, migrate := range []func(context.Context, *sqldb.DB) error{auth.Migrate, pds.Migrate, web.Migrate} {
+				if err := migrate(ctx, db); err != nil {
+					return err
+				}
 			}
-			return pds.Migrate(ctx, db)
+			return nil
 		},
 	}}, s.cfg.Log)
 	if err != nil {
@@ -193,6 +197,8 @@ func (s *Server) onClose(f func()) {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", s.auth.Handler())
+	mux.Handle("/auth/oauth/callback", s.pages.Handler())
+	mux.Handle("/", s.pages.Handler())
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write([]byte(`{"status":"ok"}` + "\n"))
@@ -229,7 +235,7 @@ func busy(w http.ResponseWriter, _ *http.Request) {
 	w.Write([]byte(`{"errors":[{"code":"TOOMANYREQUESTS","message":"too many requests of this client at once"}]}` + "\n"))
 }
 
-// Handler serves /v2/, /auth/, /health and, with an identity, /.well-known/ at the root of its host.
+// Handler serves /v2/, /auth/, /health, with an identity /.well-known/, and the pages at everything else of its host.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Run does what an AppView does by itself until ctx ends: it settles pushes and deletes that a crash or a silent server left open, and
@@ -248,6 +254,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.backend.Run(ctx) })
 	group.Go(func() error { return s.auth.Run(ctx) })
+	group.Go(func() error { return s.pages.Run(ctx) })
 	if s.lock != nil {
 		group.Go(func() error { return s.lock.Keep(ctx) })
 	}
