@@ -71,7 +71,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	c.setDefaults()
 	self, err := newSelf(&c)
 	if err != nil {
-		return nil, fmt.Errorf("oauth: Config.%w", err)
+		return nil, err
 	}
 	clientKeys, err := loadKeyring(c.KeyPath, c.Clock, c.Log)
 	if err != nil {

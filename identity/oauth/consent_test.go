@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -134,7 +133,7 @@ func (p *person) post(page *url.URL, endpoint, token string, in, out any) {
 		p.t.Fatal(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		p.t.Fatal(fmt.Sprintf("%s: status %d: %.2000s", endpoint, resp.StatusCode, body))
+		p.t.Fatalf("%s: status %d: %.2000s", endpoint, resp.StatusCode, body)
 	}
 	if err := json.Unmarshal(body, out); err != nil {
 		p.t.Fatalf("%s: %v: %.2000s", endpoint, err, body)

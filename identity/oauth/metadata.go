@@ -59,19 +59,19 @@ type self struct {
 func newSelf(c *Config) (*self, error) {
 	origin, loopback, err := parseAppURL(c.URL)
 	if err != nil {
-		return nil, fmt.Errorf("URL: %w", err)
+		return nil, fmt.Errorf("oauth: Config.URL: %w", err)
 	}
 	for field, path := range map[string]string{"CallbackPath": c.CallbackPath, "MetadataPath": c.MetadataPath} {
 		u, err := url.Parse(path)
 		if err != nil || u.Scheme != "" || u.Host != "" || u.EscapedPath() != path || !strings.HasPrefix(path, "/") || len(path) < 2 ||
 			strings.HasSuffix(path, "/") {
-			return nil, fmt.Errorf("%s: %.200q is no path like /auth/oauth/callback", field, path)
+			return nil, fmt.Errorf("oauth: Config.%s: %.200q is no path like /auth/oauth/callback", field, path)
 		}
 	}
 	s := &self{redirect: origin + c.CallbackPath, public: loopback, asked: askedScopes(c.Scopes)}
 	for _, scope := range s.asked {
 		if !visible(scope) || strings.ContainsAny(scope, `"\`) {
-			return nil, fmt.Errorf("Scopes: %.200q is no scope (RFC 6749 §3.3)", scope)
+			return nil, fmt.Errorf("oauth: Config.Scopes: %.200q is no scope (RFC 6749 §3.3)", scope)
 		}
 	}
 	declared := askedScopes(append(slices.Clone(s.asked), scopeTransition)) // asked where the others are refused, and so declared
@@ -92,7 +92,7 @@ func newSelf(c *Config) (*self, error) {
 	}
 	for field, address := range map[string]string{"LogoURL": c.LogoURL, "PolicyURL": c.PolicyURL, "TermsURL": c.TermsURL} {
 		if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "" || u.Scheme != "https" && !loopback) {
-			return nil, fmt.Errorf("%s: %.200q is no https address", field, address)
+			return nil, fmt.Errorf("oauth: Config.%s: %.200q is no https address", field, address)
 		}
 	}
 	return s, nil
