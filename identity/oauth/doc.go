@@ -27,6 +27,8 @@
 // An answer that is lost, by a crash or on the way, has no way back in the protocol: [Grant].Lost is true from then on, the access token
 // is used while it lives, and after that the refresh token is shown once more, since nothing is left to lose.
 //
+// A process that ends calls [Client.Close] after the last [Client.Do], which waits for answers that would be lost.
+//
 // Only a server's invalid_grant ends a grant. Servers that are down, busy or broken are asked again later.
 //
 // Everything here is safe for concurrent use.

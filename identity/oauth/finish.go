@@ -63,6 +63,7 @@ func (c *Client) Finish(ctx context.Context, callback url.Values, browser string
 		c.giveBack(ctx, r, t)
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
+	c.makeRoom(ctx, g)
 	return &Finished{Grant: c.public(g), Data: r.Data}, nil
 }
 
@@ -152,7 +153,7 @@ func (c *Client) redeem(ctx context.Context, r *request, code string) (*tokens, 
 	case err != nil:
 		return nil, c.agent.serverError(r.Server.Issuer, err)
 	}
-	t, err := parseTokens(body, r.DID)
+	t, err := parseTokens(body, r.DID, tokens{})
 	switch {
 	case errors.Is(err, errOtherAccount):
 		c.giveBack(ctx, r, &t)

@@ -12,10 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 )
 
-const (
-	maxGrants   = 500 // of an account that are listed
-	renewBefore = 5 * time.Minute
-)
+const renewBefore = 5 * time.Minute
 
 // Grant is one sign-in at one server.
 type Grant struct {
@@ -125,7 +122,7 @@ func (c *Client) Grant(ctx context.Context, id string) (*Grant, error) {
 	return &out, nil
 }
 
-// Grants returns an account's grants, the newest first, 500 at most. Those that have ended stand there for 30 days.
+// Grants returns an account's grants, the newest first, of which there are 500 at most. Those that have ended stand there for 30 days.
 func (c *Client) Grants(ctx context.Context, did string) ([]Grant, error) {
 	all, err := c.store.grantsOf(ctx, did)
 	if err != nil {

@@ -427,7 +427,7 @@ func TestAnswersThatEnd(t *testing.T) {
 	}{
 		"another account": {func(m map[string]any) { m["sub"] = bob }, "for another account", 1},
 		"less scope":      {func(m map[string]any) { m["scope"] = "atproto repo:io.atcr.tag" }, "repo:io.atcr.manifest, blob:*/*", 1},
-		"no scope":        {func(m map[string]any) { delete(m, "scope") }, "atproto", 1},
+		"no atproto":      {func(m map[string]any) { m["scope"] = "repo:*" }, "atproto", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -788,5 +788,107 @@ func TestSealKeyReplaced(t *testing.T) {
 	}
 	if err := do(t, start(fresh), grants[0]); err != nil { // mended
 		t.Error(err)
+	}
+}
+
+// TestAnswersThatLeaveOut: what an answer to a refresh leaves out is as it was.
+func TestAnswersThatLeaveOut(t *testing.T) {
+	w := newWorld(t)
+	g := w.server.signIn(alice, w.Client)
+	w.server.set(func() { w.server.change = func(m map[string]any) { delete(m, "scope"); delete(m, "expires_in") } })
+	for range 2 {
+		w.clock.add(2 * time.Hour)
+		w.must(g)
+	}
+	w.counts(2, 0, 0)
+	if row := w.row(g); !slices.Equal(row.scopes, testScopes) || !row.expires.Equal(w.clock.Now().Add(defaultLife)) {
+		t.Errorf("%+v", row)
+	}
+	body := `{"access_token":"new","token_type":"DPoP","sub":"` + g.did + `"}`
+	if r := w.judge(g, []byte(body)); r.tokens == nil || r.tokens.Refresh != g.secrets.Refresh {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestTooManyGrants: an account has so many; those go first that are of no use, then those that nobody needs for long.
+func TestTooManyGrants(t *testing.T) {
+	w := newWorld(t)
+	var all []*grant
+	for range 6 {
+		all = append(all, w.server.signIn(alice, w.Client))
+		w.clock.add(time.Minute)
+	}
+	other := w.server.signIn(bob, w.Client)
+	if err := w.Keep(t.Context(), all[0].id, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.end(t.Context(), all[3], result{reason: "for the test"}); !errors.Is(err, ErrEnded) {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		most int
+		left []int
+	}{{6, []int{0, 1, 2, 3, 4, 5}}, {5, []int{0, 1, 2, 4, 5}}, {4, []int{0, 2, 4, 5}}, {2, []int{0, 5}}, {1, []int{5}}} {
+		if err := w.trim(t.Context(), all[0].did, all[5].id, c.most); err != nil {
+			t.Fatal(err)
+		}
+		var left []int
+		for i, g := range all {
+			if row, err := w.store.grant(t.Context(), g.id); err != nil {
+				t.Fatal(err)
+			} else if row != nil {
+				left = append(left, i)
+			}
+		}
+		if !slices.Equal(left, c.left) {
+			t.Errorf("of at most %d, %v are left, want %v", c.most, left, c.left)
+		}
+	}
+	w.must(other)
+	w.counts(0, 0, 4)
+	if err := w.trim(t.Context(), "", "", 1); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.store.countGrants(t.Context(), ""); n != 1 || err != nil {
+		t.Errorf("%d grants are left of all, %v", n, err)
+	}
+}
+
+// TestClose: a process that ends waits for the answer to a refresh.
+func TestClose(t *testing.T) {
+	w := newWorld(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g := w.server.signIn(alice, w.Client)
+	w.nonces(g)
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	w.server.set(func() {
+		w.server.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/token" {
+				close(asked)
+				<-goOn
+			}
+			return false
+		}
+	})
+	w.clock.add(2 * time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { _, _ = w.Do(ctx, g.id, newRequest(t, "the body")) }()
+	<-asked
+	cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- w.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("closed beside a refresh: %v", err)
+	case <-time.After(50 * time.Millisecond): // it may only be late, then the test shows less
+	}
+	close(goOn)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if row := w.row(g); row.generation != 1 || row.refreshing != "" {
+		t.Errorf("row: %+v", row)
 	}
 }

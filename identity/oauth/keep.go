@@ -41,7 +41,8 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) upkeep(ctx context.Context) {
 	now := c.config.Clock()
 	err := errors.Join(
-		c.store.dropRequests(ctx, now), c.store.dropEnded(ctx, now.Add(-showEnded)), c.dropOutlived(ctx, now), c.renewKept(ctx, now))
+		c.store.dropRequests(ctx, now), c.store.dropEnded(ctx, now.Add(-showEnded)), c.dropOutlived(ctx, now),
+		c.trim(ctx, "", "", maxAllGrants), c.renewKept(ctx, now))
 	if err != nil && ctx.Err() == nil {
 		c.config.Log.Error("upkeep of OAuth grants", "err", err)
 	}

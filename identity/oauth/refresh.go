@@ -262,7 +262,7 @@ func (c *Client) askOnce(ctx context.Context, g *grant, unclear bool) result {
 // judge looks at an answer that should hold tokens.
 func (c *Client) judge(g *grant, body []byte) result {
 	host := hostOf(g.server)
-	t, err := parseTokens(body, g.did)
+	t, err := parseTokens(body, g.did, tokens{Refresh: g.secrets.Refresh, Scopes: g.scopes})
 	if errors.Is(err, errOtherAccount) {
 		return result{tokens: &t, reason: fmt.Sprintf(reasonOther, host), cause: err}
 	}

@@ -59,6 +59,26 @@ func (r *renewals) join(id string, refresh func() (*grant, error)) *flight {
 	return f
 }
 
+// idle waits until no refresh is under way.
+func (r *renewals) idle() {
+	for {
+		f := r.any()
+		if f == nil {
+			return
+		}
+		<-f.done
+	}
+}
+
+func (r *renewals) any() *flight {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.flying {
+		return f
+	}
+	return nil
+}
+
 // wait keeps others from trying again at once, and returns the error that they get meanwhile.
 func (r *renewals) wait(id string, err *Error, now time.Time) *Error {
 	r.mu.Lock()
@@ -66,14 +86,13 @@ func (r *renewals) wait(id string, err *Error, now time.Time) *Error {
 	if r.paused == nil {
 		r.paused = map[string]pause{}
 	}
-	if len(r.paused) >= maxPauses { // they cost a request each, no more
-		for id, p := range r.paused {
-			if !now.Before(p.until) {
-				delete(r.paused, id)
-			}
-		}
-	}
 	p := r.paused[id]
+	for other := range r.paused { // one that is forgotten costs a request, no more
+		if len(r.paused) < maxPauses {
+			break
+		}
+		delete(r.paused, other)
+	}
 	p.err, p.tries = err, p.tries+1
 	d := min(tooSoon<<min(p.tries-1, 8), latest)
 	if r := (*refused)(nil); errors.As(err.Err, &r) && r.retryAfter > 0 {

@@ -177,6 +177,26 @@ func (s *store) outlived(ctx context.Context, since time.Time, limit int) ([]str
 		since.Unix(), limit)
 }
 
+// countGrants counts an account's, or with an empty DID everybody's.
+func (s *store) countGrants(ctx context.Context, did string) (n int, err error) {
+	query, args := `select count(*) from oauth_grant`, []any{}
+	if did != "" {
+		query, args = query+` where did = $1`, []any{did}
+	}
+	err = s.db.Read().QueryRowContext(ctx, query, args...).Scan(&n)
+	return n, sqlx.Wrap(err)
+}
+
+// leastUsed returns ids of those beside one: first those that ended, then those that need not be kept.
+func (s *store) leastUsed(ctx context.Context, did, but string, limit int) ([]string, error) {
+	const query, order = `select id from oauth_grant where id <> $1`,
+		` order by case when ended = '' then 1 else 0 end, keep, used_at, id limit $2`
+	if did == "" {
+		return s.ids(ctx, query+order, but, limit)
+	}
+	return s.ids(ctx, query+` and did = $3`+order, but, limit, did)
+}
+
 func (s *store) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
 	rows, err := s.db.Read().QueryContext(ctx, query, args...)
 	if err != nil {

@@ -25,9 +25,9 @@ type tokens struct {
 // errOtherAccount: the tokens are for another DID than was asked for.
 var errOtherAccount = errors.New("the tokens are another account's")
 
-// parseTokens reads an answer of a token endpoint, at the callback or at a refresh, for the account did. A wrong answer may still hold
-// tokens, which are then returned to be revoked.
-func parseTokens(body []byte, did string) (tokens, error) {
+// parseTokens reads an answer of a token endpoint for the account did. At a refresh, a refresh token or scopes that it leaves out are
+// those of before (RFC 6749 §5.1, §6). A wrong answer may still hold tokens, which are then returned to be revoked.
+func parseTokens(body []byte, did string, before tokens) (tokens, error) {
 	var wire struct {
 		Access  string      `json:"access_token"`
 		Refresh string      `json:"refresh_token"`
@@ -39,8 +39,11 @@ func parseTokens(body []byte, did string) (tokens, error) {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return tokens{}, fmt.Errorf("the answer holds no tokens: %w", err)
 	}
-	t := tokens{Access: wire.Access, Refresh: wire.Refresh, Scopes: strings.Fields(wire.Scope), Life: defaultLife}
-	for name, token := range map[string]string{"access_token": wire.Access, "refresh_token": wire.Refresh} {
+	t := tokens{Access: wire.Access, Refresh: orElse(wire.Refresh, before.Refresh), Scopes: before.Scopes, Life: defaultLife}
+	if scopes := strings.Fields(wire.Scope); len(scopes) > 0 {
+		t.Scopes = scopes
+	}
+	for name, token := range map[string]string{"access_token": t.Access, "refresh_token": t.Refresh} {
 		if token == "" || len(token) > maxToken || !visible(token) {
 			return tokens{}, fmt.Errorf("%s is missing, too long, or no token", name)
 		}
