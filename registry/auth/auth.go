@@ -67,7 +67,7 @@ type Auth struct {
 	opts     Options
 	base     baseURL
 	ring     atomic.Pointer[keyring]
-	keyFile  os.FileInfo // as it was read; for watchKeys alone
+	keyFile  os.FileInfo // as it was read; for watch alone
 	tokens   *tokenCache
 	sessions *Sessions
 	secrets  *tokenStore
@@ -188,7 +188,7 @@ func (a *Auth) Sessions() *Sessions { return a.sessions }
 // that [RotateKey] replaced.
 func (a *Auth) Run(ctx context.Context) error {
 	watching := make(chan struct{})
-	go func() { a.watchKeys(ctx); close(watching) }()
+	go func() { a.watch(ctx); close(watching) }()
 	defer func() { <-watching }()
 	t := time.NewTicker(time.Hour)
 	defer t.Stop()

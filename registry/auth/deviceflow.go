@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"github.com/atcr-dev/atcr/internal/sqlx"
+	"github.com/atcr-dev/atcr/registry"
 )
 
 const (
@@ -57,6 +60,9 @@ func (a *Auth) serveFlow(answer func(r *http.Request) (any, error)) http.Handler
 				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.after.Seconds()))))
 			}
 			writeJSON(w, e.status, e)
+		case errors.Is(err, sqlx.ErrNoSpace):
+			a.opts.Log.Warn("device flow", "path", r.URL.Path, "err", err)
+			writeJSON(w, http.StatusInsufficientStorage, flowError("temporarily_unavailable", registry.ErrNoSpace.Message))
 		case errors.Is(err, errMisdirected):
 			writeError(w, err)
 		default:
@@ -170,7 +176,7 @@ func (a *Auth) answerDeviceToken(r *http.Request) (any, error) {
 	if t == nil {
 		return nil, over
 	}
-	a.opts.Log.Info("device approved", "did", t.DID, "device", t.ID)
+	a.opts.Log.Info("device signed in", "did", t.DID, "id", t.ID)
 	return &deviceAnswer{AccessToken: device, TokenType: "device_secret", DID: t.DID, Handle: t.Handle}, nil
 }
 

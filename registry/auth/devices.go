@@ -76,6 +76,9 @@ func (d *Devices) Approve(ctx context.Context, userCode, did, handle, grantID st
 	if err != nil {
 		return err
 	}
+	if err := d.a.sessions.owned(ctx, did, grantID); err != nil {
+		return err
+	}
 	unlock, err := d.a.sessions.locks.Lock(ctx, "add "+did)
 	if err != nil {
 		return err

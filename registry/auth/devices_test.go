@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/atcr-dev/atcr/identity/oauth"
 	"github.com/atcr-dev/atcr/internal/httpx"
+	"github.com/atcr-dev/atcr/internal/realtest"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -626,4 +628,104 @@ func FuzzDeviceForms(f *testing.F) {
 			_ = fix.keep(t.Context())
 		}
 	})
+}
+
+// A device or robot acts by a grant of its own account, or not at all.
+func TestGrantsOfOthers(t *testing.T) {
+	t.Parallel()
+	f, o := newFlow(t)
+	bobs := o.add("bobs", bob)
+	session := signedIn(t, f) // alice's
+	ended := o.add("ended", alice)
+	o.set(func() { o.grants[ended].Ended = "it was revoked" })
+	c := f.begin("x")
+	spec := Robot{Name: "ci", Repositories: []string{"*"}, Actions: pullPush}
+	for what, act := range map[string]func(did, grant string) error{
+		"device": func(did, grant string) error { return f.Devices().Approve(t.Context(), c.UserCode, did, "", grant) },
+		"robot": func(did, grant string) error {
+			_, _, err := f.Robots().Create(t.Context(), did, "", grant, spec)
+			return err
+		},
+	} {
+		if err := act(alice, bobs); err == nil || !strings.Contains(err.Error(), "not one of "+alice) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := act(bob, session); err == nil || !strings.Contains(err.Error(), "not one of "+bob) {
+			t.Errorf("%s: %v", what, err)
+		}
+		for _, grant := range []string{ended, "oauth-none", "none"} {
+			if err := act(alice, grant); !errors.Is(err, registry.ErrUnauthorized) {
+				t.Errorf("%s by %s: %v", what, grant, err)
+			}
+		}
+		if err := act(alice, ""); err == nil {
+			t.Errorf("%s by nothing", what)
+		}
+		if err := act(alice, session); err != nil { // of an app password
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// On a full disk who has a secret signs in as before; what is to be kept is 507, and works when there is room again.
+func TestSecretsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	if realtest.OnPostgres() {
+		t.Skip("its disk is another one's")
+	}
+	disk := realtest.NewSmallDisk(t, 8<<20)
+	f, o := newFlow(t)
+	db := realtest.OpenDatabase(t, filepath.Join(disk.Dir, "auth.db"))
+	t.Cleanup(func() { db.Close() })
+	f.db, f.opts.DB = db, db
+	f.restart()
+	d := f.device("laptop", o.add("g", alice))
+	login := f.login(app)
+	c := f.begin("other")
+	if err := f.Devices().Approve(t.Context(), c.UserCode, alice, "", o.add("h", alice)); err != nil {
+		t.Fatal(err)
+	}
+	disk.Fill(0)
+	f.pass(time.Hour)
+	for _, s := range []string{d.AccessToken, login} {
+		f.token("x", s, "repository:alice.test/app:pull")
+	}
+	full := 0
+	for range 200 { // until the room that the database has in its files is used up
+		r := httptest.NewRequest(http.MethodGet, "/auth/token?offline_token=true", nil)
+		r.SetBasicAuth("alice.test", app)
+		f.pass(time.Second)
+		if w := f.serve(r); w.Code == http.StatusInsufficientStorage && code(t, w) == "UNKNOWN" {
+			if full == 0 {
+				f.pass(time.Hour) // the session is refreshed at the PDS, and can't be saved
+			}
+			full++
+		} else if w.Code != 200 {
+			t.Fatal(w.Code, w.Body)
+		}
+	}
+	if full == 0 {
+		t.Error("the disk was never full")
+	}
+	f.pass(-2*time.Hour - 2*time.Minute)
+	w := f.poll(c.DeviceCode)
+	if w.Code != http.StatusInsufficientStorage || !strings.Contains(w.Body.String(), "temporarily_unavailable") {
+		t.Error(w.Code, w.Body)
+	}
+	if n := f.pds.count("com.atproto.server.createSession"); n != 1 || len(f.sessions.unsaved.all()) != 1 {
+		t.Errorf("%d passwords were sent; unsaved: %d", n, len(f.sessions.unsaved.all()))
+	}
+	disk.Free()
+	f.sessions.save(t.Context())
+	if n := len(f.sessions.unsaved.all()); n != 0 {
+		t.Errorf("%d are not saved", n)
+	}
+	f.restart()
+	f.login(app)
+	if n := f.pds.count("com.atproto.server.createSession"); n != 1 {
+		t.Errorf("the session was lost: %d", n)
+	}
+	if p, d := f.polled(f.poll(c.DeviceCode)); p != "" || d.AccessToken == "" {
+		t.Error(p)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/atcr-dev/atcr/internal/sqlx"
 	"github.com/atcr-dev/atcr/registry"
 )
 
@@ -24,7 +25,9 @@ var errNoSession = registry.ErrUnauthorized.With("your session has ended: sign i
 // writeError returns an OCI error. What has no code is a 500 whose cause is not sent.
 func writeError(w http.ResponseWriter, err error) int {
 	var e *registry.Error
-	if !errors.As(err, &e) {
+	if errors.Is(err, sqlx.ErrNoSpace) {
+		e = registry.ErrNoSpace
+	} else if !errors.As(err, &e) {
 		e = &registry.Error{Code: "UNKNOWN", Status: http.StatusInternalServerError, Message: "internal error"}
 	}
 	h := w.Header()

@@ -78,7 +78,7 @@ func (a *Auth) renewIdle(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
-		e, err := a.sessions.store.byID(ctx, id)
+		e, err := a.sessions.read(ctx, id)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ const (
 	maxCertBytes = 64 << 10
 
 	maxSigningKeys = 4 // of RSA 4096, they fit into durable.MaxSecret
-	madeHeader     = "Made"
+	madeLine       = "# made "
 )
 
 // keyring is the RS256 keys, the newest first. Each signs a while after it was made, when those who check tokens by the JWKS know
@@ -142,10 +142,8 @@ func parseKeys(b []byte) (keys []signKey, err error) {
 		if k.key, err = parseKeyBlock(block); err != nil {
 			return nil, err
 		}
-		if made := block.Headers[madeHeader]; made != "" {
-			if k.made, err = time.Parse(time.RFC3339, made); err != nil {
-				return nil, fmt.Errorf("%s of a key: %w", madeHeader, err)
-			}
+		if k.made, err = madeAt(b[:bytes.Index(b, []byte("-----BEGIN"))]); err != nil {
+			return nil, err
 		}
 		keys, b = append(keys, k), rest
 	}
@@ -156,6 +154,21 @@ func parseKeys(b []byte) (keys []signKey, err error) {
 		return nil, fmt.Errorf("%d keys: at most %d are taken", len(keys), maxSigningKeys)
 	}
 	return keys, nil
+}
+
+// madeAt reads the line before a key that says when it was made. Text between blocks is for people (RFC 7468 §2); other programs, openssl
+// too, pass over it, and not over headers in a block.
+func madeAt(text []byte) (time.Time, error) {
+	for line := range bytes.Lines(text) {
+		if at, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(madeLine)); ok {
+			made, err := time.Parse(time.RFC3339, string(at))
+			if err != nil {
+				return time.Time{}, fmt.Errorf("when a key was made: %w", err)
+			}
+			return made, nil
+		}
+	}
+	return time.Time{}, nil
 }
 
 // parseKeyBlock reads an RSA key of at least 2048 bits, PKCS #8 or PKCS #1.

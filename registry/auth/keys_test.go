@@ -105,6 +105,7 @@ func TestCertificateRenewal(t *testing.T) {
 }
 
 func FuzzParseKeyPEM(f *testing.F) {
+	f.Add(append([]byte("# made 2027-01-15T08:00:00Z\n"), testKey()...))
 	f.Add([]byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		keys, err := parseKeys(b)

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -65,17 +66,31 @@ func (g *grants) do(ctx context.Context, id string, req *http.Request) (*http.Re
 
 // lives returns nil when a grant has not ended. Errors: of kind ErrUnauthorized, with the reason.
 func (g *grants) lives(ctx context.Context, id string) error {
+	_, err := g.get(ctx, id)
+	return err
+}
+
+// owned is lives for a grant that must be an account's.
+func (g *grants) owned(ctx context.Context, did, id string) error {
+	grant, err := g.get(ctx, id)
+	if err == nil && grant.DID != did {
+		return fmt.Errorf("auth: the grant is not one of %s", did)
+	}
+	return err
+}
+
+func (g *grants) get(ctx context.Context, id string) (*oauth.Grant, error) {
 	if g.oauth == nil {
-		return errNoOAuth
+		return nil, errNoOAuth
 	}
 	grant, err := g.oauth.Grant(ctx, id)
 	switch {
 	case err != nil:
-		return fromOAuth(err)
+		return nil, fromOAuth(err)
 	case grant.Ended != "":
-		return registry.ErrUnauthorized.With("your sign-in has ended: %s", grant.Ended)
+		return nil, registry.ErrUnauthorized.With("your sign-in has ended: %s", grant.Ended)
 	}
-	return nil
+	return grant, nil
 }
 
 // end ends a grant.

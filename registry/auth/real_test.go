@@ -36,6 +36,7 @@ func TestReal(t *testing.T) {
 	network := realtest.Network(t, realtest.NetworkOptions{})
 	t.Run("ReferencePDS", func(t *testing.T) { testReferencePDS(t, network) })
 	t.Run("Clients", func(t *testing.T) { testClients(t, network) })
+	t.Run("Docker", func(t *testing.T) { testDocker(t, network) })
 	t.Run("PDSStops", func(t *testing.T) { testPDSStops(t, network) })
 }
 

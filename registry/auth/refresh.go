@@ -69,8 +69,8 @@ func (a *Auth) signInBySecret(ctx context.Context, secret string, base *url.URL,
 		case kindDevice:
 			t.Ends = now.Add(deviceLife)
 		}
-		if err := a.secrets.touch(ctx, t); err != nil {
-			return account{}, fmt.Errorf("noting the use of a token: %w", err)
+		if err := a.secrets.touch(ctx, t); err != nil { // a full disk, say: no reason to refuse anybody
+			a.opts.Log.Warn("the use of a token could not be noted", "did", t.DID, "id", t.ID, "err", err)
 		}
 	}
 	return account{did: t.DID, session: t.Session, method: kind, token: t}, nil
@@ -250,6 +250,7 @@ func (a *Auth) end(ctx context.Context, did, kind, id string) error {
 		return ErrNoToken
 	}
 	a.lives.forget(id)
+	a.opts.Log.Info("token ended", "kind", kind, "did", did, "id", id)
 	if err := a.endGrant(ctx, t); err != nil { // the keeper tries again
 		a.opts.Log.Warn("a grant of what was ended is still there", "did", did, "err", err)
 	}

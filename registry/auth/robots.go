@@ -49,6 +49,9 @@ func (r *Robots) Create(ctx context.Context, did, handle, grantID string, o Robo
 	if err := o.check(did, handle); err != nil {
 		return "", nil, err
 	}
+	if err := r.a.sessions.owned(ctx, did, grantID); err != nil {
+		return "", nil, err
+	}
 	unlock, err := r.a.sessions.locks.Lock(ctx, "add "+did)
 	if err != nil {
 		return "", nil, err
@@ -69,6 +72,7 @@ func (r *Robots) Create(ctx context.Context, did, handle, grantID string, o Robo
 	if err := r.a.secrets.insert(ctx, r.a.secrets.db.Write(), t); err != nil {
 		return "", nil, fmt.Errorf("storing a robot: %w", sqlx.Wrap(err))
 	}
+	r.a.opts.Log.Info("robot made", "did", did, "id", t.ID, "ends", t.Ends)
 	return secret, t, nil
 }
 
@@ -96,6 +100,9 @@ func (r *Robots) Renew(ctx context.Context, did, id, grantID string, days int) (
 	}
 	before := *t
 	if grantID != "" {
+		if err := r.a.sessions.owned(ctx, did, grantID); err != nil {
+			return "", nil, err
+		}
 		t.Session = grantID
 	} else if err := r.a.sessions.lives(ctx, t.Session); err != nil {
 		if errors.Is(err, registry.ErrUnauthorized) {
@@ -115,6 +122,7 @@ func (r *Robots) Renew(ctx context.Context, did, id, grantID string, days int) (
 		return "", nil, err
 	}
 	r.a.lives.forget(id)
+	r.a.opts.Log.Info("robot renewed", "did", did, "id", id, "ends", t.Ends)
 	if before.Session != t.Session && isGrant(before.Session) {
 		if err := r.a.sessions.End(ctx, did, before.Session); err != nil {
 			r.a.opts.Log.Warn("the grant that a robot had before is still there", "did", did, "err", err)

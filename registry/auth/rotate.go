@@ -72,17 +72,16 @@ func encodeKeys(keys []signKey) (out []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		block := &pem.Block{Type: "PRIVATE KEY", Bytes: der}
 		if !k.made.IsZero() {
-			block.Headers = map[string]string{madeHeader: k.made.UTC().Format(time.RFC3339)}
+			out = append(out, madeLine+k.made.UTC().Format(time.RFC3339)+"\n"...)
 		}
-		out = append(out, pem.EncodeToMemory(block)...)
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...)
 	}
 	return out, nil
 }
 
-// watchKeys takes a key file that was replaced, until ctx ends. One that can't be used leaves the keys as they are.
-func (a *Auth) watchKeys(ctx context.Context) {
+// watch takes a key file that was replaced, and saves what could not be saved before, until ctx ends.
+func (a *Auth) watch(ctx context.Context) {
 	t := time.NewTicker(keyLook)
 	defer t.Stop()
 	for {
@@ -91,11 +90,12 @@ func (a *Auth) watchKeys(ctx context.Context) {
 			return
 		case <-t.C:
 			a.lookAtKeys()
+			a.sessions.save(ctx)
 		}
 	}
 }
 
-// lookAtKeys reads the key file again if it is another one than before.
+// lookAtKeys reads the key file again if it is another one than before. One that can't be used leaves the keys as they are.
 func (a *Auth) lookAtKeys() {
 	st, err := os.Stat(a.opts.KeyPath)
 	if was := a.keyFile; err != nil || was != nil && os.SameFile(st, was) && st.ModTime().Equal(was.ModTime()) {

@@ -143,7 +143,7 @@ func TestRotateKeyMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	kids := f.published()
-	for _, bad := range []string{"", "x", strings.Replace(string(good), "\n", "\nMade: yesterday\n\n", 1)} {
+	for _, bad := range []string{"", "x", "# made yesterday\n" + string(good)} {
 		if err := durable.ReplaceSecret(f.opts.KeyPath, []byte(bad)); err != nil {
 			t.Fatal(err)
 		}

@@ -47,6 +47,7 @@ type Sessions struct {
 	made      atomic.Int64 // new sessions
 	limits    *pdsLimits
 	grants    *grants
+	unsaved   unsaved
 }
 
 // Do sends a request to the session's PDS with its credentials. req.URL has a path ("/xrpc/…") and query only; scheme, host and
@@ -190,6 +191,24 @@ func (s *Sessions) lives(ctx context.Context, id string) error {
 	return err
 }
 
+// owned returns nil when a session or grant is there and an account's. Errors: of kind ErrUnauthorized when it has ended; else a mistake of
+// the caller's.
+func (s *Sessions) owned(ctx context.Context, did, id string) error {
+	if isGrant(id) {
+		return s.grants.owned(ctx, did, id)
+	}
+	e, err := s.read(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case e == nil:
+		return errNoSession
+	case e.did != did:
+		return fmt.Errorf("auth: the session is not one of %s", did)
+	}
+	return nil
+}
+
 // End ends an account's session or grant at its server, as far as that answers, unless a device, a robot, a refresh token, an upload or a
 // push acts by it, too. One that isn't there is no error.
 func (s *Sessions) End(ctx context.Context, did, id string) error {
@@ -199,7 +218,7 @@ func (s *Sessions) End(ctx context.Context, did, id string) error {
 	if isGrant(id) {
 		return s.grants.end(ctx, id)
 	}
-	e, err := s.store.byID(ctx, id)
+	e, err := s.read(ctx, id)
 	if err != nil || e == nil || e.did != did {
 		return err
 	}
@@ -221,7 +240,7 @@ func (s *Sessions) live(ctx context.Context, id string) (*session, error) {
 	if id == "" {
 		return nil, errNoSession
 	}
-	e, err := s.store.byID(ctx, id)
+	e, err := s.read(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -243,8 +262,8 @@ func (s *Sessions) fresh(ctx context.Context, e *session) (*session, error) {
 	ending := !expires.IsZero() && !now.Before(expires.Add(-expiryMargin))
 	if !ending && now.Sub(e.checked) < checkEvery {
 		if now.Sub(e.used) > touchEvery {
-			if err := s.store.touch(ctx, e.id, now); err != nil {
-				return nil, err
+			if err := s.store.touch(ctx, e.id, now); err != nil { // a full disk, say: no reason to refuse anybody
+				s.log.Warn("the use of a session could not be noted", "did", e.did, "err", err)
 			}
 		}
 		return e, nil
@@ -259,7 +278,7 @@ func (s *Sessions) refresh(ctx context.Context, old *session) (*session, error) 
 		return nil, err
 	}
 	defer unlock()
-	e, err := s.store.byID(ctx, old.id)
+	e, err := s.read(ctx, old.id)
 	if err != nil {
 		return nil, err
 	}
@@ -282,13 +301,22 @@ func (s *Sessions) refresh(ctx context.Context, old *session) (*session, error) 
 		return nil, tooLong(e.pds)
 	case err == nil && out.Did == e.did && out.AccessJwt != "" && out.RefreshJwt != "":
 		e.tokens, e.used, e.checked = tokens{out.AccessJwt, out.RefreshJwt}, s.clock(), s.clock()
-		return e, s.store.refreshed(ctx, e, e.checked)
+		if err := s.store.refreshed(ctx, e, e.checked); err != nil {
+			if !s.unsaved.put(e) {
+				return nil, err
+			}
+			s.log.Warn("new tokens of a session can't be saved, and are used from memory until they can", "did", e.did, "err", err)
+			return e, nil
+		}
+		s.unsaved.drop(e.id)
+		return e, nil
 	case err == nil:
 		return nil, down(e.pds, errors.New("refreshSession answered for another account or without tokens"))
 	case errors.As(err, &x) && x.status == http.StatusTooManyRequests:
 		return nil, busy(e.pds, x)
 	case errors.As(err, &x) && (x.status == http.StatusBadRequest || x.status == http.StatusUnauthorized):
 		s.log.Info("session refused by its server", "did", e.did, "pds", hostOf(e.pds), "err", x)
+		s.unsaved.drop(e.id)
 		return nil, errors.Join(errNoSession.Wrap(x), s.store.drop(ctx, e.id))
 	}
 	return nil, down(e.pds, err)
