@@ -4,7 +4,7 @@ TIMEOUT ?= 60m
 FUZZTIME ?= 30s
 GOTESTFLAGS ?=
 
-.PHONY: help test quick lint build tools long fuzz bench growth
+.PHONY: help test quick lint build helper tools long fuzz bench growth
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -36,11 +36,15 @@ lint: ## gofmt, go vet, staticcheck
 build: ## everything, without cgo, as it ships
 	CGO_ENABLED=0 go build ./...
 
+helper: ## docker-credential-atcr for six platforms, into dist/: archives, SHA256SUMS; prints sizes and modules
+	go run ./internal/helperdist -o dist
+
 tools: ## install the real components: PDS, clients, conformance suite
 	go run ./internal/realtest/install default
 
 long: ## make test with the long campaigns (kill -9, helm, scale) and real fuzzing
 	@go run ./internal/realtest/install compiler
+	$(MAKE) helper
 	ATCR_REAL=require ATCR_LONG=1 $(RUNTESTS) -install default,helm -- -vet=off $(PARALLEL) -timeout=3h -count=1
 	$(MAKE) fuzz
 

@@ -104,6 +104,7 @@ var rules = []rule{
 	{"internal/logs", []string{"internal/httpx"}, 1},
 	{"internal/budget", nil, 0},
 	{"internal/httpx", []string{"internal/budget", "internal/pace", "internal/limit"}, 1},
+	{"internal/credhelper", []string{"internal/durable"}, 6}, // go-keyring with D-Bus, x/sys
 	{"sqldb/postgres", []string{"sqldb", "internal/sqlx"}, 50},
 	{"sqldb/sqlite", []string{"sqldb", "internal/sqlx"}, 32},
 	{"sqldb", nil, 0},
@@ -113,8 +114,10 @@ var rules = []rule{
 	{"internal/realtest/...", []string{"internal/realtest/...", "", "hold", "identity/...", "repo", "storage/...", "internal/oci",
 		"sqldb/..."}, 200},
 	{"internal/archtest", nil, 0},
+	{"internal/helperdist", nil, 0},
 
 	{"cmd/healthcheck", nil, 4},
+	{"cmd/docker-credential-atcr", []string{"internal/credhelper", "internal/cli"}, 30},
 	// S3 by minio-go
 	{"cmd/atcr-hold", []string{"", "hold/...", "identity/...", "registry/...", "repo/...", "storage/...", "sqldb/...",
 		"internal/config", "internal/cli/...", "internal/httpx", "internal/sqlx", "internal/durable"}, 240},
@@ -166,6 +169,9 @@ var notIn = []struct{ folder, pkg, why string }{
 	{"registry/local", "github.com/jackc/pgx", "the embedded registry keeps a SQLite file"},
 	{"hold/datadir", modulePath + "/hold", "the folder is opened without a server"},
 	{"hold/backup/...", modulePath + "/hold", "a backup is made without a server"},
+	{"cmd/docker-credential-atcr", "github.com/bluesky-social/indigo", "people install the helper on laptops: it keeps secrets, and asks a registry"},
+	{"cmd/docker-credential-atcr", "database/sql", "it keeps one small file"},
+	{"cmd/docker-credential-atcr", "github.com/pressly/goose", "it keeps one small file"},
 	{"cmd/...", "testing", "test code does not ship"},
 	{"cmd/...", modulePath + "/internal/devnet", "the small network is for the sandbox"},
 	{"cmd/...", modulePath + "/internal/realtest", "test code does not ship"},

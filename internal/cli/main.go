@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"strings"
@@ -28,9 +29,14 @@ type Program struct {
 	Summary string // one sentence, for --help and the manual page
 	Detail  string // paragraphs for the manual page
 	Grammar any    // pointer to the struct that kong reads; it embeds Common
-	// Defaults is the configuration before file and environment: a *config.Hold or *config.AppView, which `config init` writes.
+	// Defaults is the configuration before file and environment: a *config.Hold or *config.AppView, which `config init` writes; nil for
+	// a program that has none.
 	Defaults any
 	Bind     []any // what Run methods may take besides; a pointer each
+	// Variables are those of the environment that the manual page explains, name and text. Those of the configuration it explains itself.
+	Variables [][2]string
+	Groups    map[string]string // headings of verbs with a group tag, for --help
+	Vars      map[string]string // what ${…} in the grammar's texts stands for, beside name and version
 	// Keys are the configuration keys of fields that errors of packages name, as in "identity.Config.DID": "identity.did".
 	Keys map[string]string
 }
@@ -109,8 +115,10 @@ func Run(ctx context.Context, p Program, args []string, std *IO) (code int) {
 
 // parser reads the grammar.
 func parser(p *Program, std *IO) (*kong.Kong, error) {
+	vars := kong.Vars{"version": p.Name + " " + config.Version(), "name": p.Name}
+	maps.Copy(vars, p.Vars)
 	return kong.New(p.Grammar, kong.Name(p.Name), kong.Description(p.Summary), kong.Writers(std.Out, std.Err),
-		kong.Exit(func(code int) { panic(exited(code)) }), kong.Vars{"version": p.Name + " " + config.Version(), "name": p.Name},
+		kong.Exit(func(code int) { panic(exited(code)) }), vars, kong.Groups(p.Groups),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 }
 

@@ -41,15 +41,28 @@ func writeMan(w io.Writer, p *Program, app *kong.Application) error {
 	} {
 		m.item(line[0], line[1])
 	}
-	m.section("ENVIRONMENT")
-	prefix := config.Prefix(p.Defaults)
-	m.text("Every key of the configuration can be set by a variable, which wins over the file: " + prefix +
-		"_ and the key's path in capitals, as in " +
-		config.EnvName(prefix, "server.addr") + " for server.addr. `" + p.Name + " config init` prints all keys, explained.")
+	m.environment(p)
 	return out.Flush()
 }
 
 type man struct{ out *bufio.Writer }
+
+func (m *man) environment(p *Program) {
+	if p.Defaults == nil && len(p.Variables) == 0 {
+		return
+	}
+	m.section("ENVIRONMENT")
+	for _, v := range p.Variables {
+		m.item(v[0], v[1])
+	}
+	if p.Defaults == nil {
+		return
+	}
+	prefix := config.Prefix(p.Defaults)
+	m.text("Every key of the configuration can be set by a variable, which wins over the file: " + prefix +
+		"_ and the key's path in capitals, as in " +
+		config.EnvName(prefix, "server.addr") + " for server.addr. `" + p.Name + " config init` prints all keys, explained.")
+}
 
 func (m *man) section(name string) { fmt.Fprintf(m.out, ".SH %s\n", name) }
 

@@ -100,22 +100,6 @@ func MkdirAll(path string, perm fs.FileMode) error {
 	return SyncDir(parent)
 }
 
-// SyncDir fsyncs a folder: names made, renamed or removed in it before the call survive a power cut after it.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("fsync folder %s: %w", dir, err)
-	}
-	return nil
-}
-
 // RemoveTemp deletes what interrupted [WriteFile] and [CreateFile] calls left in dir. Call it only while holding
 // the folder's lock: it can't tell a dead writer's file from a living one's.
 func RemoveTemp(dir string) error {

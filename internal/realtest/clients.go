@@ -23,6 +23,24 @@ type Login struct {
 	Registry string // host:port, spoken to by plain HTTP
 	User     string
 	Password string
+	// Helper, when set, is asked for the secret in place of User and Password; docker alone signs in with these, if there are any,
+	// and so has the helper store them.
+	Helper *CredentialHelper
+}
+
+// CredentialHelper is a program docker-credential-NAME that clients ask for secrets.
+type CredentialHelper struct {
+	Name string
+	Dir  string   // where the program lies
+	Env  []string // of the clients, and so of the program
+}
+
+// env is what clients get besides.
+func (h *CredentialHelper) env() []string {
+	if h == nil {
+		return nil
+	}
+	return append([]string{"PATH=" + h.Dir + string(os.PathListSeparator) + os.Getenv("PATH")}, h.Env...)
 }
 
 // A Client pushes and pulls images with one real program. Push returns the
@@ -51,9 +69,10 @@ type tool struct {
 	ctx  context.Context
 }
 
-func newTool(t testing.TB, path string) tool {
+func newTool(t testing.TB, path string, login Login) tool {
 	dir := t.TempDir()
-	return tool{path: path, dir: dir, ctx: t.Context(), env: []string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir}}
+	env := append([]string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir}, login.Helper.env()...)
+	return tool{path: path, dir: dir, ctx: t.Context(), env: env}
 }
 
 // run runs the program with stdin empty and returns its standard output.
@@ -82,11 +101,14 @@ func (c tool) temp(pattern string) (string, error) { return os.MkdirTemp(c.dir, 
 func writeAuth(t testing.TB, login Login) string {
 	t.Helper()
 	dir := t.TempDir()
-	auths := map[string]any{}
-	if login.User != "" {
+	auths, config := map[string]any{}, map[string]any{}
+	config["auths"] = auths
+	if login.Helper != nil {
+		config["credHelpers"] = map[string]string{login.Registry: login.Helper.Name}
+	} else if login.User != "" {
 		auths[login.Registry] = map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(login.User + ":" + login.Password))}
 	}
-	raw, err := json.Marshal(map[string]any{"auths": auths})
+	raw, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ type Podman struct{ tool }
 func NewPodman(t testing.TB, login Login) *Podman {
 	t.Helper()
 	Need(t, tools.Podman)
-	c := &Podman{newTool(t, tools.Path(tools.Podman))}
+	c := &Podman{newTool(t, tools.Path(tools.Podman), login)}
 	c.env = append(c.env, "REGISTRY_AUTH_FILE="+filepath.Join(writeAuth(t, login), "config.json"), "TMPDIR="+c.dir)
 	c.args = []string{"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc",
 		"--root", filepath.Join(c.dir, "root"), "--runroot", shortDir(t)}
@@ -105,12 +105,12 @@ func NewDocker(t testing.TB, login Login) *Docker {
 		t.Skip("realtest: skipped: dockerd needs root")
 	}
 	short := shortDir(t)
-	c := &Docker{tool: newTool(t, tools.Path(tools.Docker)), host: "unix://" + filepath.Join(short, "d")}
+	c := &Docker{tool: newTool(t, tools.Path(tools.Docker), login), host: "unix://" + filepath.Join(short, "d")}
 	p := Start(t, Command{Path: "dockerd", Dir: c.dir, Env: []string{"HOME=" + c.dir, "TMPDIR=" + c.dir}, Args: []string{
 		"--data-root", filepath.Join(c.dir, "data"), "--exec-root", filepath.Join(short, "x"),
 		"-H", c.host, "-p", filepath.Join(short, "pid"),
 		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--log-level=error"}})
-	c.path, c.config = "docker", writeAuth(t, Login{})
+	c.path, c.config = "docker", writeAuth(t, Login{Registry: login.Registry, Helper: login.Helper})
 	c.env = append(c.env, "DOCKER_HOST="+c.host, "DOCKER_CONFIG="+c.config)
 	err := WaitFor(30*time.Second, func() error {
 		select {

@@ -18,7 +18,7 @@ type Crane struct{ tool }
 func NewCrane(t testing.TB, login Login) *Crane {
 	t.Helper()
 	Need(t, tools.Crane)
-	c := &Crane{newTool(t, tools.Path(tools.Crane))}
+	c := &Crane{newTool(t, tools.Path(tools.Crane), login)}
 	c.env = append(c.env, "DOCKER_CONFIG="+writeAuth(t, login))
 	c.args = []string{"--insecure"}
 	return c
@@ -72,7 +72,7 @@ type Skopeo struct{ tool }
 func NewSkopeo(t testing.TB, login Login) *Skopeo {
 	t.Helper()
 	Need(t, tools.Skopeo)
-	c := &Skopeo{newTool(t, tools.Path(tools.Skopeo))}
+	c := &Skopeo{newTool(t, tools.Path(tools.Skopeo), login)}
 	auth := filepath.Join(writeAuth(t, login), "config.json")
 	c.env = append(c.env, "REGISTRY_AUTH_FILE="+auth)
 	c.args = []string{"--insecure-policy", "--tmpdir", c.dir}
@@ -139,7 +139,7 @@ type Oras struct{ tool }
 func NewOras(t testing.TB, login Login) *Oras {
 	t.Helper()
 	Need(t, tools.Oras)
-	c := &Oras{newTool(t, tools.Path(tools.Oras))}
+	c := &Oras{newTool(t, tools.Path(tools.Oras), login)}
 	c.env = append(c.env, "DOCKER_CONFIG="+writeAuth(t, login))
 	return c
 }
@@ -210,7 +210,7 @@ type Helm struct{ tool }
 func NewHelm(t testing.TB, login Login) *Helm {
 	t.Helper()
 	Need(t, tools.Helm)
-	c := &Helm{newTool(t, tools.Path(tools.Helm))}
+	c := &Helm{newTool(t, tools.Path(tools.Helm), login)}
 	c.env = append(c.env, "HELM_REGISTRY_CONFIG="+filepath.Join(writeAuth(t, login), "config.json"))
 	return c
 }

@@ -40,7 +40,7 @@ func (r ConformanceResult) String() string {
 func Conformance(t testing.TB, o ConformanceOptions) ConformanceResult {
 	t.Helper()
 	Need(t, tools.Conformance)
-	c := newTool(t, tools.Path(tools.Conformance))
+	c := newTool(t, tools.Path(tools.Conformance), Login{})
 	set := map[string]string{
 		"REGISTRY": o.Registry, "TLS": "disabled", "REPO1": o.Repository1, "REPO2": o.Repository2,
 		"USERNAME": o.User, "PASSWORD": o.Password, "RESULTS_DIR": c.dir, "LOG": "error",

@@ -37,6 +37,8 @@ const (
 	Namespaces  Component = "namespaces" // hosts of their own, with DNS: ip, dnsmasq
 	Caddy       Component = "caddy"      // TLS for them
 
+	SecretService Component = "secretservice" // gnome-keyring, and what starts a session bus for it
+
 	Helm         Component = "helm"
 	Distribution Component = "distribution" // CNCF distribution, to compare with
 	VersityGW    Component = "versitygw"    // an S3 server
@@ -67,6 +69,10 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 	NPM:      {[]string{"npm"}, []string{"npm"}},
 
 	PostgreSQL: {[]string{"postgres", "initdb"}, []string{"postgresql"}},
+
+	// dbus-x11 is the one session bus that does not bring systemd.
+	SecretService: {[]string{"gnome-keyring-daemon", "dbus-run-session", "dbus-send"},
+		[]string{"gnome-keyring", "dbus-daemon", "dbus-bin", "dbus-x11"}},
 }
 
 // unpacked come from the Debian packages of their names, which are not installed, since that would start and enable a service:
@@ -76,7 +82,7 @@ var unpacked = map[Component]string{Caddy: "usr/bin/caddy"}
 // Default lists what make test needs.
 func Default() []Component {
 	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL,
-		ATProto, Relay, Namespaces, Caddy, VersityGW}
+		ATProto, Relay, Namespaces, Caddy, VersityGW, SecretService}
 }
 
 // All lists every component.

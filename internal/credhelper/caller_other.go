@@ -1,0 +1,6 @@
+//go:build !linux && !darwin
+
+package credhelper
+
+// callersCommand knows nothing here.
+func callersCommand() []string { return nil }
