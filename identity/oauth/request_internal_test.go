@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,9 +128,9 @@ func TestPostFaults(t *testing.T) {
 			io.WriteString(w, body)
 		}
 	}
-	var count int
+	var count atomic.Int32
 	changing := func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("DPoP-Nonce", fmt.Sprint("n", count))
+		w.Header().Set("DPoP-Nonce", fmt.Sprint("n", count.Load()))
 		w.WriteHeader(http.StatusBadRequest)
 		io.WriteString(w, `{"error":"use_dpop_nonce"}`)
 	}
@@ -169,15 +170,15 @@ func TestPostFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := testAgent(t)
-			count = 0
-			endpoint := served(t, func(w http.ResponseWriter, r *http.Request) { count++; c.h(w, r) })
+			count.Store(0)
+			endpoint := served(t, func(w http.ResponseWriter, r *http.Request) { count.Add(1); c.h(w, r) })
 			_, err := a.post(t.Context(), a.testCall(t, endpoint))
 			if err == nil {
 				t.Fatal("it was taken")
 			}
 			kindIs(t, a.serverError(endpoint, err), c.kind, c.words)
-			if count != c.asked {
-				t.Errorf("asked %d times, want %d", count, c.asked)
+			if got := int(count.Load()); got != c.asked {
+				t.Errorf("asked %d times, want %d", got, c.asked)
 			}
 			if isRefused(err, "invalid_grant") {
 				t.Error("a grant would end by it")
