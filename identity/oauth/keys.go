@@ -117,23 +117,24 @@ func (k *keyring) byID(id string) (clientKey, bool) {
 	return clientKey{}, false
 }
 
-// RotateKey puts a new key before those of a client key file ([Config].KeyPath), or makes the file, and returns the new key's id. A
-// running client takes it up within 10 seconds. Sign-ins from then on begin with it; the older keys stay for grants that began with
-// them, which servers demand, and the client's metadata shows all. Removing a key from the file ends its grants.
-// Errors: a file that can't be read or written, or that has 16 keys.
+// RotateKey puts a new key before those of a client key file ([Config].KeyPath), and returns the new key's id. A running client takes it
+// up within 10 seconds. Sign-ins from then on begin with it; the older keys stay for grants that began with them, which servers demand,
+// and the client's metadata shows all. Removing a key from the file ends its grants.
+// Errors: fs.ErrNotExist; a file that can't be read or written, or that has 16 keys.
 func RotateKey(path string) (keyID string, err error) {
 	old, err := durable.ReadSecret(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no key to replace: the application makes its key at its first start: %w", err)
+	}
+	if err != nil {
 		return "", err
 	}
-	if err == nil {
-		keys, err := parseClientKeys(old)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", path, err)
-		}
-		if len(keys) >= maxClientKeys {
-			return "", fmt.Errorf("%s has %d keys already: remove the last ones, whose grants then end", path, len(keys))
-		}
+	before, err := parseClientKeys(old)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	if len(before) >= maxClientKeys {
+		return "", fmt.Errorf("%s has %d keys already: remove the last ones, whose grants then end", path, len(before))
 	}
 	fresh, err := newKeyPEM()
 	if err != nil {

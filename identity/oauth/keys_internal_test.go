@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -186,9 +188,15 @@ func TestRotateKey(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	for n := range maxClientKeys + 1 {
+	if _, err := RotateKey(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a key that does not exist was rotated: %v", err)
+	}
+	if _, err := loadKeyring(path, clock, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= maxClientKeys; n++ {
 		if _, err := RotateKey(path); (err != nil) != (n == maxClientKeys) {
-			t.Fatalf("rotation %d: %v", n+1, err)
+			t.Fatalf("rotation %d: %v", n, err)
 		}
 	}
 }

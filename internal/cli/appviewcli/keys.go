@@ -1,5 +1,5 @@
 // Package appviewcli has the verbs of atcr-appview but for serve and config, as structs that kong reads. What they do is in packages that
-// others can use: registry/auth.
+// others can use: registry/auth, identity/oauth.
 package appviewcli
 
 import (
@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/atcr-dev/atcr/identity/oauth"
 	"github.com/atcr-dev/atcr/internal/cli"
 	"github.com/atcr-dev/atcr/internal/config"
 	"github.com/atcr-dev/atcr/internal/durable"
@@ -15,7 +16,8 @@ import (
 
 // KeysCommands are the verbs of `keys`.
 type KeysCommands struct {
-	Rotate rotateCommand `cmd:"" help:"Put a new key in place of the one that signs registry tokens, also while the AppView runs."`
+	Rotate      rotateCommand      `cmd:"" help:"Put a new key in place of the one that signs registry tokens, also while the AppView runs."`
+	RotateOAuth rotateOAuthCommand `cmd:"" name:"rotate-oauth" help:"Put a new key before those that prove who the AppView is when people sign in by OAuth, also while it runs."`
 }
 
 type rotateCommand struct {
@@ -53,6 +55,34 @@ func (c *rotateCommand) Run(std *cli.IO) error {
 				"The old one is taken until %s.\n", r.Signs.Format(time.RFC3339), r.OldUntil.Format(time.RFC3339))
 		}
 		_, err := fmt.Fprint(std.Out, text)
+		return err
+	})
+}
+
+type rotateOAuthCommand struct {
+	cli.ConfigFile
+	cli.JSONFlag
+}
+
+// Run rotates the key at server.oauth_key_path.
+func (c *rotateOAuthCommand) Run(std *cli.IO) error {
+	settled, _, err := config.LoadAppView(c.Config, std.Environ)
+	if err != nil {
+		return err
+	}
+	path := settled.Server.OAuthKeyPath
+	id, err := oauth.RotateKey(path)
+	if err != nil {
+		return fmt.Errorf("server.oauth_key_path: %w", err)
+	}
+	out := struct {
+		Key string `json:"key"`
+		ID  string `json:"kid"`
+	}{path, id}
+	return c.Print(std, out, func() error {
+		_, err := fmt.Fprintf(std.Out, "%s has a new key: %s\n"+
+			"A running AppView publishes it within seconds, and sign-ins from then on begin with it.\n"+
+			"The keys before it stay in the file for the grants that began with them.\n", path, id)
 		return err
 	})
 }
