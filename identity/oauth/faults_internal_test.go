@@ -127,7 +127,6 @@ func TestKilled(t *testing.T) {
 // TestMarkOfAnother: what another process is at is waited for as long as it may take, and no longer.
 func TestMarkOfAnother(t *testing.T) {
 	w := newWorld(t)
-	w.lostAfter = 400 * time.Millisecond
 	g := w.server.signIn(alice, w.Client)
 	w.clock.add(2 * time.Hour)
 	other := w.client(t.Context(), w.another())
@@ -152,6 +151,7 @@ func TestMarkOfAnother(t *testing.T) {
 	}
 	w.counts(1, 0, 0)
 	// Here it has died.
+	w.lostAfter = 400 * time.Millisecond
 	w.clock.add(2 * time.Hour)
 	if ok, err := other.store.mark(t.Context(), w.row(g), "again"); !ok || err != nil {
 		t.Fatal(ok, err)
@@ -271,8 +271,8 @@ func TestSilence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	g := w.server.signIn(alice, w.Client)
-	w.limit = 200 * time.Millisecond
 	c := w.client(t.Context(), w.db)
+	c.agent.http.Transport = &impatient{next: c.agent.http.Transport}
 	silent := w.proxy.Inject(realtest.Fault{Kind: realtest.Hang, Path: "/token", Times: -1})
 	w.clock.add(56 * time.Minute)
 	if err := do(t, c, g); err != nil {
@@ -290,12 +290,33 @@ func TestSilence(t *testing.T) {
 	}
 	w.counts(1, 0, 0)
 	// The account's server itself.
+	c.agent.http.Transport.(*impatient).all.Store(true)
 	w.proxy.Inject(realtest.Fault{Kind: realtest.Hang, Path: "/xrpc/", Times: -1})
 	kindIs(t, do(t, c, g), ErrUnavailable, "does not answer")
 	w.proxy.Inject(realtest.Fault{Kind: realtest.Hang, Path: "/revoke", Times: -1})
 	if err := c.End(t.Context(), g.id); err != nil {
 		t.Error(err)
 	}
+}
+
+// impatient waits a moment for answers to refreshes and revocations, or for all.
+type impatient struct {
+	next http.RoundTripper
+	all  atomic.Bool
+}
+
+func (i *impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !i.all.Load() && strings.HasPrefix(r.URL.Path, "/xrpc/") {
+		return i.next.RoundTrip(r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 300*time.Millisecond)
+	resp, err := i.next.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	context.AfterFunc(r.Context(), cancel) // the body is read by then
+	return resp, nil
 }
 
 // TestHugeAnswers: an answer without an end is read as far as it may be.

@@ -33,7 +33,6 @@ type world struct {
 	dir    string
 	dirs   *identity.MockDirectory
 	db     *sqldb.DB
-	limit  time.Duration // of each request, of clients that are made from now on
 	*Client
 }
 
@@ -41,7 +40,7 @@ func newWorld(t *testing.T) *world { return newWorldIn(t, t.Context(), t.TempDir
 
 func newWorldIn(t *testing.T, ctx context.Context, dir string) *world {
 	t.Helper()
-	w := &world{t: t, clock: newTestClock(), dir: dir, limit: 20 * time.Second}
+	w := &world{t: t, clock: newTestClock(), dir: dir}
 	w.server = newFakeServer(t, w.clock.Now)
 	w.proxy = realtest.NewFaultProxy(t, w.server.URL)
 	w.server.set(func() { w.server.url = w.proxy.URL })
@@ -54,7 +53,7 @@ func newWorldIn(t *testing.T, ctx context.Context, dir string) *world {
 // client opens another client on the same files.
 func (w *world) client(ctx context.Context, db *sqldb.DB) *Client {
 	w.t.Helper()
-	web := httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: true}, Timeout: w.limit})
+	web := httpx.NewClient(httpx.ClientOptions{Guard: httpx.Guard{Loopback: true}})
 	w.t.Cleanup(web.CloseIdleConnections)
 	c, err := New(ctx, Config{
 		DB: db, Directory: w.dirs, URL: "http://127.0.0.1:5000", Scopes: testScopes, KeyPath: filepath.Join(w.dir, "client.key"),

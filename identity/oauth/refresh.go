@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -120,6 +121,8 @@ func (c *Client) refresh(ctx context.Context, old *grant, refused bool) (*grant,
 	return g, c.renewals.wait(g.id, r.err, c.config.Clock())
 }
 
+var errNotStored = errors.New("the tokens of before are not stored yet")
+
 // claim marks a grant's row, so that no other process refreshes it. It returns no mark when there is nothing to do.
 func (c *Client) claim(ctx context.Context, old *grant, refused bool) (g *grant, mark string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.lostAfter+saveTime)
@@ -138,19 +141,17 @@ func (c *Client) claim(ctx context.Context, old *grant, refused bool) (g *grant,
 				return g, "", err
 			}
 			mark = secret()
-			switch ok, err := c.store.mark(ctx, g, mark); {
+			ok, err := c.store.mark(ctx, g, mark)
+			kept := c.unsaved.get(g.id) != nil // then the row is not of this generation
+			switch {
 			case ok:
 				return g, mark, nil
-			case c.unsaved.get(g.id) != nil || errors.Is(err, sqlx.ErrNoSpace):
-				// Nobody else works on a SQLite file, so it goes on in memory; elsewhere the row has to be written first.
-				if c.store.db.Dialect() == sqlx.SQLite {
-					return g, mark, nil
-				}
-				return g, "", fmt.Errorf("oauth: a refresh can't be stored: %w", err)
-			case err != nil:
-				return g, "", fmt.Errorf("oauth: a refresh can't be stored: %w", err)
+			case err == nil && !kept:
+				continue // somebody else was faster
+			case c.store.db.Dialect() == sqlx.SQLite && (kept || errors.Is(err, sqlx.ErrNoSpace)):
+				return g, mark, nil // nobody else works on the file, so it goes on in memory
 			}
-			continue // somebody else was faster
+			return g, "", fmt.Errorf("oauth: a refresh can't be stored: %w", cmp.Or(err, errNotStored))
 		}
 		if g.refreshing != seen {
 			seen, since = g.refreshing, time.Now()
