@@ -22,6 +22,8 @@ type OAuth interface {
 	End(ctx context.Context, grant string) error
 }
 
+var _ OAuth = (*oauth.Client)(nil)
+
 const grantPrefix = "oauth-"
 
 // isGrant reports whether the id of a session is that of a grant of OAuth.
