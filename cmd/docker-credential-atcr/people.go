@@ -253,7 +253,7 @@ func (s *status) asked(host string) bool {
 
 type switchCommand struct {
 	Account string `arg:"" optional:"" help:"Handle or DID; the other one of two when left out."`
-	Host    string `help:"${host}"`
+	Host    string `help:"${host}" placeholder:"HOST"`
 	For     string `help:"Use the account for these repositories alone, as acme.example.com/*" placeholder:"PATTERN"`
 	Forget  string `help:"Drop the rule for these repositories." placeholder:"PATTERN"`
 }

@@ -33,6 +33,10 @@ var commands = template.Must(template.New("").Parse(`The network is up. Sign in 
   crane push image.tar {{.Registry}}/{{.Handle}}/app:v1
   crane manifest {{.Registry}}/{{.Handle}}/app:v1
 
+Or sign this machine in on a page, as {{.Handle}} with the password above (go install ./cmd/docker-credential-atcr):
+
+  docker-credential-atcr login {{.Registry}}
+
 The records of an image, in the account's own repository, and the hold's record of whose its layers are:
 
   curl '{{.PDS}}/xrpc/com.atproto.repo.listRecords?repo={{.DID}}&collection=io.atcr.manifest'

@@ -3,6 +3,7 @@ package credhelper
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,12 +125,13 @@ func (f *flow) begin(ctx context.Context, name string) (*deviceCode, error) {
 	form := url.Values{"client_id": {ClientID}, "device_name": {name}}
 	f.base = "https://" + f.host
 	a, err := f.post(ctx, "/auth/device/code", form)
-	if err != nil && Loopback(f.host) && ctx.Err() == nil {
+	var untrusted *tls.CertificateVerificationError // it does speak TLS
+	if err != nil && Loopback(f.host) && ctx.Err() == nil && !errors.As(err, &untrusted) {
 		f.base = "http://" + f.host
 		a, err = f.post(ctx, "/auth/device/code", form)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for a sign-in: %w", f.host, err)
+		return nil, fmt.Errorf("%s can't be asked for a sign-in: %w", f.host, err)
 	}
 	if a.status != http.StatusOK {
 		return nil, a.refused(f.host)
@@ -240,6 +242,10 @@ func (f *flow) post(ctx context.Context, path string, form url.Values) (*answer,
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", ClientID)
 	resp, err := f.client.Do(req)
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // who was asked for what, the caller says
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -265,13 +271,22 @@ func (f *flow) post(ctx context.Context, path string, form url.Values) (*answer,
 	return a, nil
 }
 
-// because is an end that the registry may say more about.
-func (a *answer) because(err error) error {
+// because is an end, in the registry's words where it has some.
+func (a *answer) because(kind error) error {
 	if text := plain(a.Description); text != "" {
-		return fmt.Errorf("%w: %s", err, text)
+		return &ended{kind, text}
 	}
-	return err
+	return kind
 }
+
+// ended is an error of a kind with a text of the registry's.
+type ended struct {
+	kind error
+	text string
+}
+
+func (e *ended) Error() string { return e.text }
+func (e *ended) Unwrap() error { return e.kind }
 
 // refused is any other answer than those that the flow knows.
 func (a *answer) refused(host string) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -18,7 +19,6 @@ import (
 // registry is the server side of a sign-in, as RFC 8628 and protocol of ATCR have it. It is asked without a network, so that waiting is
 // by the clock of synctest.
 type registry struct {
-	t       *testing.T
 	code    map[string]any                // answer to the first form
 	polls   []func(w http.ResponseWriter) // answers to the second, one after the other; the last is repeated
 	asked   []time.Time                   // when
@@ -153,7 +153,7 @@ func TestSignInEnds(t *testing.T) {
 		took  time.Duration
 	}{
 		"denied":       {[]func(http.ResponseWriter){refuse("authorization_pending"), refuse("access_denied")}, 0, ErrDenied, "", 10 * time.Second},
-		"and says why": {[]func(http.ResponseWriter){told}, 0, ErrDenied, "refused on the page: no [31m thanks", 5 * time.Second},
+		"and says why": {[]func(http.ResponseWriter){told}, 0, ErrDenied, "no [31m thanks", 5 * time.Second},
 		"expired":      {[]func(http.ResponseWriter){refuse("expired_token")}, 0, ErrExpired, "", 5 * time.Second},
 		"nobody":       {[]func(http.ResponseWriter){refuse("authorization_pending")}, 0, ErrExpired, "", 595 * time.Second},
 		"other":        {[]func(http.ResponseWriter){refuse("invalid_grant")}, 0, nil, "r.test answers 400: invalid_grant", 5 * time.Second},
@@ -262,6 +262,17 @@ func TestSignInSchemes(t *testing.T) {
 				t.Errorf("%s: asked by %s, want %s: %v", host, got, want, err)
 			}
 		})
+	}
+}
+
+// A registry on this machine whose certificate isn't trusted is not asked by plain http instead.
+func TestSignInUntrusted(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	_, err := SignIn(t.Context(), SignInOptions{Host: strings.TrimPrefix(server.URL, "https://")}, func(Prompt) {})
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("error is %v", err)
 	}
 }
 
