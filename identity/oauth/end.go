@@ -70,8 +70,8 @@ func (c *Client) trim(ctx context.Context, did, but string, most int) error {
 	return err
 }
 
-// Close waits for refreshes that are under way, which takes a minute at most: an answer that the process does not stay for is lost. Call
-// it when nobody uses the client any more, before the database is closed.
+// Close waits for refreshes that are under way, seconds as a rule and two minutes at most: an answer that the process does not stay for
+// is lost. Call it when nobody uses the client any more, before the database is closed.
 func (c *Client) Close() error {
 	c.renewals.idle()
 	ctx, cancel := context.WithTimeout(context.Background(), saveTime)

@@ -74,7 +74,7 @@ func (c *Client) renewKept(ctx context.Context, now time.Time) error {
 			places <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-places }()
-				c.renewOne(ctx, id)
+				c.renewOne(ctx, id, now)
 			})
 		}
 		wg.Wait()
@@ -84,9 +84,12 @@ func (c *Client) renewKept(ctx context.Context, now time.Time) error {
 	}
 }
 
-func (c *Client) renewOne(ctx context.Context, id string) {
+func (c *Client) renewOne(ctx context.Context, id string, now time.Time) {
 	g, err := c.get(ctx, id)
-	if err == nil && !(g.lost && g.alive(c.config.Clock())) {
+	if err == nil && !g.refreshed.Before(now.Add(-renewKept)) {
+		return // by another process
+	}
+	if err == nil && !(g.lost && g.alive(now)) {
 		_, err = c.renew(ctx, g, false)
 	}
 	if err != nil {
