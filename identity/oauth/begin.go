@@ -162,8 +162,8 @@ func (c *Client) account(ctx context.Context, typed string) (*identity.Account, 
 	return nil, e
 }
 
-// push sends the authorization request ahead (RFC 9126) and returns the name that the server gives it. Scopes that the server refuses are
-// asked as the general one; a key that it does not know, having an older copy of our metadata, is replaced by the one before.
+// push sends the authorization request ahead (RFC 9126) and returns the name that the server gives it. Where the server refuses scopes,
+// others are asked; a key that it does not know, having an older copy of our metadata, is replaced by the one before.
 func (c *Client) push(ctx context.Context, r *request, hint, state string) (uri string, err error) {
 	keyIDs := []string{""}
 	if !c.self.public {
@@ -173,18 +173,17 @@ func (c *Client) push(ctx context.Context, r *request, hint, state string) (uri 
 		}
 		keyIDs = keyIDs[:min(len(keyIDs), 2)]
 	}
-	r.Scopes = c.self.asked
+	wishes := wishes(c.self.asked)
 	for {
-		r.KeyID = keyIDs[0]
+		r.KeyID, r.Scopes = keyIDs[0], wishes[0]
 		var body []byte
 		if body, err = c.pushOnce(ctx, r, hint, state); err == nil {
 			return parsePushed(body, &r.Server)
 		}
 		switch {
-		case isRefused(err, "invalid_scope") && len(r.Scopes) > 1 && !slices.Contains(r.Scopes, scopeTransition) &&
-			len(missingScopes(r.Scopes, transition)) == 0:
-			c.config.Log.Info("a server refuses the scopes asked for: asking the general one", "server", r.Server.Issuer, "err", err)
-			r.Scopes = transition
+		case isRefused(err, "invalid_scope") && len(wishes) > 1:
+			c.config.Log.Info("a server refuses scopes: asking others", "server", r.Server.Issuer, "err", err, "scopes", wishes[1])
+			wishes = wishes[1:]
 		case isRefused(err, "invalid_client") && len(keyIDs) > 1:
 			c.config.Log.Info("a server refuses the newest client key: using the one before", "server", r.Server.Issuer, "err", err)
 			keyIDs = keyIDs[1:]
@@ -198,6 +197,20 @@ func (c *Client) push(ctx context.Context, r *request, hint, state string) (uri 
 
 // transition are the scopes for servers that know no finer ones.
 var transition = []string{scopeBase, scopeTransition}
+
+// wishes are the lists of scopes to be asked, one after another while a server refuses them: what is asked; that without permission sets,
+// which the server must find in the network; and the general scope, if it has all of it.
+func wishes(asked []string) [][]string {
+	out := [][]string{asked}
+	single := slices.DeleteFunc(slices.Clone(asked), func(s string) bool { return parseScope(s).resource == "include" })
+	if len(single) < len(asked) && len(single) > 1 {
+		out = append(out, single)
+	}
+	if len(asked) > 1 && !slices.Contains(asked, scopeTransition) && len(missingScopes(asked, transition)) == 0 {
+		out = append(out, transition)
+	}
+	return out
+}
 
 func (c *Client) pushOnce(ctx context.Context, r *request, hint, state string) ([]byte, error) {
 	call, err := r.call(r.Server.PAR, url.Values{

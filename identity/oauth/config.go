@@ -23,7 +23,8 @@ type Config struct {
 	// URL is the application's: https://registry.example.com, a confidential client; or http://127.0.0.1:PORT or http://[::1]:PORT, a
 	// public one, whose grants end within two weeks.
 	URL string
-	// Scopes are asked for; "atproto" is added when missing.
+	// Scopes are asked for; "atproto" is added when missing. A server that can't find a permission set ("include:…") is asked without, one
+	// that refuses the others for transition:generic where that has them all. A sign-in that is granted less is refused.
 	Scopes []string
 	// KeyPath is the file of the client's P-256 keys, SealPath that of the keys which tokens are sealed under. Both are made when
 	// missing, mode 0600.

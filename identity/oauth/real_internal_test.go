@@ -54,6 +54,7 @@ func TestReal(t *testing.T) {
 	t.Run("Refused", func(t *testing.T) { testRefused(t, network) })
 	t.Run("OtherAccount", func(t *testing.T) { testOtherAccount(t, network) })
 	t.Run("Dropped", func(t *testing.T) { testDropped(t, network) })
+	t.Run("PermissionSet", func(t *testing.T) { testPermissionSet(t, network) })
 	t.Run("Callbacks", func(t *testing.T) { testCallbacks(t, network) })
 }
 
@@ -119,6 +120,22 @@ func testDropped(t *testing.T, network *realtest.Net) {
 	}
 	_, err = c.Finish(t.Context(), newPerson(t, network.Account("alice")).allows(started.URL), started.Browser)
 	kindIs(t, err, ErrDenied, bad)
+}
+
+// testPermissionSet: one that the server can't find is left out, and what is asked beside it is granted.
+func testPermissionSet(t *testing.T, network *realtest.Net) {
+	c := realClient(t, network, func(c *Config) { c.Scopes = append(slices.Clone(testScopes), "include:io.atcr.authFullApp") })
+	started, err := c.Begin(t.Context(), Begin{Account: "alice.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished, err := c.Finish(t.Context(), newPerson(t, network.Account("alice")).allows(started.URL), started.Browser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := finished.Grant; len(g.Missing) > 0 || slices.Contains(g.Scopes, scopeTransition) {
+		t.Errorf("%+v", g)
+	}
 }
 
 // testCallbacks: each sign-in is finished once, in its browser, within ten minutes, by its own server's answer.

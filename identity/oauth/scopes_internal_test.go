@@ -52,3 +52,23 @@ func TestAskedScopes(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestWishes(t *testing.T) {
+	for asked, want := range map[string]string{
+		"atproto":                               "atproto",
+		"atproto repo:a.b.c":                    "atproto repo:a.b.c | atproto transition:generic",
+		"atproto include:a.b.c repo:a.b.c":      "atproto include:a.b.c repo:a.b.c | atproto repo:a.b.c | atproto transition:generic",
+		"atproto include:a.b.c":                 "atproto include:a.b.c | atproto transition:generic",
+		"atproto account:email repo:a.b.c":      "atproto account:email repo:a.b.c", // the general one does not have the address
+		"atproto transition:generic":            "atproto transition:generic",
+		"atproto repo:a.b.c transition:generic": "atproto repo:a.b.c transition:generic",
+	} {
+		var got []string
+		for _, scopes := range wishes(strings.Fields(asked)) {
+			got = append(got, strings.Join(scopes, " "))
+		}
+		if s := strings.Join(got, " | "); s != want {
+			t.Errorf("%q is asked as %q, want %q", asked, s, want)
+		}
+	}
+}
