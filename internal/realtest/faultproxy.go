@@ -1,10 +1,12 @@
 package realtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -59,6 +61,7 @@ type Fault struct {
 	Status     int           // for Fail and FailDone; 0 is 500
 	RetryAfter time.Duration // sent as Retry-After when positive; 429 then is Status's default
 	Body       string        // of the made-up answer
+	Header     http.Header   // of the made-up answer, beside what it has anyway
 	After      int64         // bytes, for CutRequest and CutResponse
 	Wait       time.Duration // for Delay
 	Rewrite    func(body []byte) []byte
@@ -107,6 +110,21 @@ type FaultProxy struct {
 	target   *url.URL
 	faults   []*Injected
 	requests []string
+	watches  []watch
+}
+
+type watch struct {
+	path string
+	f    func(Exchange)
+}
+
+// An Exchange is a request that reached the server, and what that answered.
+type Exchange struct {
+	Request *http.Request // its body has been read
+	Body    []byte
+	Status  int
+	Header  http.Header
+	Answer  []byte
 }
 
 // NewFaultProxy starts a proxy before target, a base URL; see also SetTarget.
@@ -178,6 +196,26 @@ func (p *FaultProxy) Requests() []string {
 	r := p.requests
 	p.requests = nil
 	return r
+}
+
+// Watch calls f with each exchange with the server whose path has that part, once it is over; f may be called by several goroutines. It
+// is for small bodies. What a fault kept from the server is not seen, what it kept from the client is.
+func (p *FaultProxy) Watch(path string, f func(Exchange)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watches = append(p.watches, watch{path, f})
+}
+
+// watched returns who wants to see exchanges of that path.
+func (p *FaultProxy) watched(path string) (all []func(Exchange)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.watches {
+		if strings.Contains(path, w.path) {
+			all = append(all, w.f)
+		}
+	}
+	return all
 }
 
 // ServeHTTP is the proxy itself.
@@ -266,6 +304,7 @@ func (f *Fault) answer(w http.ResponseWriter) {
 		status = http.StatusInternalServerError
 	}
 	w.Header().Set("Content-Type", "application/json")
+	maps.Copy(w.Header(), f.Header)
 	w.WriteHeader(status)
 	body := f.Body
 	if body == "" {
@@ -278,6 +317,25 @@ func (p *FaultProxy) forward(w http.ResponseWriter, r *http.Request, target *url
 	if target == nil {
 		http.Error(w, "no target", http.StatusBadGateway)
 		return
+	}
+	if watches := p.watched(r.URL.Path); len(watches) > 0 {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.Header.Del("Accept-Encoding") // to see what is answered
+		answer := httptest.NewRecorder()
+		client := w
+		w = answer
+		defer func() {
+			for _, f := range watches {
+				f(Exchange{Request: r, Body: body, Status: answer.Code, Header: answer.Header(), Answer: answer.Body.Bytes()})
+			}
+			maps.Copy(client.Header(), answer.Header())
+			client.WriteHeader(answer.Code)
+			_, _ = client.Write(answer.Body.Bytes())
+		}()
 	}
 	(&httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {

@@ -189,11 +189,14 @@ func (h *Host) TLS(t testing.TB, sites map[string]int) {
 // Start starts a program on the host. It trusts the authority of TLS.
 func (h *Host) Start(t testing.TB, c Command) *Process {
 	t.Helper()
-	return Start(t, h.command(c))
+	return Start(t, h.Command(c))
 }
 
-// command is c on the host: "ip netns exec" becomes the program, so that signals reach it.
-func (h *Host) command(c Command) Command {
+// CA is the file of the authority that TLS is from, PEM.
+func (h *Host) CA() string { return h.hosts.CA }
+
+// Command is c on the host: "ip netns exec" becomes the program, so that signals reach it. Start does this by itself.
+func (h *Host) Command(c Command) Command {
 	if c.Name == "" {
 		c.Name = filepath.Base(c.Path) + " on " + h.Name
 	}

@@ -199,6 +199,50 @@ func TestFaultProxy(t *testing.T) {
 	}
 }
 
+// TestWatch: exchanges are seen whole, and pass as they were; what a fault kept from the server is not seen.
+func TestWatch(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Test", "yes")
+		w.WriteHeader(http.StatusAccepted)
+		fmt.Fprintf(w, "got %s", body)
+	}))
+	defer server.Close()
+	p := NewFaultProxy(t, server.URL)
+	var seen []string
+	p.Watch("/seen", func(e Exchange) {
+		seen = append(seen, fmt.Sprintf("%s %s %d %s %s", e.Request.URL.Path, e.Body, e.Status, e.Header.Get("X-Test"), e.Answer))
+	})
+	p.Inject(Fault{Kind: Fail, Path: "/seen", Nth: 2, Header: http.Header{"X-Made": {"up"}}})
+	p.Inject(Fault{Kind: DropDone, Path: "/seen", Nth: 2}) // the third
+	for i, want := range []string{"202 yes got one", "500  {", "", "202 yes got one"} {
+		path := "/seen"
+		if i == 3 {
+			path = "/other"
+		}
+		resp, err := http.Post(p.URL+path, "text/plain", strings.NewReader("one"))
+		if (err != nil) != (want == "") {
+			t.Fatalf("%d: %v", i, err)
+		}
+		if err != nil {
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		got := fmt.Sprintf("%d %s %s", resp.StatusCode, resp.Header.Get("X-Test"), body)
+		if err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("%d: %s, %v", i, got, err)
+		}
+		if i == 1 && resp.Header.Get("X-Made") != "up" {
+			t.Errorf("headers of a made-up answer: %v", resp.Header)
+		}
+	}
+	const once = "/seen one 202 yes got one"
+	if strings.Join(seen, "; ") != once+"; "+once {
+		t.Errorf("seen: %q", seen)
+	}
+}
+
 func TestImageIsDeterministic(t *testing.T) {
 	a, b := Image(t, ImageOptions{Seed: 7}), Image(t, ImageOptions{Seed: 7})
 	if a.Digest != b.Digest || a.Digest == Image(t, ImageOptions{Seed: 8}).Digest {

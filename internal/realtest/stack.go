@@ -88,7 +88,7 @@ func startStack(on *Host) (*atprotoStack, error) {
 		Env: []string{"LOG_ENABLED=false", "NODE_COMPILE_CACHE=" + filepath.Join(tools.Dir(), "atproto", "compiled")},
 	}
 	if on != nil {
-		c = on.command(c)
+		c = on.Command(c)
 	}
 	s.process, err = start(c)
 	return s, err

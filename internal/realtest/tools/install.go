@@ -18,32 +18,35 @@ import (
 // one line each. It may be called by several processes at once. Debian packages
 // need root.
 func Install(ctx context.Context, w io.Writer, components ...Component) error {
-	if slices.ContainsFunc(components, func(c Component) bool { return c == ATProto && !Installed(c) }) {
+	missing := func(c Component) bool { return slices.Contains(components, c) && !Installed(c) }
+	if missing(ATProto) {
 		components = append([]Component{Compiler, NPM}, components...) // it is built with these
+	} else if missing(Axe) {
+		components = append([]Component{NPM}, components...)
 	}
-	var deb, missing []Component
+	var deb, todo []Component
 	for _, c := range components {
-		if Installed(c) || slices.Contains(missing, c) {
+		if Installed(c) || slices.Contains(todo, c) {
 			continue
 		}
-		missing = append(missing, c)
+		todo = append(todo, c)
 		if _, ok := debTools[c]; ok {
 			deb = append(deb, c)
 		}
 	}
-	if len(missing) > 0 {
-		fmt.Fprintf(w, "realtest: to install: %v\n", missing)
+	if len(todo) > 0 {
+		fmt.Fprintf(w, "realtest: to install: %v\n", todo)
 	}
 	if len(deb) > 0 {
 		if err := locked(ctx, "apt", func() error { return installDeb(ctx, w, deb) }); err != nil {
 			return err
 		}
 	}
-	for i, c := range missing {
+	for i, c := range todo {
 		if Installed(c) {
 			continue
 		}
-		fmt.Fprintf(w, "realtest: installing %s (%d of %d)\n", c, i+1, len(missing))
+		fmt.Fprintf(w, "realtest: installing %s (%d of %d)\n", c, i+1, len(todo))
 		err := locked(ctx, string(c), func() error {
 			if Installed(c) { // another process was faster
 				return nil
@@ -54,6 +57,8 @@ func Install(ctx context.Context, w io.Writer, components ...Component) error {
 				err = installGo(ctx, c)
 			} else if _, ok := unpacked[c]; ok {
 				err = locked(ctx, "apt", func() error { return unpackDeb(ctx, c) })
+			} else if c == Axe {
+				err = axe.install(ctx)
 			} else {
 				err = installStack(ctx)
 			}

@@ -36,6 +36,8 @@ const (
 	PostgreSQL  Component = "postgresql"
 	Namespaces  Component = "namespaces" // hosts of their own, with DNS: ip, dnsmasq
 	Caddy       Component = "caddy"      // TLS for them
+	Chromium    Component = "chromium"
+	Axe         Component = "axe" // axe-core, which judges pages
 
 	SecretService Component = "secretservice" // gnome-keyring, and what starts a session bus for it
 
@@ -68,6 +70,8 @@ var debTools = map[Component]struct{ binaries, packages []string }{
 	Compiler: {[]string{"gcc", "g++", "make", "python3"}, []string{"build-essential", "python3"}},
 	NPM:      {[]string{"npm"}, []string{"npm"}},
 
+	Chromium: {[]string{"chromium"}, []string{"chromium"}},
+
 	PostgreSQL: {[]string{"postgres", "initdb"}, []string{"postgresql"}},
 
 	// dbus-x11 is the one session bus that does not bring systemd.
@@ -82,7 +86,7 @@ var unpacked = map[Component]string{Caddy: "usr/bin/caddy"}
 // Default lists what make test needs.
 func Default() []Component {
 	return []Component{Compiler, Skopeo, Podman, Docker, Crane, Oras, Regctl, Conformance, PostgreSQL,
-		ATProto, Relay, Namespaces, Caddy, VersityGW, SecretService}
+		ATProto, Relay, Namespaces, Caddy, VersityGW, SecretService, Chromium, Axe}
 }
 
 // All lists every component.
@@ -119,7 +123,7 @@ func Dir() string {
 
 // Path is where the named program of c is to be run from: a file in Dir for
 // what we install there, a file for PostgreSQL, the bare name for what Debian
-// puts on PATH.
+// puts on PATH. That of Axe is a script for a page.
 func Path(c Component) string {
 	if g, ok := goTools[c]; ok {
 		return filepath.Join(Dir(), "bin", g.binary)
@@ -132,6 +136,9 @@ func Path(c Component) string {
 	}
 	if d, ok := debTools[c]; ok {
 		return d.binaries[0]
+	}
+	if c == Axe {
+		return filepath.Join(axe.dir(), "node_modules", "axe-core", "axe.min.js")
 	}
 	return nodePath()
 }
@@ -158,7 +165,7 @@ func Installed(c Component) bool {
 		_, err := os.Stat(Path(c))
 		return err == nil
 	}
-	return c == ATProto && stackInstalled()
+	return c == ATProto && stackInstalled() || c == Axe && axe.installed()
 }
 
 // postgresDir is where Debian has the server's programs: off PATH, by version.
