@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
@@ -37,7 +38,8 @@ type Page struct {
 	ctx context.Context
 
 	mu      sync.Mutex
-	console []string // errors and warnings since the last Open or Complaints
+	origin  string   // of the page
+	console []string // errors and warnings since the last Open or Complaints, of that origin
 }
 
 // Page opens a tab, with cookies of its own; it closes when the test ends.
@@ -79,6 +81,15 @@ func newPage(t testing.TB, ctx context.Context, cancel func()) *Page {
 func (p *Page) heard(event any) {
 	var kind, text string
 	switch e := event.(type) {
+	case *page.EventFrameNavigated:
+		if u, err := url.Parse(e.Frame.URL); err == nil && e.Frame.ParentID == "" {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if origin := u.Scheme + "://" + u.Host; origin != p.origin {
+				p.origin, p.console = origin, nil // what the PDS's pages complain of is not ours
+			}
+		}
+		return
 	case *runtime.EventConsoleAPICalled:
 		kind = string(e.Type)
 		for _, arg := range e.Args {
@@ -306,7 +317,7 @@ func (p *Page) Scripts(on bool) {
 }
 
 // Complaints are the errors, warnings and breaches of the content security policy that the console has shown since Open or Complaints
-// was called.
+// was called, or since the browser came from another host.
 func (p *Page) Complaints() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
