@@ -43,7 +43,7 @@ func (a *Auth) Authorize(r *http.Request, wanted []registry.Access) (registry.Ac
 		return registry.Actor{}, unauthorized(challenge, "invalid_token", "the token is no longer good: "+signInText(base, wanted))
 	}
 	if err := a.alive(r.Context(), base.String(), c); err != nil {
-		return registry.Actor{}, ended(err, challenge)
+		return registry.Actor{}, ended(named(err, base.Host), challenge)
 	}
 	actor := registry.Actor{ID: c.DID, Session: c.Session, Challenge: challenge}
 	for _, want := range wanted {

@@ -497,7 +497,7 @@ func TestEndDevice(t *testing.T) {
 	if _, e := ask(f, other, upload); e == nil || e.Status != 401 || !strings.Contains(e.Message, "it was revoked at the account's server") {
 		t.Error(e)
 	}
-	if text := f.refused(f.get("x", kept.AccessToken)); !strings.Contains(text, `the device "kept" of alice.test can no longer act`) ||
+	if text := f.refused(f.get("x", kept.AccessToken)); !strings.Contains(text, `the device "kept" of alice.test can no longer act at the account's server (it was revoked at the `) ||
 		!strings.Contains(text, "docker-credential-atcr login registry.example.com") {
 		t.Error(text)
 	}

@@ -90,10 +90,15 @@ func (g *grants) get(ctx context.Context, id string) (*oauth.Grant, error) {
 	case err != nil:
 		return nil, fromOAuth(err)
 	case grant.Ended != "":
-		return nil, registry.ErrUnauthorized.With("your sign-in has ended: %s", grant.Ended)
+		return nil, registry.ErrUnauthorized.With("your sign-in has ended: %s", grant.Ended).Wrap(endedReason(grant.Ended))
 	}
 	return grant, nil
 }
+
+// endedReason is why a grant ended, for people.
+type endedReason string
+
+func (r endedReason) Error() string { return string(r) }
 
 // end ends a grant.
 func (g *grants) end(ctx context.Context, id string) error {

@@ -56,8 +56,10 @@ func (a *Auth) signInBySecret(ctx context.Context, secret string, base *url.URL,
 			"use the new one", t.title(), day(t.OldUntil))
 	}
 	if err := a.sessionLives(ctx, t.Session); errors.Is(err, registry.ErrUnauthorized) {
-		return account{}, registry.ErrUnauthorized.With("sign-in failed: %s can no longer act at the account's server, which ended that "+
-			"or was asked to: %s", t.title(), t.remedy(base.String())).Wrap(err)
+		reason := endedReason("that server ended it, or was asked to")
+		errors.As(err, &reason)
+		return account{}, registry.ErrUnauthorized.With("sign-in failed: %s can no longer act at the account's server (%s): %s",
+			t.title(), reason, t.remedy(base.String())).Wrap(err)
 	} else if err != nil {
 		return account{}, err
 	}

@@ -314,7 +314,7 @@ func TestEndedElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.pass(livesFor)
-	if _, e := ask(f, token, pull); e == nil || e.Status != 401 || !strings.Contains(e.Message, "session has ended") {
+	if _, e := ask(f, token, pull); e == nil || e.Status != 401 || !strings.Contains(e.Message, "session has ended: sign in again: docker login registry.example.com") {
 		t.Error(e)
 	}
 }
