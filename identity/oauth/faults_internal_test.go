@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -53,8 +54,12 @@ func TestCrashChild(t *testing.T) {
 	dirs := identity.NewMockDirectory()
 	dirs.Insert(accountAt(alice, "alice.test", server))
 	ctx := crashpoint.With(t.Context(), func(name string) error {
-		if name == point {
+		switch point {
+		case name:
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		case "stay at " + name:
+			fmt.Println("staying")
+			select {}
 		}
 		return nil
 	})
@@ -70,13 +75,18 @@ func TestCrashChild(t *testing.T) {
 	t.Fatalf("it was not killed: %v", err)
 }
 
-func (w *world) killedAt(point string, g *grant) {
-	w.t.Helper()
+// child is the other process.
+func (w *world) child(point string, g *grant) *exec.Cmd {
 	cmd := exec.CommandContext(w.t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
 	cmd.Env = append(os.Environ(), crashEnv+"="+strings.Join([]string{
 		w.dir, realtest.DatabaseAddress(w.t, w.database()), w.proxy.URL, g.id, point, fmt.Sprint(w.clock.Now().Unix()),
 	}, "\n"))
-	out, err := cmd.CombinedOutput()
+	return cmd
+}
+
+func (w *world) killedAt(point string, g *grant) {
+	w.t.Helper()
+	out, err := w.child(point, g).CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		w.t.Fatalf("the other process ended by itself: %v\n%s", err, out)
@@ -121,6 +131,45 @@ func TestKilled(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestKilledBesideOthers: a process is killed in the middle of a refresh that others wait for.
+func TestKilledBesideOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.lostAfter = 3 * time.Second
+	g := w.server.signIn(alice, w.Client)
+	w.clock.add(2 * time.Hour)
+	cmd := w.child("stay at "+crashpoint.RefreshMarked, g)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "staying\n" {
+		t.Fatalf("the other process said %q, %v", line, err)
+	}
+	other := w.client(t.Context(), w.another())
+	other.lostAfter = w.lostAfter
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			if err := do(t, []*Client{w.Client, other}[i%2], g); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	w.counts(1, 0, 0)
+	if row := w.row(g); row.lost || row.refreshing != "" || row.generation != 1 {
+		t.Errorf("row: lost %v, mark %q, generation %d", row.lost, row.refreshing, row.generation)
 	}
 }
 
