@@ -33,7 +33,7 @@ type AppViewServer struct {
 	TestMode          bool     `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when base_url is https or a public name."`
 	PLCDirectoryURL   string   `key:"plc_directory_url" doc:"The directory of did:plc identities."`
 	HandleResolverURL string   `key:"handle_resolver_url" doc:"A PDS that is asked for handles first, for private networks. Empty: DNS and HTTPS only."`
-	OAuthKeyPath      string   `key:"oauth_key_path" unbuilt:"true" doc:"Key of the OAuth client; made when it is missing."`
+	OAuthKeyPath      string   `key:"oauth_key_path" doc:"Keys of the OAuth client, by which it proves to people's servers who it is; made when it is missing. The key that grants are sealed under lies beside it. Empty: oauth/client.key in the data folder."`
 	ClientName        string   `key:"client_name" doc:"Name that people see on the pages, and when they sign in by OAuth."`
 	ClientShortName   string   `key:"client_short_name" unbuilt:"true" doc:"Short form of it."`
 	RegistryDomains   []string `key:"registry_domains" unbuilt:"true" doc:"Host names for pulling where they differ from base_url; the first is shown."`
@@ -123,7 +123,6 @@ func DefaultAppView() *AppView {
 	c := &AppView{Version: "0.1", LogLevel: "info"}
 	c.Server.Addr = ":5000"
 	c.Server.PLCDirectoryURL = plcDirectory
-	c.Server.OAuthKeyPath = "/var/lib/atcr/oauth/client.key"
 	c.Server.ClientName, c.Server.ClientShortName = "AT Container Registry", "ATCR"
 	c.UI.DatabasePath = "/var/lib/atcr/ui.db"
 	c.Auth.KeyPath = "/var/lib/atcr/auth/private-key.pem"

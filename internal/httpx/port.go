@@ -30,6 +30,16 @@ func (p *Port) listen(ctx context.Context) (net.Listener, error) {
 	return (&net.ListenConfig{}).Listen(ctx, "tcp", p.addr)
 }
 
+// Addr is the address that is bound, with its port; empty when none is, or when somebody took it.
+func (p *Port) Addr() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bound == nil {
+		return ""
+	}
+	return p.bound.Addr().String()
+}
+
 // Take returns the listener, which is the caller's to close; who takes it a second time gets one that is bound anew. It returns nil
 // when the address is empty.
 func (p *Port) Take(ctx context.Context) (net.Listener, error) {

@@ -23,8 +23,8 @@ import (
 type Config struct {
 	// Dir is the folder of the AppView's data; it is made when missing, mode 0700.
 	Dir string
-	// DB has every table of the AppView, auth_…, pds_… and web_…, which are migrated; nil: a SQLite file, DatabasePath. Keys stay in Dir,
-	// which is locked in either case. The first start with a DB copies the rows of the file there, in one transaction, and renames
+	// DB has every table of the AppView, auth_…, oauth_…, pds_… and web_…, which are migrated; nil: a SQLite file, DatabasePath. Keys stay
+	// in Dir, which is locked in either case. The first start with a DB copies the rows of the file there, in one transaction, and renames
 	// it to ….moved; rows on both sides are refused. In PostgreSQL a second server on the same schema is refused after 30 s, naming the
 	// first; Run ends when that lock is lost to another. The caller's is not closed.
 	DB *sqldb.DB
@@ -53,7 +53,10 @@ type Config struct {
 	AllowAccountPassword bool
 	// WebAppPassword lets people sign in to the pages by an app password, too. Always true under TestMode.
 	WebAppPassword bool
-	// Name is the AppView's on its pages; empty is "AT Container Registry".
+	// OAuthKeyPath is the file of the keys of the OAuth client, made when missing; empty: oauth/client.key in Dir. The key that grants are
+	// sealed under lies beside it.
+	OAuthKeyPath string
+	// Name is the AppView's on its pages, and where accounts' servers ask for consent; empty is "AT Container Registry".
 	Name string
 	// Company runs it, by the law of Jurisdiction: for the pages /privacy and /terms. They say so when they are empty.
 	Company, Jurisdiction string
@@ -121,6 +124,10 @@ func (c *Config) check() error {
 	if c.CertPath == "" {
 		c.CertPath = filepath.Join(c.Dir, "auth", "private-key.crt")
 	}
+	if c.OAuthKeyPath == "" {
+		c.OAuthKeyPath = filepath.Join(c.Dir, "oauth", "client.key")
+	}
+	c.Name = cmp.Or(c.Name, "AT Container Registry")
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}

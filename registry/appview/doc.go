@@ -1,5 +1,6 @@
 // Package appview is the AppView as a value: a registry at /v2/ whose images belong to AT Protocol accounts, and the token
-// endpoint at /auth/ where docker and others sign in with an app password.
+// endpoint at /auth/ where docker and others sign in, by app password, device or robot, and pages where people sign in at their own
+// servers by OAuth.
 //
 //	app, err := appview.New(ctx, appview.Config{
 //		Dir:         "/var/lib/atcr",
@@ -12,19 +13,24 @@
 //	http.ListenAndServe(":5000", app.Handler())  // or mount it; or give Config.Addr and let Run listen
 //
 // It joins the packages that do the work and holds no logic of its own: registry (OCI over HTTP), registry/pds (manifests and tags in
-// their owners' repositories, layers in holds), registry/auth (tokens and sessions), identity (who is who). To serve something else
-// at /v2/, join them yourself, without the limits by client and the budget of answers, which are this package's.
+// their owners' repositories, layers in holds), registry/auth (tokens and sessions), identity/oauth (grants), registry/web (pages),
+// identity (who is who). To serve something else at /v2/, join them yourself, without the limits by client and the budget of answers,
+// which are this package's.
 //
 // # Data
 //
 // In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way; replaced by Config.DB), auth/ (the key
-// that signs tokens, its certificate, the key that encrypts sessions), uploads/ (ends of uploads on their way to a hold), tmp/ (answers
-// of other servers, removed at a start), did.txt and keys/ (the AppView's own identity). One process at a time has the folder.
+// that signs tokens, its certificate, the key that encrypts sessions), oauth/ (the OAuth client's keys, the key that encrypts grants),
+// uploads/ (ends of uploads on their way to a hold), tmp/ (answers of other servers, removed at a start), did.txt and keys/ (the AppView's
+// own identity). One process at a time has the folder.
 //
 // # Addresses
 //
 // With BaseURL set, every URL and token names it. Without, requests are answered whose Host is loopback or the address that is
 // listened on, and any other Host gets 421.
+//
+// OAuth needs an address that people's servers send browsers back to: BaseURL by https, a loopback one by number (127.0.0.1, [::1]), or
+// Config.Addr without BaseURL. By any other address people sign in by app password alone.
 //
 // # Identity
 //

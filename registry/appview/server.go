@@ -15,6 +15,7 @@ import (
 
 	"github.com/atcr-dev/atcr"
 	"github.com/atcr-dev/atcr/identity"
+	"github.com/atcr-dev/atcr/identity/oauth"
 	"github.com/atcr-dev/atcr/internal/durable"
 	"github.com/atcr-dev/atcr/internal/httpx"
 	"github.com/atcr-dev/atcr/internal/runs"
@@ -42,6 +43,7 @@ type Server struct {
 	answers *httpx.Answers     // of all servers that untrusted parties chose
 	own     *identity.Resolver // nil when the configuration gives a directory
 	id      *identity.Identity // nil without a base URL that a did:web can be made of
+	oauth   *oauth.Client      // nil where its address allows none
 	auth    *auth.Auth
 	backend *pds.Backend
 	pages   *web.Site
@@ -107,9 +109,9 @@ func (s *Server) openData(ctx context.Context) error {
 // moveFile brings the rows of the SQLite file into the database that is given.
 func (s *Server) moveFile(ctx context.Context) error {
 	err := move.Files(ctx, s.db, []move.File{{
-		Path: s.cfg.DatabasePath, Prefixes: []string{"auth_", "pds_", "web_"},
+		Path: s.cfg.DatabasePath, Prefixes: []string{"auth_", "oauth_", "pds_", "web_"},
 		Migrate: func(ctx context.Context, db *sqldb.DB) error {
-			for _, migrate := range []func(context.Context, *sqldb.DB) error{auth.Migrate, pds.Migrate, web.Migrate} {
+			for _, migrate := range []func(context.Context, *sqldb.DB) error{auth.Migrate, oauth.Migrate, pds.Migrate, web.Migrate} {
 				if err := migrate(ctx, db); err != nil {
 					return err
 				}
@@ -156,8 +158,13 @@ func (s *Server) openNetwork(context.Context) error {
 func (s *Server) openAuth(ctx context.Context) (err error) {
 	client := httpx.NewClient(httpx.ClientOptions{Guard: s.guard, MaxRedirects: -1, UserAgent: "atcr-appview"})
 	s.onClose(client.CloseIdleConnections)
+	accounts := s.answers.Client(client)
+	grants, err := s.openOAuth(ctx, accounts)
+	if err != nil {
+		return err
+	}
 	s.auth, err = auth.New(ctx, auth.Options{
-		DB: s.db, Directory: s.cfg.Directory, HTTP: s.answers.Client(client), BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
+		DB: s.db, Directory: s.cfg.Directory, HTTP: accounts, OAuth: grants, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
 		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
 		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode, ClientAddr: httpx.ClientAddr,
 		InUse: func(ctx context.Context, did string) ([]string, error) {
@@ -199,6 +206,9 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/auth/", s.auth.Handler())
 	mux.Handle("/auth/oauth/callback", s.pages.Handler())
 	mux.Handle("/", s.pages.Handler())
+	if s.oauth != nil {
+		mux.Handle("/oauth-client-metadata.json", s.oauth.Handler())
+	}
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write([]byte(`{"status":"ok"}` + "\n"))
@@ -255,6 +265,9 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.backend.Run(ctx) })
 	group.Go(func() error { return s.auth.Run(ctx) })
 	group.Go(func() error { return s.pages.Run(ctx) })
+	if s.oauth != nil {
+		group.Go(func() error { return s.oauth.Run(ctx) })
+	}
 	if s.lock != nil {
 		group.Go(func() error { return s.lock.Keep(ctx) })
 	}

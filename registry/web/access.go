@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/atcr-dev/atcr/internal/websession"
 	"github.com/atcr-dev/atcr/internal/webui"
+	"github.com/atcr-dev/atcr/registry"
 )
 
 // Token is a device, a robot, or a sign-in of docker's, without its secret. Its names are an untrusted client's.
@@ -33,10 +35,11 @@ type Logins interface {
 
 // Robots are secrets for jobs. Errors are of the registry's kinds, with messages for people.
 type Robots interface {
-	// Make returns a new robot's secret, which acts for an account by a grant.
-	Make(ctx context.Context, did, handle, grant string, spec RobotSpec) (secret string, err error)
-	// Renew returns another secret for a robot; that of before is good for a day longer.
-	Renew(ctx context.Context, did, id string) (secret string, err error)
+	// Create returns a new robot's secret, which acts for an account by a grant.
+	Create(ctx context.Context, did, handle, grant string, spec RobotSpec) (secret string, err error)
+	// Renew returns another secret for a robot; that of before is good for a day longer. Without a grant the robot acts by its own,
+	// which registry.ErrUnauthorized says has ended: then it needs one.
+	Renew(ctx context.Context, did, id, grant string) (secret string, err error)
 	List(ctx context.Context, did string) ([]Token, error)
 	End(ctx context.Context, did, id string) error
 }
@@ -271,7 +274,7 @@ type secretPage struct {
 
 // newRobot makes a robot that acts by a grant, shows its secret, and reports whether there is one.
 func (s *Site) newRobot(w http.ResponseWriter, r *http.Request, who *websession.Session, spec RobotSpec, grant string) bool {
-	secret, err := s.opts.Robots.Make(r.Context(), who.DID, who.Handle, grant, spec)
+	secret, err := s.opts.Robots.Create(r.Context(), who.DID, who.Handle, grant, spec)
 	if err != nil {
 		s.refuseRobot(w, r, who, spec, err)
 		return false
@@ -285,12 +288,30 @@ func (s *Site) renewRobot(w http.ResponseWriter, r *http.Request, who *websessio
 		s.ui.NotFound(w, r, accountName(who))
 		return
 	}
-	secret, err := s.opts.Robots.Renew(r.Context(), who.DID, r.PostForm.Get("id"))
+	id, name := r.PostForm.Get("id"), r.PostForm.Get("name")
+	secret, err := s.opts.Robots.Renew(r.Context(), who.DID, id, "")
+	if errors.Is(err, registry.ErrUnauthorized) {
+		err = s.ask(w, r, who, errand{Kind: errandRenew, ID: id, Name: name[:min(len(name), maxName)]})
+		if err == nil {
+			return
+		}
+	}
 	if err != nil {
 		s.done(w, r, who, "", err)
 		return
 	}
-	s.showSecret(w, r, who, secretPage{Name: r.PostForm.Get("name"), Secret: secret, Renewed: true})
+	s.showSecret(w, r, who, secretPage{Name: name, Secret: secret, Renewed: true})
+}
+
+// renewed gives a robot another grant and secret, shows the latter, and reports whether it could.
+func (s *Site) renewed(w http.ResponseWriter, r *http.Request, who *websession.Session, id, name, grant string) bool {
+	secret, err := s.opts.Robots.Renew(r.Context(), who.DID, id, grant)
+	if err != nil {
+		s.done(w, r, who, "", err)
+		return false
+	}
+	s.showSecret(w, r, who, secretPage{Name: name, Secret: secret, Renewed: true})
+	return true
 }
 
 func (s *Site) showSecret(w http.ResponseWriter, r *http.Request, who *websession.Session, p secretPage) {

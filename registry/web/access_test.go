@@ -15,7 +15,7 @@ import (
 // A device gets a grant of its own: the browser goes to the account's server once more, and the browser's grant stays.
 func TestDevice(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	f.waiting["BCDF-GHJK"] = Waiting{Code: "BCDF-GHJK", Name: "laptop " + evil, Address: "192.0.2.1", Since: f.now}
 	resp, _ := b.get("/device?user_code=BCDF-GHJK")
 	if resp.StatusCode != http.StatusSeeOther || where(resp) != "/login?next=%2Fdevice%3Fuser_code%3DBCDF-GHJK" {
@@ -69,14 +69,14 @@ func TestDevice(t *testing.T) {
 
 // A grant for a device counts in the browser session that asked for it, and for its account; else it ends.
 func TestDeviceOfAnother(t *testing.T) {
-	for name, meanwhile := range map[string]func(*fixture, *browser){
-		"signed out":       func(_ *fixture, b *browser) { b.post("/logout") },
-		"signed in anew":   func(f *fixture, b *browser) { b.post("/login", "account", "alice.test", "password", "right") },
-		"another account":  func(f *fixture, _ *browser) { f.as = bob },
-		"the code is over": func(f *fixture, _ *browser) { delete(f.waiting, "BCDF-GHJK") },
+	for name, meanwhile := range map[string]func(*fixture, *person){
+		"signed out":       func(_ *fixture, b *person) { b.post("/logout") },
+		"signed in anew":   func(f *fixture, b *person) { b.post("/login", "account", "alice.test", "password", "right") },
+		"another account":  func(f *fixture, _ *person) { f.as = bob },
+		"the code is over": func(f *fixture, _ *person) { delete(f.waiting, "BCDF-GHJK") },
 	} {
 		f := newFixture(t, nil)
-		b := f.browser()
+		b := f.person()
 		b.signIn()
 		f.waiting["BCDF-GHJK"] = Waiting{Code: "BCDF-GHJK"}
 		b.post("/device", "user_code", "BCDF-GHJK", "answer", "approve")
@@ -95,7 +95,7 @@ func TestDeviceOfAnother(t *testing.T) {
 // Where the browser acts by an app password, so does what it approves, at once.
 func TestByAppPassword(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	b.post("/login", "account", "alice.test", "password", "right")
 	f.waiting["BCDF-GHJK"] = Waiting{Code: "BCDF-GHJK", Address: "203.0.113.9"}
 	if _, body := b.get("/device?user_code=BCDF-GHJK"); strings.Contains(body, "once more") || strings.Contains(body, "your address") {
@@ -113,7 +113,7 @@ func TestByAppPassword(t *testing.T) {
 
 func TestRobots(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	b.signIn()
 	good := []string{"name", " ci job ", "repositories", "app-*\r\nweb, api", "action", "pull", "action", "push", "days", "30"}
 	resp, body := b.post("/settings/access/robots/make", good...)
@@ -170,7 +170,7 @@ var idInForm = regexp.MustCompile(`name="id" value="([^"]*)"`)
 
 func TestAccessList(t *testing.T) {
 	f := newFixture(t, nil)
-	b, other := f.browser(), f.browser()
+	b, other := f.person(), f.person()
 	other.signIn()
 	f.grant = "oauth-2"
 	b.signIn()
@@ -217,6 +217,15 @@ func TestAccessList(t *testing.T) {
 		!strings.Contains(body, "atcr_robot_another-secret") || !strings.Contains(body, "one more day") || strings.Contains(body, "<script") {
 		t.Error(resp.StatusCode, body)
 	}
+	resp, _ = b.post("/settings/access/robots/renew", "id", "no grant", "name", "nightly")
+	if resp.StatusCode != http.StatusSeeOther || where(resp) != "/login/go" {
+		t.Error("its grant has ended:", resp.StatusCode, where(resp))
+	}
+	f.grant = "oauth-3"
+	if resp, body := b.get("/auth/oauth/callback?state=s&code=c"); resp.StatusCode != 200 || !strings.Contains(body, "atcr_robot_by-another-grant") ||
+		!strings.Contains(body, "nightly") || !slices.Equal(f.decided, []string{"renewed by oauth-3"}) {
+		t.Error(resp.StatusCode, f.decided, body)
+	}
 	if resp, _ := b.post("/settings/access/robots/renew", "id", "none"); resp.StatusCode != 404 {
 		t.Error(resp.StatusCode)
 	}
@@ -224,10 +233,10 @@ func TestAccessList(t *testing.T) {
 
 func TestEndBrowsers(t *testing.T) {
 	f := newFixture(t, nil)
-	var all []*browser
+	var all []*person
 	for i := range 4 {
 		f.grant = fmt.Sprint("oauth-", i)
-		all = append(all, f.browser())
+		all = append(all, f.person())
 		all[i].signIn()
 		f.advance(time.Minute)
 	}
@@ -261,7 +270,7 @@ func TestEndBrowsers(t *testing.T) {
 // What isn't there is not shown, and its forms are no pages.
 func TestWithoutParts(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.Devices, o.Robots, o.Logins = nil, nil, nil })
-	b := f.browser()
+	b := f.person()
 	b.signIn()
 	_, body := b.get("/settings/access")
 	for _, heading := range []string{"Devices", "Robots", "Docker"} {

@@ -149,7 +149,7 @@ func (f fakeDevices) End(_ context.Context, did, id string) error { return end(f
 
 type fakeRobots struct{ *fakes }
 
-func (f fakeRobots) Make(_ context.Context, did, _, grant string, spec RobotSpec) (string, error) {
+func (f fakeRobots) Create(_ context.Context, did, _, grant string, spec RobotSpec) (string, error) {
 	if f.noRobots != nil {
 		return "", f.noRobots
 	}
@@ -158,7 +158,14 @@ func (f fakeRobots) Make(_ context.Context, did, _, grant string, spec RobotSpec
 	return "atcr_robot_the-secret", nil
 }
 
-func (f fakeRobots) Renew(_ context.Context, did, id string) (string, error) {
+func (f fakeRobots) Renew(_ context.Context, did, id, grant string) (string, error) {
+	if id == "no grant" {
+		if grant == "" {
+			return "", registry.ErrUnauthorized.With("its grant has ended")
+		}
+		f.decided = append(f.decided, "renewed by "+grant)
+		return "atcr_robot_by-another-grant", nil
+	}
 	if len(f.robots[did]) == 0 || f.robots[did][0].ID != id {
 		return "", (&registry.Error{Code: "UNKNOWN", Status: http.StatusNotFound}).With("there is no such robot")
 	}
@@ -197,16 +204,16 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	return &fixture{s, f, t}
 }
 
-// browser keeps cookies, and says of forms that they are this site's.
-type browser struct {
+// person keeps cookies, and says of forms that they are this site's.
+type person struct {
 	f       *fixture
 	cookies map[string]string
 	address string // of the pages; empty is base
 }
 
-func (f *fixture) browser() *browser { return &browser{f: f, cookies: map[string]string{}} }
+func (f *fixture) person() *person { return &person{f: f, cookies: map[string]string{}} }
 
-func (b *browser) do(r *http.Request) (*http.Response, string) {
+func (b *person) do(r *http.Request) (*http.Response, string) {
 	b.f.t.Helper()
 	for name, value := range b.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
@@ -229,12 +236,12 @@ func (b *browser) do(r *http.Request) (*http.Response, string) {
 	return resp, string(body)
 }
 
-func (b *browser) get(path string) (*http.Response, string) {
+func (b *person) get(path string) (*http.Response, string) {
 	b.f.t.Helper()
 	return b.do(httptest.NewRequest(http.MethodGet, base+path, nil))
 }
 
-func (b *browser) post(path string, form ...string) (*http.Response, string) {
+func (b *person) post(path string, form ...string) (*http.Response, string) {
 	b.f.t.Helper()
 	values := url.Values{}
 	for i := 0; i < len(form); i += 2 {
@@ -247,7 +254,7 @@ func (b *browser) post(path string, form ...string) (*http.Response, string) {
 }
 
 // signIn signs in at the account's server.
-func (b *browser) signIn() {
+func (b *person) signIn() {
 	b.f.t.Helper()
 	if resp, body := b.post("/login", "account", "alice.test"); resp.StatusCode != http.StatusSeeOther {
 		b.f.t.Fatal(resp.StatusCode, body)
@@ -259,7 +266,7 @@ func (b *browser) signIn() {
 }
 
 // signedIn reports whether the browser is.
-func (b *browser) signedIn() bool {
+func (b *person) signedIn() bool {
 	resp, _ := b.get("/settings/access")
 	return resp.StatusCode == http.StatusOK
 }

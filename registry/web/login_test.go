@@ -15,7 +15,7 @@ import (
 // The way through: a form, a page between that leads to the account's server, the callback, a new cookie.
 func TestSignInAtOnesServer(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	resp, _ := b.get("/settings/access?x=1")
 	if resp.StatusCode != http.StatusSeeOther || where(resp) != "/login?next=%2Fsettings%2Faccess%3Fx%3D1" {
 		t.Fatal(resp.StatusCode, where(resp))
@@ -77,7 +77,7 @@ func TestSignInAtOnesServer(t *testing.T) {
 // The callback counts in the browser that began alone.
 func TestCallbackOfAnother(t *testing.T) {
 	f := newFixture(t, nil)
-	mine, other := f.browser(), f.browser()
+	mine, other := f.person(), f.person()
 	mine.post("/login", "account", "alice.test")
 	resp, body := other.get("/auth/oauth/callback?state=s&code=c")
 	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "This sign-in is not known here.") || other.signedIn() {
@@ -101,7 +101,7 @@ func TestServersTrouble(t *testing.T) {
 		{http.ErrBodyNotAllowed, 500, "Try again later."},
 	} {
 		f := newFixture(t, nil)
-		b := f.browser()
+		b := f.person()
 		f.failing = c.err
 		for range 2 {
 			resp, body := b.post("/login", "account", "alice.test", "next", "/device")
@@ -130,7 +130,7 @@ func TestServersTrouble(t *testing.T) {
 
 func TestAppPassword(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	for password, status := range map[string]int{"wrong": 401, "": 401} {
 		resp, body := b.post("/login", "account", "alice.test", "password", password)
 		if resp.StatusCode != status || !strings.Contains(body, "Sign-in failed: use an app password.") || b.signedIn() {
@@ -149,7 +149,7 @@ func TestAppPassword(t *testing.T) {
 	}
 
 	none := newFixture(t, func(o *Options) { o.Passwords = nil })
-	b = none.browser()
+	b = none.person()
 	if _, body := b.get("/login"); strings.Contains(body, `type="password"`) {
 		t.Error("where app passwords are not taken the form is there")
 	}
@@ -157,7 +157,7 @@ func TestAppPassword(t *testing.T) {
 		t.Error(resp.StatusCode)
 	}
 	neither := newFixture(t, func(o *Options) { o.Passwords, o.OAuth = nil, nil })
-	b = neither.browser()
+	b = neither.person()
 	if _, body := b.get("/login"); strings.Contains(body, "<input") {
 		t.Error(body)
 	}
@@ -169,7 +169,7 @@ func TestAppPassword(t *testing.T) {
 // Nothing changes by GET, from another site, or without a cookie.
 func TestWhatChanges(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	b.signIn()
 	for _, path := range []string{"/logout", "/settings/access/browsers/end", "/settings/access/devices/end", "/settings/access/logins/end",
 		"/settings/access/robots/make", "/settings/access/robots/renew", "/settings/access/robots/end", "/login", "/device"} {
@@ -185,7 +185,7 @@ func TestWhatChanges(t *testing.T) {
 			}
 		}
 		if path != "/logout" && path != "/login" {
-			if resp, _ := f.browser().post(path, "id", "x"); resp.StatusCode != http.StatusSeeOther || !strings.HasPrefix(where(resp), "/login?") {
+			if resp, _ := f.person().post(path, "id", "x"); resp.StatusCode != http.StatusSeeOther || !strings.HasPrefix(where(resp), "/login?") {
 				t.Errorf("POST %s without a cookie: %d", path, resp.StatusCode)
 			}
 		}
@@ -208,7 +208,7 @@ func TestLocalPath(t *testing.T) {
 		}
 	}
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	resp, _ := b.post("/login", "account", "alice.test", "password", "right", "next", "//evil.example/")
 	if where(resp) != "/settings/access" {
 		t.Error(where(resp))
@@ -218,7 +218,7 @@ func TestLocalPath(t *testing.T) {
 // Sign-ins that one client begins ask servers of its choice: they are limited, for it alone.
 func TestBeginsAreLimited(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	for i := range beginBurst {
 		if resp, _ := b.post("/login", "account", "alice.test"); resp.StatusCode != http.StatusSeeOther {
 			t.Fatal(i, resp.StatusCode)
@@ -231,7 +231,7 @@ func TestBeginsAreLimited(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, base+"/login", strings.NewReader("account=alice.test"))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.RemoteAddr = "198.51.100.7:1234"
-	if resp, _ := f.browser().do(r); resp.StatusCode != http.StatusSeeOther {
+	if resp, _ := f.person().do(r); resp.StatusCode != http.StatusSeeOther {
 		t.Error("another client is refused", resp.StatusCode)
 	}
 	f.advance(time.Minute)
@@ -264,13 +264,13 @@ func TestHosts(t *testing.T) {
 		{nil, "GET", "http://127.0.0.1:5000/login", 200, ""}, // a proxy's
 	} {
 		f := newFixture(t, c.change)
-		resp, body := f.browser().do(httptest.NewRequest(c.method, c.url, nil))
+		resp, body := f.person().do(httptest.NewRequest(c.method, c.url, nil))
 		if resp.StatusCode != c.status || where(resp) != c.to || len(resp.Cookies()) > 0 {
 			t.Errorf("%s %s: %d %s\n%s", c.method, c.url, resp.StatusCode, where(resp), body)
 		}
 	}
 	f := newFixture(t, loopback)
-	b := f.browser()
+	b := f.person()
 	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:5000/login", strings.NewReader("account=alice.test&password=right"))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, _ := b.do(r)
@@ -281,7 +281,7 @@ func TestHosts(t *testing.T) {
 
 func TestOtherPages(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.Company, o.Jurisdiction = "Example "+evil, "Utopia" })
-	b := f.browser()
+	b := f.person()
 	for _, path := range []string{"/", "/privacy", "/terms", "/login"} {
 		resp, body := b.get(path)
 		if resp.StatusCode != 200 || strings.Contains(body, "<script") || !strings.Contains(body, "<h1>") {
@@ -303,7 +303,7 @@ func TestOtherPages(t *testing.T) {
 	if resp, _ := b.get("/login/go"); resp.StatusCode != http.StatusSeeOther || where(resp) != "/login" {
 		t.Error("without a sign-in under way:", resp.StatusCode, where(resp))
 	}
-	_, body := newFixture(t, nil).browser().get("/privacy")
+	_, body := newFixture(t, nil).person().get("/privacy")
 	if !strings.Contains(body, "has not written here who they are") {
 		t.Error(body)
 	}
@@ -312,7 +312,7 @@ func TestOtherPages(t *testing.T) {
 // A form that is too long, or none, is refused before anything is done.
 func TestForms(t *testing.T) {
 	f := newFixture(t, nil)
-	b := f.browser()
+	b := f.person()
 	b.signIn()
 	for _, path := range []string{"/login", "/device", "/settings/access/robots/make"} {
 		resp, body := b.post(path, "account", strings.Repeat("x", 20<<10))

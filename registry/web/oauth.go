@@ -29,12 +29,16 @@ type errand struct {
 	By   string     `json:"by,omitempty"`
 	Code string     `json:"code,omitempty"`
 	Spec *RobotSpec `json:"robot,omitempty"`
+	// ID and Name are a robot's that is renewed.
+	ID   string `json:"id,omitempty"`
+	Name string `json:"name,omitempty"`
 }
 
 const (
 	errandLogin  = "login"
 	errandDevice = "device"
 	errandRobot  = "robot"
+	errandRenew  = "renew"
 
 	loginCookie = cookieName + "-login"
 	maxOnward   = 2 << 10 // bytes of an address to go on to
@@ -176,6 +180,8 @@ func (s *Site) run(w http.ResponseWriter, r *http.Request, who *websession.Sessi
 		return s.approve(w, r, who, e.Code, grant)
 	case e.Kind == errandRobot && s.opts.Robots != nil && e.Spec != nil:
 		return s.newRobot(w, r, who, *e.Spec, grant)
+	case e.Kind == errandRenew && s.opts.Robots != nil:
+		return s.renewed(w, r, who, e.ID, e.Name, grant)
 	}
 	s.ui.NotFound(w, r, accountName(who))
 	return false
