@@ -49,7 +49,7 @@ func (s *Server) oauthURL() string {
 		if err != nil {
 			return "" // the caller listens, and only it knows where
 		}
-		if ip, err := netip.ParseAddr(host); err != nil || ip != netip.IPv6Loopback() {
+		if ip, err := netip.ParseAddr(host); err != nil || ip.IsUnspecified() {
 			host = "127.0.0.1"
 		}
 		return "http://" + net.JoinHostPort(host, port)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -74,6 +75,7 @@ type Site struct {
 	pages    *webui.Pages
 	sessions *websession.Sessions
 	begins   *limit.Rates
+	loopback netip.Addr // where a local application's pages are
 	handler  http.Handler
 }
 
@@ -92,12 +94,15 @@ func New(ctx context.Context, o Options) (*Site, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Site{opts: o, begins: limit.NewRates(beginsPerSecond, beginBurst)}
+	s := &Site{opts: o, begins: limit.NewRates(beginsPerSecond, beginBurst), loopback: ip4}
 	if o.BaseURL != "" {
 		var err error
 		if s.base, err = url.Parse(o.BaseURL); err != nil || s.base.Host == "" {
 			return nil, fmt.Errorf("web: Options.BaseURL %q: write scheme and host alone, like https://registry.example.com", o.BaseURL)
 		}
+	}
+	if u, err := url.Parse(cmp.Or(o.BaseURL, "http://"+o.ListenAddr)); err == nil && u.Hostname() == "::1" {
+		s.loopback = netip.IPv6Loopback()
 	}
 	var err error
 	s.ui, err = webui.New(webui.Options{
@@ -252,22 +257,35 @@ func (s *Site) onHost(next http.Handler) http.Handler {
 				Status: http.StatusMisdirectedRequest, Title: "This server does not know itself by that name",
 				Text: "Ask for it by the address that it was started with. Whoever runs it sets server.base_url to its public address.",
 			})
-		case u.Hostname() != "localhost":
+		case !s.elsewhere(u.Hostname()):
 			next.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			s.ui.Fail(w, r, webui.Problem{
-				Status: http.StatusMisdirectedRequest, Title: "Ask for this page by 127.0.0.1",
-				Text: "Signing in works by the address 127.0.0.1, and not by the name localhost. Nothing was changed.",
+				Status: http.StatusMisdirectedRequest, Title: "Ask for this page by " + s.loopback.String(),
+				Text: "Signing in works by that address, and not by " + u.Hostname() + ". Nothing was changed.",
 			})
 		default:
-			u.Host = "127.0.0.1"
-			if port := (&url.URL{Host: host}).Port(); port != "" {
-				u.Host += ":" + port
+			to := s.loopback.String()
+			if port := u.Port(); port != "" {
+				to = net.JoinHostPort(to, port)
+			} else if s.loopback.Is6() {
+				to = "[" + to + "]"
 			}
-			http.Redirect(w, r, "http://"+u.Host+r.URL.RequestURI(), http.StatusFound)
+			http.Redirect(w, r, "http://"+to+r.URL.RequestURI(), http.StatusFound)
 		}
 	})
 }
+
+// elsewhere reports whether a loopback host is not the one that OAuth sends browsers back to. Without OAuth either address will do.
+func (s *Site) elsewhere(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return s.opts.OAuth != nil && err == nil && ip != s.loopback && (ip == ip4 || ip == netip.IPv6Loopback())
+}
+
+var ip4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
