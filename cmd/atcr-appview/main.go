@@ -72,7 +72,7 @@ func settings(c *config.AppView, log *slog.Logger) appview.Config {
 		CertPath:             c.Auth.CertPath,
 		AllowAccountPassword: c.Auth.AllowAccountPassword,
 		WebAppPassword:       c.Auth.WebAppPassword,
-		OAuthKeyPath:         c.Server.OAuthKeyPath,
+		OAuthKeyPath:         c.OAuthKey(),
 		Name:                 c.Server.ClientName,
 		Company:              c.Legal.CompanyName,
 		Jurisdiction:         c.Legal.Jurisdiction,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -147,6 +148,11 @@ const plcDirectory = "https://plc.directory"
 
 // DataDir is the folder of the AppView's data.
 func (c *AppView) DataDir() string { return filepath.Dir(c.UI.DatabasePath) }
+
+// OAuthKey is server.oauth_key_path, or the file in the data folder that it stands for.
+func (c *AppView) OAuthKey() string {
+	return cmp.Or(c.Server.OAuthKeyPath, filepath.Join(c.DataDir(), "oauth", "client.key"))
+}
 
 // Prefixes is network.allow, parsed.
 func (n Network) Prefixes() []netip.Prefix { return prefixes(n.Allow) }

@@ -70,7 +70,7 @@ func (c *rotateOAuthCommand) Run(std *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	path := settled.Server.OAuthKeyPath
+	path := settled.OAuthKey()
 	id, err := oauth.RotateKey(path)
 	if err != nil {
 		return fmt.Errorf("server.oauth_key_path: %w", err)
