@@ -37,6 +37,8 @@ Or sign this machine in on a page, as {{.Handle}} with the password above (go in
 
   docker-credential-atcr login {{.Registry}}
 
+What may act for the account, and its end: http://{{.Registry}}/settings/access
+
 The records of an image, in the account's own repository, and the hold's record of whose its layers are:
 
   curl '{{.PDS}}/xrpc/com.atproto.repo.listRecords?repo={{.DID}}&collection=io.atcr.manifest'

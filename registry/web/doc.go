@@ -18,6 +18,7 @@
 //
 // # Loopback
 //
-// OAuth sends browsers of a local application back to 127.0.0.1 alone, or to [::1] where that is the base URL or what is listened on. So
-// pages asked for by localhost, or the other address, redirect there before anything is kept in a cookie. Without a fixed base URL, a Host that is neither loopback nor the listening address gets 421.
+// OAuth sends browsers of a local application back to 127.0.0.1 alone, or to [::1] where that is the base URL or what is listened on.
+// So pages asked for by localhost, or the other address, redirect there before anything is kept in a cookie. Without a fixed base URL, a
+// Host that is neither loopback nor the listening address gets 421.
 package web
