@@ -41,7 +41,7 @@ type Sessions struct {
 	http      *http.Client
 	clock     func() time.Time
 	log       *slog.Logger
-	locks     keylock.Locks // by DID: one refresh at a time; by "add " and DID: one new session
+	locks     keylock.Locks // by DID: one refresh at a time; by "add " and DID: one new session; by "sign in " and MAC: one sign-in
 	inUse     func(ctx context.Context, did string) ([]string, error)
 	max       int          // of all accounts
 	made      atomic.Int64 // new sessions

@@ -88,6 +88,14 @@ func (a *Auth) signIn(ctx context.Context, c credentials, base *url.URL, addr ne
 	}
 	if pds != "" {
 		who, known, err := a.knownPassword(ctx, acc.DID, c.secret, pds)
+		if !known && err == nil { // jobs that begin at the same moment sign in once
+			unlock, waited := a.sessions.locks.Lock(ctx, "sign in "+string(a.sessions.store.sealer.mac(0, acc.DID.String(), c.secret)))
+			if waited != nil {
+				return account{}, waited
+			}
+			defer unlock()
+			who, known, err = a.knownPassword(ctx, acc.DID, c.secret, pds)
+		}
 		if known {
 			a.guesses.signedIn(guessKey(acc, c.user), addr)
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -50,6 +51,24 @@ func TestSignInNames(t *testing.T) {
 			t.Errorf("%s: %+v", c.user, cl)
 		}
 	}
+	if n := f.pds.count("com.atproto.server.createSession"); n != 1 {
+		t.Errorf("the password was sent %d times", n)
+	}
+}
+
+// Jobs that begin at the same moment sign in at the account's server once.
+func TestOneSignIn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	var jobs sync.WaitGroup
+	for range 16 {
+		jobs.Go(func() {
+			if w := f.get("alice.test", app, "repository:alice.test/app:pull,push"); w.Code != http.StatusOK {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	jobs.Wait()
 	if n := f.pds.count("com.atproto.server.createSession"); n != 1 {
 		t.Errorf("the password was sent %d times", n)
 	}
