@@ -128,7 +128,7 @@ func New(ctx context.Context, opts Options) (*Auth, error) {
 			Help: "Sign-ins at the token endpoint, by result.",
 		}, []string{"result"}),
 	}
-	a.sessions.grants = &grants{oauth: opts.OAuth, limits: a.sessions.limits, hosts: newLRU[string](maxKnown)}
+	a.sessions.grants = &grants{oauth: opts.OAuth, ended: a.lives.forget, limits: a.sessions.limits, hosts: newLRU[string](maxKnown)}
 	a.ring.Store(keys)
 	a.devices = &Devices{a, &recent{count: wrongCodes, span: wrongCodesTime, times: newLRU[[]time.Time](maxKnown)}}
 	a.polls, a.codeRates = &polls{byID: newLRU[poll](maxKnown)}, limit.NewRates(1/codeEvery.Seconds(), codeBurst)

@@ -55,8 +55,10 @@ func (o *fakeOAuth) Grant(_ context.Context, id string) (*oauth.Grant, error) {
 }
 
 func (o *fakeOAuth) Do(ctx context.Context, id string, req *http.Request) (*http.Response, error) {
-	if _, err := o.Grant(ctx, id); err != nil {
+	if g, err := o.Grant(ctx, id); err != nil {
 		return nil, err
+	} else if g.Ended != "" {
+		return nil, &oauth.Error{Kind: oauth.ErrEnded, Message: "your sign-in has ended: " + g.Ended}
 	}
 	done := req.Clone(ctx)
 	done.URL.Scheme, done.URL.Host = "https", "pds.example"
@@ -493,7 +495,12 @@ func TestEndDevice(t *testing.T) {
 	}
 	// A grant that its server, or the person there, ended.
 	o.set(func() { o.grants["oauth-kept"].Ended = "it was revoked at the account's server" })
-	f.pass(livesFor)
+	if _, e := ask(f, other, upload); e != nil {
+		t.Error("nobody has noticed yet", e)
+	}
+	if _, err := f.Sessions().ServiceToken(t.Context(), "oauth-kept", "did:web:x", "y"); !errors.Is(err, registry.ErrUnauthorized) {
+		t.Error(err)
+	}
 	if _, e := ask(f, other, upload); e == nil || e.Status != 401 || !strings.Contains(e.Message, "it was revoked at the account's server") {
 		t.Error(e)
 	}

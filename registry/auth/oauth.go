@@ -31,7 +31,8 @@ func isGrant(id string) bool { return strings.HasPrefix(id, grantPrefix) }
 
 // grants does with grants of OAuth what [Sessions] does with sessions.
 type grants struct {
-	oauth  OAuth // nil: there are none
+	oauth  OAuth           // nil: there are none
+	ended  func(id string) // is told of those that turn out to have ended
 	limits *pdsLimits
 
 	mu    sync.Mutex
@@ -53,6 +54,9 @@ func (g *grants) do(ctx context.Context, id string, req *http.Request) (*http.Re
 		}
 	}
 	resp, err := g.oauth.Do(ctx, id, req)
+	if errors.Is(err, oauth.ErrEnded) {
+		g.ended(id)
+	}
 	if err != nil {
 		return nil, fromOAuth(err)
 	}
