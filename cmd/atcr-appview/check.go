@@ -33,6 +33,7 @@ func (c *checkCommand) Run(ctx context.Context, std *cli.IO) error {
 	look.DataFolder("ui.database_path", settled.DataDir())
 	look.Folder("auth.key_path", filepath.Dir(settled.Auth.KeyPath))
 	look.Folder("auth.cert_path", filepath.Dir(settled.Auth.CertPath))
+	look.Folder("server.oauth_key_path", filepath.Dir(settled.OAuthKey()))
 	look.Listen(ctx, "server.addr", settled.Server.Addr)
 	look.Server(ctx, "server.plc_directory_url", settled.Server.PLCDirectoryURL)
 	if settled.Server.HandleResolverURL != "" {

@@ -34,7 +34,7 @@ type AppViewServer struct {
 	TestMode          bool     `key:"test_mode" doc:"Allows http, loopback addresses and names with ports, for development on one machine. Refused when base_url is https or a public name."`
 	PLCDirectoryURL   string   `key:"plc_directory_url" doc:"The directory of did:plc identities."`
 	HandleResolverURL string   `key:"handle_resolver_url" doc:"A PDS that is asked for handles first, for private networks. Empty: DNS and HTTPS only."`
-	OAuthKeyPath      string   `key:"oauth_key_path" doc:"Keys of the OAuth client, by which it proves to people's servers who it is; made when it is missing. The key that grants are sealed under lies beside it. Empty: oauth/client.key in the data folder."`
+	OAuthKeyPath      string   `key:"oauth_key_path" doc:"Keys of the OAuth client, by which it proves to people's servers who it is; made when it is missing. Empty: oauth/client.key in the data folder."`
 	ClientName        string   `key:"client_name" doc:"Name that people see on the pages, and when they sign in by OAuth."`
 	ClientShortName   string   `key:"client_short_name" unbuilt:"true" doc:"Short form of it."`
 	RegistryDomains   []string `key:"registry_domains" unbuilt:"true" doc:"Host names for pulling where they differ from base_url; the first is shown."`

@@ -31,7 +31,7 @@ type Config struct {
 	// DatabasePath is the SQLite file that DB stands for; empty: appview.db in Dir.
 	DatabasePath string
 	// KeyPath and CertPath are the RSA key that signs registry tokens and its certificate; they are made when missing.
-	// Empty: auth/private-key.pem and auth/private-key.crt in Dir. The key that encrypts sessions lies beside the first.
+	// Empty: auth/private-key.pem and auth/private-key.crt in Dir. The key that encrypts sessions and grants lies beside the first.
 	KeyPath, CertPath string
 
 	// Addr is what New binds and Run serves ("127.0.0.1:5000"); empty: Run listens nowhere and Handler is mounted by the caller.
@@ -53,8 +53,7 @@ type Config struct {
 	AllowAccountPassword bool
 	// WebAppPassword lets people sign in to the pages by an app password, too. Always true under TestMode.
 	WebAppPassword bool
-	// OAuthKeyPath is the file of the keys of the OAuth client, made when missing; empty: oauth/client.key in Dir. The key that grants are
-	// sealed under lies beside it.
+	// OAuthKeyPath is the file of the keys of the OAuth client, made when missing; empty: oauth/client.key in Dir.
 	OAuthKeyPath string
 	// Name is the AppView's on its pages, and where accounts' servers ask for consent; empty is "AT Container Registry".
 	Name string

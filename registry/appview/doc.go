@@ -20,7 +20,7 @@
 // # Data
 //
 // In Config.Dir: appview.db (SQLite: sessions, copies of records, uploads and intents under way; replaced by Config.DB), auth/ (the key
-// that signs tokens, its certificate, the key that encrypts sessions), oauth/ (the OAuth client's keys, the key that encrypts grants),
+// that signs tokens, its certificate, the key that encrypts sessions and grants), oauth/ (the OAuth client's keys),
 // uploads/ (ends of uploads on their way to a hold), tmp/ (answers of other servers, removed at a start), did.txt and keys/ (the AppView's
 // own identity). One process at a time has the folder.
 //

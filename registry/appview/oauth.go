@@ -2,6 +2,7 @@ package appview
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,14 +25,13 @@ func (s *Server) openOAuth(ctx context.Context, accounts *http.Client) (auth.OAu
 			"base_url", s.cfg.BaseURL, "reason", err)
 		return nil, nil
 	}
-	folder := filepath.Dir(s.cfg.OAuthKeyPath)
-	if err := durable.MkdirAll(folder, 0o700); err != nil {
-		return nil, err
+	if err := durable.MkdirAll(filepath.Dir(s.cfg.OAuthKeyPath), 0o700); err != nil {
+		return nil, fmt.Errorf("appview: folder of OAuthKeyPath: %w", err)
 	}
 	var err error
 	s.oauth, err = oauth.New(ctx, oauth.Config{
 		DB: s.db, Directory: s.cfg.Directory, URL: base, Scopes: Scopes(),
-		KeyPath: s.cfg.OAuthKeyPath, SealPath: filepath.Join(folder, "seal.key"),
+		KeyPath: s.cfg.OAuthKeyPath, SealPath: s.sessionKey(),
 		Name: s.cfg.Name, LogoURL: base + "/static/icon.png", PolicyURL: base + "/privacy", TermsURL: base + "/terms",
 		TestMode: s.cfg.TestMode, HTTP: accounts, Clock: s.cfg.Clock, Log: s.cfg.Log,
 	})
@@ -40,6 +40,11 @@ func (s *Server) openOAuth(ctx context.Context, accounts *http.Client) (auth.OAu
 	}
 	s.close = append(s.close, s.oauth.Close)
 	return s.oauth, nil
+}
+
+// sessionKey is the file of the keys that everything is sealed under by which the AppView acts at accounts' servers.
+func (s *Server) sessionKey() string {
+	return filepath.Join(filepath.Dir(s.cfg.KeyPath), "session.key")
 }
 
 // oauthURL is where people's servers send browsers back to: the base URL, or loopback by number, since they take no localhost.

@@ -165,7 +165,7 @@ func (s *Server) openAuth(ctx context.Context) (err error) {
 	}
 	s.auth, err = auth.New(ctx, auth.Options{
 		DB: s.db, Directory: s.cfg.Directory, HTTP: accounts, OAuth: grants, BaseURL: s.cfg.BaseURL, ListenAddr: s.cfg.Addr,
-		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath,
+		KeyPath: s.cfg.KeyPath, CertPath: s.cfg.CertPath, SessionKeyPath: s.sessionKey(),
 		AllowAccountPassword: s.cfg.AllowAccountPassword || s.cfg.TestMode, TestMode: s.cfg.TestMode, ClientAddr: httpx.ClientAddr,
 		InUse: func(ctx context.Context, did string) ([]string, error) {
 			if s.backend == nil { // which comes next
