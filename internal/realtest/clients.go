@@ -30,7 +30,7 @@ type Login struct {
 
 // CredentialHelper is a program docker-credential-NAME that clients ask for secrets.
 type CredentialHelper struct {
-	Name string
+	Name string   // empty: the clients' configuration does not name it yet
 	Dir  string   // where the program lies
 	Env  []string // of the clients, and so of the program
 }
@@ -94,6 +94,9 @@ func (c tool) run(args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
+// Environ is what the program gets beside the test's own environment, for another program of the same user.
+func (c tool) Environ() []string { return c.env }
+
 // temp is a new path inside the tool's folder.
 func (c tool) temp(pattern string) (string, error) { return os.MkdirTemp(c.dir, pattern) }
 
@@ -104,7 +107,9 @@ func writeAuth(t testing.TB, login Login) string {
 	auths, config := map[string]any{}, map[string]any{}
 	config["auths"] = auths
 	if login.Helper != nil {
-		config["credHelpers"] = map[string]string{login.Registry: login.Helper.Name}
+		if login.Helper.Name != "" {
+			config["credHelpers"] = map[string]string{login.Registry: login.Helper.Name}
+		}
 	} else if login.User != "" {
 		auths[login.Registry] = map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(login.User + ":" + login.Password))}
 	}
