@@ -16,23 +16,23 @@ import (
 	"github.com/atcr-dev/atcr/internal/realtest"
 )
 
-// browser is one without scripts, as the sandbox's pages need no more.
-type browser struct {
+// plainBrowser is one without scripts, as the sandbox's pages need no more.
+type plainBrowser struct {
 	*http.Client
 	base string
 }
 
-func newBrowser(t *testing.T, base string) *browser {
+func newPlainBrowser(t *testing.T, base string) *plainBrowser {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &browser{&http.Client{Jar: jar, Timeout: time.Minute}, base}
+	return &plainBrowser{&http.Client{Jar: jar, Timeout: time.Minute}, base}
 }
 
 // page reads what a path, or a form that is sent there, shows after all redirects.
-func (b *browser) page(t *testing.T, path string, form url.Values) string {
+func (b *plainBrowser) page(t *testing.T, path string, form url.Values) string {
 	t.Helper()
 	var resp *http.Response
 	var err error
@@ -102,7 +102,7 @@ func TestHelperDevice(t *testing.T) {
 	home := t.TempDir()
 	login := s.anonymous()
 	login.Helper = helper(t, filepath.Join(home, "atcr"))
-	b := newBrowser(t, "http://"+s.Registry)
+	b := newPlainBrowser(t, "http://"+s.Registry)
 
 	loginLine, push, pull := readmeLines(t, s.Registry)
 	env := []string{"HOME=" + home, "DOCKER_CONFIG=" + home}

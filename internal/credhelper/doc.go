@@ -14,7 +14,8 @@
 //
 // The first of these that says something:
 //
-//  1. ATCR_TOKEN, as it is, with the user name of ATCR_ACCOUNT, to the host of ATCR_HOST, or without one to any host but docker's hub.
+//  1. ATCR_TOKEN, as it is, with the user name of ATCR_ACCOUNT, to the host of ATCR_HOST; without one to any host but docker's hub, and
+//     where a client has this program asked for every host (credsStore), to those alone that are named, too.
 //  2. ATCR_ACCOUNT: that account, or none.
 //  3. The first rule of the host that fits the repository, where one is known: from the server's name, or from the command line of the
 //     client that asks (Linux and macOS).

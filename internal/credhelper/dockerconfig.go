@@ -111,6 +111,31 @@ func Configured(file string) ([]string, error) {
 	return hosts, nil
 }
 
+// askedHosts returns the hosts that the files of an environment have this program asked for, and whether one has it asked for every host.
+func askedHosts(environ []string) (named []string, every bool) {
+	files, _ := ConfigFiles(environ) // without a home there are none
+	for _, file := range files {
+		raw, err := readConfig(file)
+		if err != nil {
+			continue
+		}
+		var c struct {
+			CredsStore  string
+			CredHelpers map[string]string
+		}
+		if json.Unmarshal(raw, &c) != nil {
+			continue
+		}
+		every = every || c.CredsStore == helperName
+		for host, helper := range c.CredHelpers {
+			if helper == helperName {
+				named = append(named, strings.ToLower(host))
+			}
+		}
+	}
+	return named, every
+}
+
 // PasswordsIn returns those of the files of clients in which a password for a host lies in the clear.
 func PasswordsIn(environ []string, host string) (files []string) {
 	env := environment(environ)

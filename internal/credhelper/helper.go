@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,6 +35,9 @@ type Config struct {
 	Account string // ATCR_ACCOUNT
 	Host    string // ATCR_HOST
 
+	// Hosts returns the hosts that clients' configurations have this program asked for, and whether one has it asked for every host. nil:
+	// unknown.
+	Hosts func() (named []string, every bool)
 	// Command returns the arguments of the program that asks; nil when unknown. Rules find the repository there.
 	Command func() []string
 	// Note is told what a person should know though nothing failed; nil drops it.
@@ -47,6 +51,7 @@ func FromEnvironment(environ []string) Config {
 	c := Config{
 		Token: strings.TrimSpace(env("ATCR_TOKEN")), Account: strings.TrimSpace(env("ATCR_ACCOUNT")), Host: env("ATCR_HOST"),
 		Dir: env("ATCR_HELPER_DIR"), Command: callersCommand, Keyring: SystemKeyring(env),
+		Hosts: func() ([]string, bool) { return askedHosts(environ) },
 	}
 	if c.Dir == "" {
 		if dir, err := os.UserConfigDir(); err == nil {
@@ -130,7 +135,7 @@ func (h *Helper) Get(server string) (*Credential, error) {
 	if err != nil {
 		return nil, ErrNotFound // such a host has nothing here
 	}
-	if h.Token != "" && (h.Host == host || h.Host == "" && !dockersOwn(host)) {
+	if h.Token != "" && h.tokenIsFor(host) {
 		user := h.Account
 		if user == "" {
 			user = "token" // registries don't look at it, clients want one
@@ -154,9 +159,25 @@ func (h *Helper) Get(server string) (*Credential, error) {
 	return &Credential{ServerURL: server, Username: kept.username(name), Secret: secret}, nil
 }
 
-// dockersOwn reports whether a host is docker's hub: who has this helper for every host must not send a registry's token there.
-func dockersOwn(host string) bool {
-	return host == "docker.io" || strings.HasSuffix(host, ".docker.io")
+// tokenIsFor reports whether a host gets ATCR_TOKEN: that of ATCR_HOST, or without one any that somebody had this program asked for. Who
+// has it asked for every host must not send a registry's secret to all of them, nor to docker's hub.
+func (h *Helper) tokenIsFor(host string) bool {
+	if h.Host != "" {
+		return host == h.Host
+	}
+	if host == "docker.io" || strings.HasSuffix(host, ".docker.io") {
+		return false
+	}
+	if h.Hosts == nil {
+		return true
+	}
+	named, every := h.Hosts()
+	if every && !slices.Contains(named, host) {
+		h.Note(fmt.Sprintf("ATCR_TOKEN is not given to %s, since every host would get it (credsStore): set ATCR_HOST to the one it is for",
+			host))
+		return false
+	}
+	return true
 }
 
 // choose returns the account of a host that is to be used.

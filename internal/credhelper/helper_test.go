@@ -155,6 +155,15 @@ func TestToken(t *testing.T) {
 	if list, err := ci.List(); err != nil || list["ci.test"] != "token" || list["r.test"] != "alice.test" {
 		t.Errorf("list %v, %v", list, err)
 	}
+	// Who has it asked for every host has named none.
+	for hosts, want := range map[string]string{"": "token atcr_robot_x", "other.test": "token atcr_robot_x", "*": "",
+		"* other.test": "token atcr_robot_x", "* r.test": ""} {
+		ci = as(t, h, func(c *Config) {
+			c.Token = "atcr_robot_x"
+			c.Hosts = func() ([]string, bool) { return strings.Fields(hosts), strings.HasPrefix(hosts, "*") }
+		})
+		gets(t, ci, "other.test", want)
+	}
 	gets(t, as(t, h, func(c *Config) { c.Token, c.Account = "app-pass-word", "bob.test" }), "r.test", "bob.test app-pass-word")
 	// No home, no file: a token needs neither.
 	nowhere := as(t, h, func(c *Config) { c.Dir, c.Token = "", "atcr_robot_x" })

@@ -170,7 +170,13 @@ func replace(path string, data []byte, mode fs.FileMode) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	return durable.WriteFile(path, data, mode)
+	for deadline := time.Now().Add(time.Second); ; {
+		err := durable.WriteFile(path, data, mode)
+		if err == nil || runtime.GOOS != "windows" || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond) // Windows replaces no file that somebody reads at that moment
+	}
 }
 
 // lockDir waits for the folder's lock.
