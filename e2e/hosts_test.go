@@ -28,6 +28,8 @@ type world struct {
 	client  *http.Client // on the client's host
 	dir     identity.Directory
 	plcHold syntax.DID
+
+	appView, database string // the AppView's files: configuration, SQLite
 }
 
 func startWorld(t *testing.T) *world {
@@ -35,7 +37,7 @@ func startWorld(t *testing.T) *world {
 	hosts := realtest.NewHosts(t, "home", "hold", "registry", "client")
 	home, hold, registry := hosts.Host("home"), hosts.Host("hold"), hosts.Host("registry")
 	names := map[string]string{"plc.test": home.IP, "pds.test": home.IP, "alice.test": home.IP, "hold.test": hold.IP,
-		"plc-hold.test": hold.IP, "registry.test": registry.IP}
+		"plc-hold.test": hold.IP, "registry.atcr-tests.net": registry.IP}
 	hosts.DNS(t, names, nil)
 	home.TLS(t, map[string]int{"pds.test": realtest.PDSPort, "alice.test": realtest.PDSPort, "plc.test": realtest.PLCPort})
 	w := &world{hosts: hosts, client: hosts.Host("client").Client(t)}
@@ -61,12 +63,14 @@ func startWorld(t *testing.T) *world {
 		})
 	}
 	data := t.TempDir()
-	registry.TLS(t, map[string]int{"registry.test": 5000})
-	w.start(t, registry, "./cmd/atcr-appview", "https://registry.test/health", map[string]any{
+	registry.TLS(t, map[string]int{"registry.atcr-tests.net": 5000})
+	w.database = filepath.Join(data, "appview.db")
+	w.appView = w.start(t, registry, "./cmd/atcr-appview", "https://registry.atcr-tests.net/health", map[string]any{
 		"server": map[string]any{
-			"addr": "127.0.0.1:5000", "base_url": "https://registry.test", "default_hold_did": "did:web:hold.test", "plc_directory_url": w.net.PLC,
+			"addr": "127.0.0.1:5000", "base_url": "https://registry.atcr-tests.net", // PDSes take no .test as a client of OAuth
+			"default_hold_did": "did:web:hold.test", "plc_directory_url": w.net.PLC,
 		},
-		"ui":      map[string]any{"database_path": filepath.Join(data, "appview.db")},
+		"ui":      map[string]any{"database_path": w.database},
 		"auth":    map[string]any{"key_path": filepath.Join(data, "key.pem"), "cert_path": filepath.Join(data, "cert.pem")},
 		"network": map[string]any{"allow": []string{"10.77.0.0/24"}},
 	})
@@ -78,8 +82,9 @@ func startWorld(t *testing.T) *world {
 	return w
 }
 
-// start runs a program of ours on a host and waits until the client gets an answer at its public address.
-func (w *world) start(t *testing.T, host *realtest.Host, program, address string, config map[string]any) {
+// start runs a program of ours on a host and waits until the client gets an answer at its public address. It returns the program's
+// configuration file.
+func (w *world) start(t *testing.T, host *realtest.Host, program, address string, config map[string]any) string {
 	t.Helper()
 	text, err := yaml.Marshal(config)
 	if err != nil {
@@ -103,6 +108,7 @@ func (w *world) start(t *testing.T, host *realtest.Host, program, address string
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Log())
 	}
+	return file
 }
 
 // get asks from the client's host.
@@ -139,7 +145,7 @@ func (w *world) holdRecords(host string, did syntax.DID, collection string) ([]r
 
 func (w *world) crane(t *testing.T, name string) *realtest.Crane {
 	t.Helper()
-	login := realtest.Login{Registry: "registry.test"}
+	login := realtest.Login{Registry: "registry.atcr-tests.net"}
 	if name != "" {
 		login.User, login.Password = w.net.Account(name).Handle, w.net.AppPassword(t, name)
 	}
@@ -226,7 +232,7 @@ func (w *world) holdByName(t *testing.T) {
 func (w *world) pushAcross(t *testing.T, name, holdHost string, holdDID syntax.DID) {
 	who := w.net.Account(name)
 	img := realtest.Image(t, realtest.ImageOptions{SizeMB: 2, Layers: 2, Seed: 4400 + uint64(len(holdHost))})
-	ref := "registry.test/" + who.Handle + "/app:v1"
+	ref := "registry.atcr-tests.net/" + who.Handle + "/app:v1"
 	if pushed := must(w.crane(t, name).Push(img, ref))(t); pushed != img.Digest {
 		t.Errorf("pushed %s, want %s", pushed, img.Digest)
 	}
@@ -257,12 +263,12 @@ func (w *world) pushAcross(t *testing.T, name, holdHost string, holdDID syntax.D
 func (w *world) refusedNames(t *testing.T) {
 	img := realtest.Image(t, realtest.ImageOptions{Layers: 1, Seed: 4500})
 	alice := w.crane(t, "alice")
-	must(alice.Pull("registry.test/alice.test/app:v1"))(t)
+	must(alice.Pull("registry.atcr-tests.net/alice.test/app:v1"))(t)
 	for _, name := range []string{"mallory.test", "dave.test"} {
-		if d, err := w.crane(t, "").Pull("registry.test/" + name + "/app:v1"); err == nil {
+		if d, err := w.crane(t, "").Pull("registry.atcr-tests.net/" + name + "/app:v1"); err == nil {
 			t.Errorf("pulled %s of %s", d, name)
 		}
-		if _, err := alice.Push(img, "registry.test/"+name+"/app:v2"); err == nil {
+		if _, err := alice.Push(img, "registry.atcr-tests.net/"+name+"/app:v2"); err == nil {
 			t.Errorf("pushed to %s", name)
 		}
 	}
@@ -273,7 +279,7 @@ func (w *world) refusedNames(t *testing.T) {
 	}
 }
 
-// pullsCounted: the AppView told the holds of the pulls without sign-in as did:web:registry.test, whose document they fetched.
+// pullsCounted: the AppView told the holds of the pulls without sign-in as did:web:registry.atcr-tests.net, whose document they fetched.
 func (w *world) pullsCounted(t *testing.T) {
 	for host, want := range map[string]float64{"hold.test": 2, "plc-hold.test": 1} { // one is alice's own
 		did := map[string]syntax.DID{"hold.test": "did:web:hold.test", "plc-hold.test": w.plcHold}[host]
