@@ -64,12 +64,12 @@ func (d *door) newest() string {
 }
 
 // check fails the test unless there were so many refreshes, each by a token of its own.
-func (d *door) check(t *testing.T, refreshes int) {
+func (d *door) check(t *testing.T, least, most int) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.refreshed != refreshes || len(d.shown) != refreshes || len(d.refused) > 0 {
-		t.Errorf("%d refreshes by %d tokens, want %d of each; refused: %q", d.refreshed, len(d.shown), refreshes, d.refused)
+	if d.refreshed < least || d.refreshed > most || len(d.shown) != d.refreshed || len(d.refused) > 0 {
+		t.Errorf("%d refreshes by %d tokens, want %d to %d by as many; refused: %q", d.refreshed, len(d.shown), least, most, d.refused)
 	}
 	for _, times := range d.shown {
 		if times != 1 {
@@ -169,7 +169,7 @@ func testOAuthRefresh(t *testing.T, processes int) {
 	}
 	stop.Store(true)
 	workers.Wait()
-	d.check(t, ends)
+	d.check(t, ends, ends)
 	var all int64
 	for i := range writers {
 		all += done[i].Load()

@@ -28,7 +28,7 @@ func (p *Page) signIn(a realtest.Account, wanted string) {
 		name     = "input[name=username]:not([readonly]):not([disabled])"
 		welcome  = "Sign in" // also what the form's own button says
 	)
-	p.wait("the PDS's page", wanted+" || "+element(password)+" || "+named(welcome))
+	p.wait("the PDS's page", "location.origin === "+quote(a.PDS)+" && ("+wanted+" || "+element(password)+" || "+named(welcome)+")")
 	is := func(expression string) (ok bool) { p.Eval("!!"+expression, &ok); return ok }
 	if is("(" + wanted + ")") {
 		return
