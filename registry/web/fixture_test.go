@@ -208,7 +208,6 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 type person struct {
 	f       *fixture
 	cookies map[string]string
-	address string // of the pages; empty is base
 }
 
 func (f *fixture) person() *person { return &person{f: f, cookies: map[string]string{}} }
